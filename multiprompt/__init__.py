@@ -1,0 +1,18 @@
+"""One frozen language model, many soft prompts: a catalog of them, and a gate that checks for forgetting.
+
+import multiprompt as mp
+
+ws = mp.open("catalog.db", base_model="smollm2-135m")
+ws.add_task("sst2/task.yaml")
+report = ws.learn("sst2")
+ws.predict([("sst2", {"text": "a fine film"})])
+"""
+
+from multiprompt import errors
+from multiprompt.errors import MultipromptError
+from multiprompt.tasks.task import Task
+from multiprompt.workspace import Workspace
+from multiprompt.workspace import open_workspace as open  # noqa: A004
+
+__all__ = ["MultipromptError", "Task", "Workspace", "errors", "open"]
+__version__ = "0.1.0"

@@ -1,0 +1,3 @@
+from multiprompt.cli.commands import main
+
+main()

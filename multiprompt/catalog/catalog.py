@@ -1,0 +1,213 @@
+"""The catalog: one object, one transaction a method, frozen records out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine, select, text
+
+from multiprompt.catalog import migration, reading, writing
+from multiprompt.catalog import schema as s
+from multiprompt.catalog.database import database_engine, database_path
+from multiprompt.catalog.database import reading as read_transaction
+from multiprompt.catalog.database import writing as write_transaction
+from multiprompt.catalog.writing import Candidate, Stamp
+from multiprompt.errors import CatalogError, IntegrityError, StateError
+from multiprompt.records import (
+    Adapter,
+    BaseModelRecord,
+    CheckReport,
+    Edge,
+    Evaluation,
+    Event,
+    Matrix,
+    Problem,
+    TaskRecord,
+    VersionRecord,
+)
+from multiprompt.tasks.split import Split
+from multiprompt.tasks.task import Task
+
+
+class Catalog:
+    """Tasks, prompt versions and evaluations in one SQLite file.
+
+    A published version, its artifacts and its lineage cannot be changed: triggers of the database refuse it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = False) -> Catalog:
+        """Open a catalog; with `create` a missing one is made. Raises SchemaError when it is none, or of another."""
+        engine = database_engine(url)
+        if create:
+            migration.create(engine)
+        elif not database_path(engine).exists():
+            raise CatalogError(
+                f"there is no catalog at {database_path(engine)}: create one with `multiprompt init`, or name another "
+                "with --catalog or MULTIPROMPT_CATALOG."
+            )
+        migration.require_current(engine)
+        return cls(engine)
+
+    @property
+    def path(self) -> Path:
+        return database_path(self._engine)
+
+    def base_model(self) -> tuple[str | None, str, BaseModelRecord | None]:
+        """(reference to load it by, dtype, record); the record is None until the model was loaded once."""
+        with read_transaction(self._engine) as connection:
+            return reading.base_model(connection)
+
+    def bind_base_model(self, record: BaseModelRecord, actor: str, at: datetime) -> None:
+        """Bind the catalog to its base model. Raises StateError when it is bound already."""
+        with write_transaction(self._engine) as connection:
+            _, _, bound = reading.base_model(connection)
+            if bound is not None and bound.identity != record.identity:
+                raise StateError(f"{self.path} is bound to {bound} already.")
+            if bound is None:
+                writing.bind_base_model(connection, record, Stamp(actor, at))
+
+    def add_task(self, task: Task, actor: str, at: datetime) -> TaskRecord:
+        with write_transaction(self._engine) as connection:
+            writing.add_task(connection, task, Stamp(actor, at))
+            return reading.task(connection, task.name)
+
+    def tasks(self) -> list[TaskRecord]:
+        with read_transaction(self._engine) as connection:
+            return reading.tasks(connection)
+
+    def task(self, name: str) -> TaskRecord:
+        with read_transaction(self._engine) as connection:
+            return reading.task(connection, name)
+
+    def versions(self, task: str | None = None) -> list[VersionRecord]:
+        with read_transaction(self._engine) as connection:
+            return reading.versions(connection, task)
+
+    def version(self, task: str, number: int | None = None) -> VersionRecord:
+        """A version by number, or the published one."""
+        with read_transaction(self._engine) as connection:
+            return reading.version(connection, task, number)
+
+    def published(self) -> tuple[int, list[VersionRecord]]:
+        """The epoch, and what is published in it; one consistent view."""
+        with read_transaction(self._engine) as connection:
+            return reading.epoch(connection), reading.published(connection)
+
+    def adapter(self, version: VersionRecord) -> Adapter:
+        """A version's files. Raises IntegrityError when a stored byte changed."""
+        with read_transaction(self._engine) as connection:
+            return reading.adapter(connection, version)
+
+    def digests(self) -> dict[str, str]:
+        """Each published version's digest, recomputed from its stored bytes."""
+        with read_transaction(self._engine) as connection:
+            return {
+                version.label: writing.digest(reading.adapter(connection, version))
+                for version in reading.published(connection)
+            }
+
+    def baseline(self, version: VersionRecord) -> Evaluation:
+        with read_transaction(self._engine) as connection:
+            return reading.baseline(connection, version)
+
+    def evaluation_rows(self, version: VersionRecord) -> Split:
+        """The rows that a version's baseline was taken on."""
+        with read_transaction(self._engine) as connection:
+            name, fingerprint, packed = reading.snapshot(connection, version)
+        split = Split.unpack(name, packed)
+        if split.fingerprint != fingerprint:
+            raise IntegrityError(f"{version.label}: the stored rows of split {name} do not have their fingerprint.")
+        return split
+
+    def task_file(self, version: VersionRecord) -> Task:
+        """The task as it was when the version was made."""
+        with read_transaction(self._engine) as connection:
+            source, folder = reading.task_file(connection, version)
+        return Task.from_source(source, Path(folder), where=version.label)
+
+    def training_seconds(self, version: VersionRecord) -> float | None:
+        """How long the version's training took, None for an imported one."""
+        with read_transaction(self._engine) as connection:
+            return reading.training_seconds(connection, version)
+
+    def losses(self, version: VersionRecord) -> list[float]:
+        with read_transaction(self._engine) as connection:
+            return reading.losses(connection, version)
+
+    def evaluations(self, task: str | None = None) -> list[Evaluation]:
+        with read_transaction(self._engine) as connection:
+            return reading.evaluations(connection, task)
+
+    def evaluation_with_key(self, key: Mapping[str, str]) -> Evaluation | None:
+        """The newest score whose every influence is the same."""
+        with read_transaction(self._engine) as connection:
+            return reading.evaluation_with_key(connection, reading.key_digest(key))
+
+    def lineage(self, task: str | None = None) -> list[Edge]:
+        with read_transaction(self._engine) as connection:
+            return reading.lineage(connection, task)
+
+    def events(self, task: str | None = None) -> list[Event]:
+        with read_transaction(self._engine) as connection:
+            return reading.events(connection, task)
+
+    def matrix(self) -> Matrix:
+        with read_transaction(self._engine) as connection:
+            return reading.matrix(connection)
+
+    def admit(
+        self,
+        candidate: Candidate,
+        check: CheckReport,
+        *,
+        publish: bool,
+        reason: str,
+        epoch: int,
+        actor: str,
+        at: datetime,
+    ) -> VersionRecord:
+        """Store a candidate with its evidence and publish or reject it, in one transaction.
+
+        Raises ConflictError when another prompt was published since `epoch` was read.
+        """
+        with write_transaction(self._engine) as connection:
+            return writing.admit(connection, candidate, check, publish, reason, epoch, Stamp(actor, at))
+
+    def save_check(self, check: CheckReport, evaluations: Mapping[str, Evaluation], actor: str, at: datetime) -> None:
+        with write_transaction(self._engine) as connection:
+            writing.save_check(connection, check, evaluations, None, Stamp(actor, at))
+
+    def roll_back(self, task: str, number: int | None, reason: str, actor: str, at: datetime) -> VersionRecord:
+        with write_transaction(self._engine) as connection:
+            return writing.roll_back(connection, task, number, reason, Stamp(actor, at))
+
+    def verify(self) -> list[Problem]:
+        """Recompute digests, foreign keys and invariants; an empty list means that all is well."""
+        with read_transaction(self._engine) as connection:
+            problems = [
+                Problem("database", str(line))
+                for line in connection.execute(text("PRAGMA integrity_check")).scalars()
+                if line != "ok"
+            ]
+            problems += [
+                Problem(f"table {row[0]}", f"row {row[1]} refers to a missing row of {row[2]}")
+                for row in connection.execute(text("PRAGMA foreign_key_check"))
+            ]
+            for sha256 in connection.scalars(select(s.artifacts.c.sha256)).all():
+                try:
+                    reading.artifact(connection, sha256, f"artifact {sha256[:15]}…")
+                except IntegrityError as error:
+                    problems.append(Problem("artifacts", str(error)))
+            for version in reading.versions(connection):
+                try:
+                    if writing.digest(reading.adapter(connection, version)) != version.digest:
+                        problems.append(Problem(version.label, f"its files do not have the digest {version.digest}"))
+                except IntegrityError:
+                    problems.append(Problem(version.label, "its adapter cannot be read"))
+            return problems

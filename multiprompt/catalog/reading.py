@@ -1,0 +1,344 @@
+"""Rows to records: every SELECT of the catalog."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from multiprompt.catalog import schema as s
+from multiprompt.errors import IntegrityError, NotFoundError, nearest
+from multiprompt.records import Adapter, BaseModelRecord, Edge, Evaluation, Event, Matrix, TaskRecord, VersionRecord
+
+_published = s.prompt_versions.alias("published")
+_baseline = s.evaluations.alias("baseline")
+
+
+def tasks(connection: Connection, name: str | None = None) -> list[TaskRecord]:
+    query = (
+        select(
+            s.tasks.c.name,
+            s.tasks.c.created_at,
+            s.task_files.c.description,
+            s.task_files.c.tags,
+            s.task_files.c.metric,
+            s.task_files.c.fingerprint,
+            s.task_files.c.source,
+            s.task_files.c.folder,
+            _published.c.number,
+            _published.c.published_at,
+            _baseline.c.score,
+        )
+        .join(s.task_files, s.tasks.c.task_file_id == s.task_files.c.id)
+        .outerjoin(_published, (_published.c.task_id == s.tasks.c.id) & (_published.c.state == "published"))
+        .outerjoin(_baseline, _baseline.c.id == _published.c.baseline_id)
+        .order_by(s.tasks.c.id)
+    )
+    if name is not None:
+        query = query.where(s.tasks.c.name == name)
+    return [
+        TaskRecord(
+            name=row.name,
+            description=row.description,
+            tags=tuple(row.tags),
+            metric=row.metric,
+            fingerprint=row.fingerprint,
+            source=row.source,
+            folder=row.folder,
+            created_at=row.created_at,
+            published=row.number,
+            published_at=row.published_at,
+            score=row.score,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def task(connection: Connection, name: str) -> TaskRecord:
+    found = tasks(connection, name)
+    if not found:
+        known = connection.scalars(select(s.tasks.c.name)).all()
+        raise NotFoundError(f"no task {name!r} in the catalog; {nearest(name, known)}")
+    return found[0]
+
+
+def task_id(connection: Connection, name: str) -> int:
+    task(connection, name)
+    return int(connection.execute(select(s.tasks.c.id).where(s.tasks.c.name == name)).scalar_one())
+
+
+def versions(connection: Connection, name: str | None = None) -> list[VersionRecord]:
+    query = _version_query().order_by(s.tasks.c.id, s.prompt_versions.c.number)
+    if name is not None:
+        task(connection, name)
+        query = query.where(s.tasks.c.name == name)
+    return [_version(row) for row in connection.execute(query)]
+
+
+def version(connection: Connection, name: str, number: int | None) -> VersionRecord:
+    """A task's version by number, its published one without. Raises NotFoundError saying which there are."""
+    found = versions(connection, name)
+    for record in found:
+        if record.number == number or (number is None and record.state == "published"):
+            return record
+    listed = ", ".join(f"{v.number} ({v.state})" for v in found) or "none"
+    if number is None:
+        raise NotFoundError(
+            f"task {name!r} has no published version (versions: {listed}); run `multiprompt learn {name}`."
+        )
+    raise NotFoundError(f"task {name!r} has no version {number}; its versions: {listed}.")
+
+
+def published(connection: Connection) -> list[VersionRecord]:
+    """The published versions, in the order in which they were published first."""
+    query = _version_query().where(s.prompt_versions.c.state == "published").order_by(s.prompt_versions.c.id)
+    return [_version(row) for row in connection.execute(query)]
+
+
+def epoch(connection: Connection) -> int:
+    return int(connection.execute(select(s.settings.c.epoch)).scalar_one())
+
+
+def artifact(connection: Connection, sha256: str, label: str) -> bytes:
+    """Stored bytes. Raises IntegrityError when they are missing or have another digest."""
+    data = connection.execute(select(s.artifacts.c.data).where(s.artifacts.c.sha256 == sha256)).scalar()
+    if data is None:
+        raise IntegrityError(f"{label}: the artifact {sha256[:15]}… is missing; restore a backup.")
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise IntegrityError(
+            f"{label}: stored as sha256 {sha256[:15]}…, but the bytes have {found[:15]}…; restore a backup."
+        )
+    return bytes(data)
+
+
+def adapter(connection: Connection, record: VersionRecord) -> Adapter:
+    row = connection.execute(
+        select(s.prompt_versions.c.config_sha256, s.prompt_versions.c.weights_sha256).where(
+            s.prompt_versions.c.id == record.id
+        )
+    ).one()
+    return Adapter(
+        config=artifact(connection, row.config_sha256, record.label),
+        weights=artifact(connection, row.weights_sha256, record.label),
+    )
+
+
+def base_model(connection: Connection) -> tuple[str | None, str, BaseModelRecord | None]:
+    """What the catalog is bound to: the reference to load it by, the dtype, and the record once it was loaded."""
+    row = connection.execute(
+        select(s.settings.c.base_model_source, s.settings.c.dtype, s.settings.c.base_model_id)
+    ).one()
+    if row.base_model_id is None:
+        return row.base_model_source, row.dtype, None
+    found = connection.execute(select(*_base_columns()).where(s.base_models.c.id == row.base_model_id)).one()
+    return row.base_model_source, row.dtype, _base(found)
+
+
+def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
+    """The evaluation that a version was admitted with."""
+    query = _evaluation_query().where(
+        s.evaluations.c.id
+        == select(s.prompt_versions.c.baseline_id).where(s.prompt_versions.c.id == record.id).scalar_subquery()
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFoundError(f"{record.label} has no baseline evaluation.")
+    return _evaluation(row)
+
+
+def evaluations(connection: Connection, name: str | None = None) -> list[Evaluation]:
+    query = _evaluation_query().order_by(s.evaluations.c.id)
+    if name is not None:
+        task(connection, name)
+        query = query.where(s.tasks.c.name == name)
+    return [_evaluation(row) for row in connection.execute(query)]
+
+
+def evaluation_with_key(connection: Connection, key: str) -> Evaluation | None:
+    query = _evaluation_query().where(s.evaluations.c.key == key).order_by(s.evaluations.c.id.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _evaluation(row)
+
+
+def snapshot(connection: Connection, record: VersionRecord) -> tuple[str, str, bytes]:
+    """The data that a version's baseline was taken on: (split name, fingerprint, packed rows)."""
+    query = (
+        select(s.data_snapshots)
+        .join(s.evaluations, s.evaluations.c.snapshot_id == s.data_snapshots.c.id)
+        .join(s.prompt_versions, s.prompt_versions.c.baseline_id == s.evaluations.c.id)
+        .where(s.prompt_versions.c.id == record.id)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None or row.sha256 is None:
+        raise NotFoundError(f"{record.label} has no stored evaluation rows.")
+    return row.split, row.fingerprint, artifact(connection, row.sha256, f"{record.label}, split {row.split}")
+
+
+def task_file(connection: Connection, record: VersionRecord) -> tuple[str, str]:
+    """The task file that a version was made with: (source, folder)."""
+    query = (
+        select(s.task_files.c.source, s.task_files.c.folder)
+        .join(s.prompt_versions, s.prompt_versions.c.task_file_id == s.task_files.c.id)
+        .where(s.prompt_versions.c.id == record.id)
+    )
+    row = connection.execute(query).one()
+    return row.source, row.folder
+
+
+def training_seconds(connection: Connection, record: VersionRecord) -> float | None:
+    query = select(s.runs.c.seconds).join(s.prompt_versions).where(s.prompt_versions.c.id == record.id)
+    return connection.execute(query).scalar()
+
+
+def losses(connection: Connection, record: VersionRecord) -> list[float]:
+    """The loss at each training step of a version, empty for an imported one."""
+    query = select(s.runs.c.losses).join(s.prompt_versions).where(s.prompt_versions.c.id == record.id)
+    return list(connection.execute(query).scalar() or [])
+
+
+def lineage(connection: Connection, name: str | None = None) -> list[Edge]:
+    child = s.prompt_versions.alias("child")
+    query = (
+        select(s.tasks.c.name, child.c.number, s.lineage.c.relation, s.lineage.c.parent_label)
+        .join(child, s.lineage.c.child_id == child.c.id)
+        .join(s.tasks, child.c.task_id == s.tasks.c.id)
+        .order_by(s.lineage.c.id)
+    )
+    if name is not None:
+        task(connection, name)
+        query = query.where(s.tasks.c.name == name)
+    return [Edge(f"{row.name}@{row.number}", row.relation, row.parent_label) for row in connection.execute(query)]
+
+
+def events(connection: Connection, name: str | None = None) -> list[Event]:
+    query = select(s.events, s.tasks.c.name.label("task")).outerjoin(s.tasks).order_by(s.events.c.id)
+    if name is not None:
+        task(connection, name)
+        query = query.where(s.tasks.c.name == name)
+    return [
+        Event(r.id, r.at, r.actor, r.kind, r.task, r.from_version, r.to_version, r.reason)
+        for r in connection.execute(query)
+    ]
+
+
+def matrix(connection: Connection) -> Matrix:
+    """R[i][j] from history: a row for the first publication of each task, in that order."""
+    firsts = connection.execute(
+        select(s.tasks.c.name, func.min(s.prompt_versions.c.id).label("version_id"))
+        .join(s.prompt_versions)
+        .where(s.prompt_versions.c.state.in_(["published", "retired"]))
+        .group_by(s.tasks.c.name)
+        .order_by("version_id")
+    ).all()
+    names = [row.name for row in firsts]
+    rows = [_matrix_row(connection, names, row.name, row.version_id) for row in firsts]
+    return Matrix(tuple(names), tuple(rows))
+
+
+def _matrix_row(
+    connection: Connection, names: Sequence[str], learned: str, version_id: int
+) -> tuple[float | None, ...]:
+    older = s.prompt_versions.alias("older")
+    measured = connection.execute(
+        select(s.tasks.c.name, s.check_results.c.score)
+        .select_from(s.check_results)
+        .join(s.checks)
+        .join(older, s.check_results.c.version_id == older.c.id)
+        .join(s.tasks, older.c.task_id == s.tasks.c.id)
+        .where(s.checks.c.version_id == version_id)
+    ).all()
+    scores = {row.name: row.score for row in measured}
+    scores[learned] = connection.execute(
+        select(s.evaluations.c.score)
+        .join(s.prompt_versions, s.prompt_versions.c.baseline_id == s.evaluations.c.id)
+        .where(s.prompt_versions.c.id == version_id)
+    ).scalar()
+    return tuple(scores.get(name) for name in names)
+
+
+def key_digest(parts: Any) -> str:
+    return "sha256:" + hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()
+
+
+def _base_columns() -> list[Any]:
+    c = s.base_models.c
+    return [
+        c.name.label("base_name"),
+        c.source.label("base_source"),
+        c.revision.label("base_revision"),
+        c.architecture,
+        c.dtype.label("base_dtype"),
+        c.weights,
+        c.tokenizer,
+        c.config,
+    ]
+
+
+def _base(row: Row[Any]) -> BaseModelRecord:
+    return BaseModelRecord(
+        row.base_name,
+        row.base_source,
+        row.base_revision,
+        row.architecture,
+        row.base_dtype,
+        row.weights,
+        row.tokenizer,
+        row.config,
+    )
+
+
+def _version_query() -> Select[Any]:
+    return (
+        select(s.prompt_versions, s.tasks.c.name, _baseline.c.metric, _baseline.c.score, *_base_columns())
+        .join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
+        .join(s.base_models, s.prompt_versions.c.base_model_id == s.base_models.c.id)
+        .outerjoin(_baseline, _baseline.c.id == s.prompt_versions.c.baseline_id)
+    )
+
+
+def _version(row: Row[Any]) -> VersionRecord:
+    return VersionRecord(
+        id=row.id,
+        task=row.name,
+        number=row.number,
+        state=row.state,
+        method=row.method,
+        num_virtual_tokens=row.num_virtual_tokens,
+        digest=row.digest,
+        base_model=_base(row),
+        created_at=row.created_at,
+        published_at=row.published_at,
+        retired_at=row.retired_at,
+        metric=row.metric,
+        score=row.score,
+        reason=row.reason,
+    )
+
+
+def _evaluation_query() -> Select[Any]:
+    return select(s.evaluations, s.tasks.c.name).join(s.tasks, s.evaluations.c.task_id == s.tasks.c.id)
+
+
+def _evaluation(row: Row[Any]) -> Evaluation:
+    try:
+        results = json.loads(zlib.decompress(row.results))
+    except (zlib.error, ValueError) as error:
+        raise IntegrityError(f"the stored results of an evaluation of {row.name} cannot be read: {error}") from None
+    return Evaluation(
+        task=row.name,
+        kind=row.kind,
+        metric=row.metric,
+        score=row.score,
+        higher_is_better=bool(row.higher_is_better),
+        metrics=row.metrics,
+        key=row.key_parts,
+        predictions=tuple(results["predictions"]),
+        references=tuple(results["references"]),
+        truncated=row.truncated,
+        seconds=row.seconds,
+    )

@@ -1,0 +1,259 @@
+"""The catalog's tables. Migrations create them; the models here must equal what the migrations make."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+# The newest migration in migrations/versions; a catalog of another revision is refused or upgraded.
+REVISION = "0001"
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+metadata = MetaData(naming_convention=NAMING)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Stores aware times as UTC and gives aware times back, on every database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Any) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, _dialect: Any) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def _id() -> Column[int]:
+    return Column("id", Integer, primary_key=True)
+
+
+def _at(name: str = "created_at", nullable: bool = False) -> Column[datetime]:
+    return Column(name, UtcDateTime, nullable=nullable)
+
+
+def _to(name: str, target: str, nullable: bool = False, cyclic: bool = False) -> Column[int]:
+    return Column(name, ForeignKey(f"{target}.id", use_alter=cyclic), nullable=nullable, index=True)
+
+
+base_models = Table(
+    "base_models",
+    metadata,
+    _id(),
+    Column("name", String(500), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("architecture", Text, nullable=False),
+    Column("dtype", String(20), nullable=False),
+    Column("weights", String(80), nullable=False),
+    Column("tokenizer", String(80), nullable=False),
+    Column("config", String(80), nullable=False),
+    _at(),
+    UniqueConstraint("weights", "tokenizer", "config", "dtype"),
+)
+
+# One row: what the catalog is bound to, and the count of pointer moves that publishing compares and sets.
+settings = Table(
+    "settings",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="single"), primary_key=True),
+    Column("base_model_id", ForeignKey("base_models.id"), nullable=True),
+    Column("base_model_source", Text, nullable=True),
+    Column("dtype", String(20), nullable=False),
+    Column("epoch", Integer, nullable=False),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False, unique=True),
+    _to("task_file_id", "task_files", nullable=True, cyclic=True),
+    _at(),
+)
+
+task_files = Table(
+    "task_files",
+    metadata,
+    _id(),
+    _to("task_id", "tasks"),
+    Column("fingerprint", String(80), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("metric", String(200), nullable=False),
+    Column("tags", JSON, nullable=False),
+    _at(),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    _at(),
+)
+
+# Rows that scores are taken on are kept (`sha256`), so that a check runs wherever the catalog is; training rows aren't.
+data_snapshots = Table(
+    "data_snapshots",
+    metadata,
+    _id(),
+    Column("fingerprint", String(80), nullable=False, unique=True),
+    Column("split", Text, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("sha256", ForeignKey("artifacts.sha256"), nullable=True, index=True),
+    _at(),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    _id(),
+    _to("task_id", "tasks"),
+    _to("training_snapshot_id", "data_snapshots"),
+    _to("validation_snapshot_id", "data_snapshots"),
+    Column("settings", JSON, nullable=False),
+    Column("environment", JSON, nullable=False),
+    Column("losses", JSON, nullable=False),
+    Column("validations", JSON, nullable=False),
+    Column("best_step", Integer, nullable=False),
+    Column("truncated", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    _at(),
+)
+
+prompt_versions = Table(
+    "prompt_versions",
+    metadata,
+    _id(),
+    _to("task_id", "tasks"),
+    Column("number", Integer, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("method", String(40), nullable=False),
+    Column("num_virtual_tokens", Integer, nullable=False),
+    _to("base_model_id", "base_models"),
+    _to("task_file_id", "task_files"),
+    _to("run_id", "runs", nullable=True),
+    Column("config_sha256", ForeignKey("artifacts.sha256"), nullable=False, index=True),
+    Column("weights_sha256", ForeignKey("artifacts.sha256"), nullable=False, index=True),
+    Column("digest", String(80), nullable=False),
+    _to("baseline_id", "evaluations", nullable=True, cyclic=True),
+    Column("reason", Text, nullable=False),
+    _at(),
+    _at("published_at", nullable=True),
+    _at("retired_at", nullable=True),
+    UniqueConstraint("task_id", "number"),
+    CheckConstraint("state in ('candidate', 'published', 'retired', 'rejected')", name="state"),
+    CheckConstraint("state in ('candidate', 'rejected') or baseline_id is not null", name="baseline"),
+)
+_published = text("state = 'published'")
+Index(
+    "uq_prompt_versions_published",
+    prompt_versions.c.task_id,
+    unique=True,
+    sqlite_where=_published,
+    postgresql_where=_published,
+)
+
+lineage = Table(
+    "lineage",
+    metadata,
+    _id(),
+    _to("child_id", "prompt_versions"),
+    Column("relation", String(30), nullable=False),
+    _to("parent_id", "prompt_versions", nullable=True),
+    Column("parent_label", Text, nullable=False),
+    CheckConstraint(
+        "relation in ('retrained-from', 'initialised-from', 'transferred-from', 'composed-of', 'imported-from')",
+        name="relation",
+    ),
+)
+
+# `key` is a digest of `key_parts`; `results` are predictions and references of each row, compressed JSON.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    _id(),
+    _to("task_id", "tasks"),
+    _to("version_id", "prompt_versions", nullable=True),
+    _to("snapshot_id", "data_snapshots"),
+    Column("kind", String(10), nullable=False),
+    Column("metric", String(200), nullable=False),
+    Column("score", Float, nullable=False),
+    Column("higher_is_better", Integer, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("key", String(80), nullable=False, index=True),
+    Column("key_parts", JSON, nullable=False),
+    Column("results", LargeBinary, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("truncated", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    _at(),
+    CheckConstraint("kind in ('soft', 'hard')", name="kind"),
+)
+
+checks = Table(
+    "checks",
+    metadata,
+    _id(),
+    _to("version_id", "prompt_versions", nullable=True),
+    Column("passed", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    _at(),
+)
+
+check_results = Table(
+    "check_results",
+    metadata,
+    _id(),
+    _to("check_id", "checks"),
+    _to("version_id", "prompt_versions"),
+    _to("evaluation_id", "evaluations", nullable=True),
+    Column("baseline", Float, nullable=False),
+    Column("score", Float, nullable=True),
+    Column("max_drop", Float, nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("cause", Text, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _id(),
+    _at("at"),
+    Column("actor", Text, nullable=False),
+    Column("kind", String(40), nullable=False),
+    _to("task_id", "tasks", nullable=True),
+    Column("from_version", Integer, nullable=True),
+    Column("to_version", Integer, nullable=True),
+    Column("reason", Text, nullable=False),
+)

@@ -1,0 +1,415 @@
+"""The commands. Exit status: 0 done, 1 a regression or a rejected prompt, 2 an error, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from multiprompt.cli.output import (
+    lineage_text,
+    print_check,
+    print_json,
+    print_learned,
+    print_matrix,
+    print_table,
+    progress_bars,
+)
+from multiprompt.config import DEFAULT_CATALOG
+from multiprompt.errors import DataError, MultipromptError, NotFoundError
+from multiprompt.workspace import Workspace, open_workspace, parse_label
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+MAX_INPUT_BYTES = 256_000_000
+
+
+def main() -> NoReturn:
+    """Run the command line; every expected failure is one line on standard error."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; the catalog is as it was before the command", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except MultipromptError as error:
+        _fail(" ".join(str(error).split()), 2)
+    except BrokenPipeError:
+        # The reader went away, as with `| head`; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(2)
+    except OSError as error:
+        _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(status)
+
+
+def catalog_option(command: Command) -> Command:
+    return click.option(
+        "--catalog",
+        envvar="MULTIPROMPT_CATALOG",
+        default=DEFAULT_CATALOG,
+        show_default=True,
+        metavar="URL",
+        help="The catalog: a path or a SQLAlchemy URL.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def hub_metrics_option(command: Command) -> Command:
+    return click.option(
+        "--hub-metrics", is_flag=True, help="Allow metrics that the evaluate hub's code computes (hf_evaluate: true)."
+    )(command)
+
+
+@contextmanager
+def working(
+    catalog: str, base_model: str | None = None, *, create: bool = False, **options: Any
+) -> Iterator[Workspace]:
+    """A workspace for long work, with progress bars and quiet libraries."""
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with progress_bars() as progress:
+        yield open_workspace(
+            catalog, base_model, create=create, progress=progress, notify=lambda m: click.echo(m, err=True), **options
+        )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="multiprompt")
+def cli() -> None:
+    """One frozen language model, many soft prompts: a catalog of them, and a gate that checks for forgetting."""
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="multiprompt-quickstart")
+@json_option
+def quickstart(folder: Path, as_json: bool) -> None:
+    """Learn three real tasks on a real model, into FOLDER, checking the earlier ones each time.
+
+    Run again after an interruption, it goes on where it stopped.
+    """
+    from multiprompt.cli.quickstart import print_summary, run
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with working(str(folder / "catalog.db"), create=True) as workspace:
+        summary = run(workspace, folder)
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(summary, workspace)
+    sys.exit(0 if summary["verdict"] == "pass" else 1)
+
+
+@cli.command()
+@catalog_option
+@click.option("--base-model", metavar="M", help="An alias, a folder, or a hub id (owner/name[@revision]).")
+@click.option(
+    "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto", show_default=True
+)
+def init(catalog: str, base_model: str | None, dtype: str) -> None:
+    """Make a catalog and bind it to a base model."""
+    with working(catalog, base_model, create=True, dtype=None if dtype == "auto" else dtype) as workspace:
+        base = workspace.base_model()
+    click.echo(f"{workspace.catalog.path} is bound to {base.record}")
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TASK.yaml…")
+@catalog_option
+def add(files: tuple[Path, ...], catalog: str) -> None:
+    """Add tasks, or give known ones a new task file."""
+    with working(catalog) as workspace:
+        for file in files:
+            record = workspace.add_task(file)
+            click.echo(f"added {record.name} ({record.metric})")
+
+
+@cli.command()
+@click.argument("tasks", nargs=-1, metavar="TASK…")
+@click.option("--all", "everything", is_flag=True, help="Every task that has no published version yet.")
+@catalog_option
+@hub_metrics_option
+@json_option
+def learn(tasks: tuple[str, ...], everything: bool, catalog: str, hub_metrics: bool, as_json: bool) -> None:
+    """Train a prompt for each task, check the others, publish or reject it."""
+    if bool(tasks) == everything:
+        raise click.UsageError("name tasks, or give --all")
+    reports = []
+    with working(catalog, hub_metrics=hub_metrics) as workspace:
+        known = {record.name: record for record in workspace.tasks()}
+        for name in tasks:
+            workspace.catalog.task(name)
+        for name in tasks or [name for name, record in known.items() if record.published is None]:
+            reports.append(workspace.learn(name))
+            if not as_json:
+                print_learned(reports[-1])
+    if as_json:
+        print_json(reports)
+    sys.exit(0 if all(report.published for report in reports) else 1)
+
+
+@cli.command()
+@click.argument("task", required=False, metavar="TASK[@V]")
+@click.argument("texts", nargs=-1, metavar="TEXT…")
+@click.option(
+    "--input", "source", type=click.File("r", encoding="utf-8"), help="JSON lines of rows; - is standard input."
+)
+@catalog_option
+@json_option
+def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str, as_json: bool) -> None:
+    """Answer TEXTs of one task, or the rows of a file.
+
+    A row of --input is an object with the task's fields, and with "task" where no TASK is given.
+    """
+    if bool(texts) == (source is not None) or (task is None and source is None):
+        raise click.UsageError("give TASK and TEXT…, or --input")
+    rows: list[tuple[str, Any]] = [(task, text) for text in texts] if task and texts else _read_rows(source, task)
+    with working(catalog) as workspace:
+        predictions = workspace.predict(rows)
+    if as_json:
+        print_json(predictions)
+    else:
+        for prediction in predictions:
+            best = max((prediction.probabilities or {}).values(), default=None)
+            click.echo(prediction.output if best is None else f"{prediction.output}\t{best:.4f}")
+
+
+@cli.command()
+@catalog_option
+@hub_metrics_option
+@json_option
+def check(catalog: str, hub_metrics: bool, as_json: bool) -> None:
+    """Evaluate every published prompt again; exit 0: no regression, 1: a regression, 2: an error."""
+    with working(catalog, hub_metrics=hub_metrics) as workspace:
+        report = workspace.check()
+    if as_json:
+        print_json({"passed": report.passed, "seconds": report.seconds, "results": report.results})
+    else:
+        print_check(report)
+        click.echo(
+            f"{'pass' if report.passed else 'REGRESSION'}: {len(report.results)} prompts, {report.seconds:.1f} s"
+        )
+    sys.exit(0 if report.passed else 1)
+
+
+@cli.command()
+@catalog_option
+@json_option
+def tasks(catalog: str, as_json: bool) -> None:
+    """List the tasks: what is published, since when, how good."""
+    records = open_workspace(catalog, create=False).tasks()
+    if as_json:
+        print_json(records)
+        return
+    print_table(
+        ("task", "published", "since", "metric", "score", "tags"),
+        [(r.name, r.published, r.published_at, r.metric, r.score, r.tags) for r in records],
+    )
+
+
+@cli.command()
+@click.argument("task", required=False)
+@catalog_option
+@json_option
+def versions(task: str | None, catalog: str, as_json: bool) -> None:
+    """List the prompt versions, of one TASK or of all."""
+    records = open_workspace(catalog, create=False).versions(task)
+    if as_json:
+        print_json(records)
+        return
+    print_table(
+        ("version", "state", "method", "tokens", "metric", "score", "created", "digest"),
+        [
+            (v.label, v.state, v.method, v.num_virtual_tokens, v.metric, v.score, v.created_at, v.digest[:19])
+            for v in records
+        ],
+    )
+
+
+@cli.command()
+@click.argument("task", required=False)
+@catalog_option
+@json_option
+def events(task: str | None, catalog: str, as_json: bool) -> None:
+    """List who moved which pointer when and why."""
+    records = open_workspace(catalog, create=False).events(task)
+    if as_json:
+        print_json(records)
+        return
+    print_table(
+        ("at", "actor", "event", "task", "from", "to", "reason"),
+        [(e.at, e.actor, e.kind, e.task, e.from_version, e.to_version, e.reason[:60]) for e in records],
+    )
+
+
+@cli.command()
+@click.argument("label", metavar="TASK[@V]")
+@catalog_option
+@json_option
+def show(label: str, catalog: str, as_json: bool) -> None:
+    """Show a task with its published prompt, or one version."""
+    workspace = open_workspace(catalog, create=False)
+    name, number = parse_label(label)
+    task = workspace.catalog.task(name)
+    version = workspace.version(label) if number is not None or task.published is not None else None
+    baseline = workspace.catalog.baseline(version) if version is not None and version.score is not None else None
+    if as_json:
+        evaluation = (
+            None if baseline is None else {"metrics": baseline.metrics, "rows": baseline.rows, "key": baseline.key}
+        )
+        print_json({"task": task, "version": version, "baseline": evaluation})
+        return
+    click.echo(f"task         {task.name}\ninstruction  {task.description}\nmetric       {task.metric}")
+    if version is None:
+        click.echo(f"published    nothing yet; run `multiprompt learn {task.name}`")
+        return
+    click.echo(
+        f"version      {version.label} ({version.state})\nmethod       {version.method}, "
+        f"{version.num_virtual_tokens} virtual tokens\nbase model   {version.base_model}\n"
+        f"digest       {version.digest}"
+    )
+    if baseline is not None:
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in baseline.metrics.items())
+        click.echo(f"baseline     {scores} on {baseline.rows} rows ({baseline.truncated} cut)")
+
+
+@cli.command()
+@click.argument("label", metavar="TASK[@V]")
+@click.option(
+    "--format", "form", type=click.Choice(["tree", "mermaid", "dot", "json"]), default="tree", show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@catalog_option
+def lineage(label: str, form: str, as_json: bool, catalog: str) -> None:
+    """Show what a version came from, and what came from it."""
+    workspace = open_workspace(catalog, create=False)
+    edges = workspace.lineage(label)
+    if as_json or form == "json":
+        print_json(edges)
+        return
+    name, number = parse_label(label)
+    start = [v.label for v in workspace.versions(name) if number in (None, v.number)]
+    click.echo(lineage_text(edges, start, form))
+
+
+@cli.command()
+@catalog_option
+@json_option
+def matrix(catalog: str, as_json: bool) -> None:
+    """Print the accuracy matrix: the score on each task after learning each task."""
+    from multiprompt.continual.measures import average_accuracy, backward_transfer
+
+    found = open_workspace(catalog, create=False).matrix()
+    if as_json:
+        print_json(found)
+        return
+    print_matrix(found)
+    for name, value in (("ACC", average_accuracy(found)), ("BWT", backward_transfer(found))):
+        click.echo(f"{name} {'-' if value is None else format(value, '.4f')}")
+
+
+@cli.command()
+@click.argument("task")
+@click.option("--to", type=int, metavar="V", help="The version to publish again; by default the one retired last.")
+@click.option("--reason", default="", help="Why; kept in the events.")
+@catalog_option
+def rollback(task: str, to: int | None, reason: str, catalog: str) -> None:
+    """Publish an earlier version of a task again."""
+    version = open_workspace(catalog, create=False).rollback(task, to, reason)
+    click.echo(f"{version.label} is published")
+
+
+@cli.command()
+@click.argument("label", metavar="TASK[@V]")
+@click.argument("folder", type=click.Path(path_type=Path))
+@catalog_option
+def export(label: str, folder: Path, catalog: str) -> None:
+    """Write a version as a PEFT adapter folder."""
+    with working(catalog) as workspace:
+        target = workspace.export(label, folder)
+    click.echo(f"wrote {target}")
+
+
+@cli.command("import")
+@click.argument("task")
+@click.argument("folder", type=click.Path(path_type=Path))
+@catalog_option
+@hub_metrics_option
+@json_option
+def import_adapter(task: str, folder: Path, catalog: str, hub_metrics: bool, as_json: bool) -> None:
+    """Take a PEFT prompt-tuning adapter as a new version; it is checked like a trained one."""
+    with working(catalog, hub_metrics=hub_metrics) as workspace:
+        report = workspace.import_adapter(task, folder)
+    if as_json:
+        print_json(report)
+    else:
+        print_learned(report)
+    sys.exit(0 if report.published else 1)
+
+
+@cli.command()
+@catalog_option
+@json_option
+def verify(catalog: str, as_json: bool) -> None:
+    """Recompute every digest and reference of the catalog; exit 1 when something is wrong."""
+    problems = open_workspace(catalog, create=False).verify()
+    if as_json:
+        print_json(problems)
+    else:
+        for problem in problems:
+            click.echo(f"{problem.where}: {problem.what}")
+        click.echo("all is well" if not problems else f"{len(problems)} problems; restore a backup")
+    sys.exit(1 if problems else 0)
+
+
+@cli.command()
+@catalog_option
+def upgrade(catalog: str) -> None:
+    """Bring a catalog to this release's schema, after making a copy."""
+    from multiprompt.catalog import migration
+    from multiprompt.catalog.database import database_engine
+
+    old, new, copy = migration.upgrade(database_engine(catalog))
+    click.echo(f"schema {new} already, nothing to do" if copy is None else f"schema {old} → {new}; copy: {copy}")
+
+
+def _read_rows(source: Any, task: str | None) -> list[tuple[str, Any]]:
+    rows = []
+    text = source.read(MAX_INPUT_BYTES + 1)
+    if len(text) > MAX_INPUT_BYTES:
+        raise DataError(f"--input is larger than {MAX_INPUT_BYTES} characters; split it.")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"line {number} of --input is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"line {number} of --input is a {type(row).__name__}, but a row is an object.")
+        name = task or row.pop("task", None)
+        if not isinstance(name, str):
+            raise NotFoundError(f'line {number} of --input names no task: add "task", or give TASK before --input.')
+        rows.append((name, row))
+    if not rows:
+        raise DataError("--input holds no rows.")
+    return rows

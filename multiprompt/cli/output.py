@@ -1,0 +1,124 @@
+"""How records are printed: tables for people, JSON for programs, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from multiprompt.records import CheckReport, Edge, LearnReport, Matrix
+
+if TYPE_CHECKING:
+    from multiprompt.workspace import Progress
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Columns padded to their widest cell; numbers to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
+    numeric = [
+        bool(rows) and all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(columns))
+    ]
+    for line in [list(columns), *cells]:
+        padded = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        )
+        click.echo("  ".join(padded).rstrip())
+
+
+def print_learned(report: LearnReport) -> None:
+    state = "published" if report.published else "rejected"
+    click.echo(f"{report.version} {state}: {report.reason}; hard prompt {report.hard:.4f}")
+    if report.truncated:
+        click.echo(f"  {report.truncated} evaluation rows were cut to fit the model's context")
+    if report.check.results:
+        print_check(report.check)
+    click.echo(f"  other published prompts {'untouched' if report.untouched else 'CHANGED'}")
+
+
+def print_check(report: CheckReport) -> None:
+    print_table(
+        ("version", "metric", "baseline", "now", "drop", "tolerated", "verdict", "cause"),
+        [(r.version, r.metric, r.baseline, r.score, r.drop, r.max_drop, r.verdict, r.cause) for r in report.results],
+    )
+
+
+def print_matrix(matrix: Matrix) -> None:
+    click.echo("Score on each task (column) after learning the task of the row:")
+    print_table(
+        ("", *matrix.tasks), [(name, *scores) for name, scores in zip(matrix.tasks, matrix.scores, strict=True)]
+    )
+
+
+def lineage_text(edges: Sequence[Edge], start: Sequence[str], form: str) -> str:
+    """Edges as a tree of what came from what, a mermaid flowchart or a Graphviz digraph."""
+    if form == "tree":
+        return "\n".join(line for root in start for line in _branch(root, edges, 0))
+    names = list(dict.fromkeys([*start, *(name for edge in edges for name in (edge.parent, edge.child))]))
+    ids = {name: f"n{i}" for i, name in enumerate(names)}
+    quoted = {name: json.dumps(name, ensure_ascii=False) for name in names}
+    if form == "mermaid":
+        nodes = [f"    {ids[name]}[{quoted[name]}]" for name in names]
+        arrows = [f"    {ids[e.parent]} -->|{e.relation}| {ids[e.child]}" for e in edges]
+        return "\n".join(["flowchart TD", *nodes, *arrows])
+    nodes = [f"  {ids[name]} [label={quoted[name]}];" for name in names]
+    arrows = [f'  {ids[e.parent]} -> {ids[e.child]} [label="{e.relation}"];' for e in edges]
+    return "\n".join(["digraph lineage {", *nodes, *arrows, "}"])
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """A bar for each piece of long work, on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        shown: dict[str, Any] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in shown or bars.tasks[shown[what]].completed >= done:
+                shown[what] = bars.add_task(what, total=total)
+            bars.update(shown[what], completed=done)
+
+        yield advance
+
+
+def _branch(name: str, edges: Sequence[Edge], depth: int, relation: str = "") -> list[str]:
+    """A version and, indented below it, its parents; the graph has no cycles, as parents are older."""
+    lines = ["  " * depth + name + (f"  ({relation})" if relation else "")]
+    for edge in edges:
+        if edge.child == name:
+            lines += _branch(edge.parent, edges, depth + 1, edge.relation)
+    return lines
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M")
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,160 @@
+"""Settings: frozen dataclasses, checked once, read from the `multiprompt:` key of a task file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from multiprompt.errors import ConfigError, nearest
+
+DEFAULT_BASE_MODEL = "smollm2-135m"
+DEFAULT_CATALOG = "sqlite:///multiprompt.db"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """What the soft prompt is before training."""
+
+    method: str = "prompt-tuning"
+    num_virtual_tokens: int = 20
+    init: str = "text"
+    init_text: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("method", self.method, ("prompt-tuning",))
+        _one_of("init", self.init, ("text", "sample-vocab", "random"))
+        _between("num_virtual_tokens", self.num_virtual_tokens, 1, 1000)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a prompt is trained; the optimizer is AdamW with linear warm-up and cosine decay.
+
+    `batch_size` counts rows, `warmup` is a share of `steps`, `max_grad_norm` is the L2 norm that gradients are
+    clipped to, `validate_every` counts steps, `patience` counts validations without improvement.
+    """
+
+    steps: int = 150
+    batch_size: int = 16
+    learning_rate: float = 0.02
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    validate_every: int = 25
+    validation_rows: int = 128
+    patience: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _between("steps", self.steps, 1, 1_000_000)
+        _between("batch_size", self.batch_size, 1, 4096)
+        _between("learning_rate", self.learning_rate, 0.0, 100.0)
+        _between("warmup", self.warmup, 0.0, 1.0)
+        _between("weight_decay", self.weight_decay, 0.0, 10.0)
+        _between("max_grad_norm", self.max_grad_norm, 1e-6, 1e6)
+        _between("validate_every", self.validate_every, 1, 1_000_000)
+        _between("validation_rows", self.validation_rows, 1, 100_000)
+        _between("patience", self.patience, 1, 1_000_000)
+        _between("seed", self.seed, 0, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class RegressionConfig:
+    """What the regression gate tolerates; `max_drop` is in units of the metric (0.01 is one point)."""
+
+    max_drop: float = 0.01
+
+    def __post_init__(self) -> None:
+        _between("max_drop", self.max_drop, 0.0, 100.0)
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """All of the `multiprompt:` key.
+
+    `max_input_tokens` bounds description and text of a row (None: the model's context).
+    """
+
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    regression: RegressionConfig = field(default_factory=RegressionConfig)
+    keep_description: bool = True
+    max_input_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_input_tokens is not None:
+            _between("max_input_tokens", self.max_input_tokens, 1, 10_000_000)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> TaskConfig:
+        """Read the `multiprompt:` key; prompt settings stand directly under it, the others in sections of their own.
+
+        Raises ConfigError on an unknown key, a wrong type or a value out of range.
+        """
+        _mapping("multiprompt", mapping)
+        prompt_keys = {f.name for f in fields(PromptConfig)}
+        own_keys = {"keep_description", "max_input_tokens"}
+        _known_keys("multiprompt", mapping, prompt_keys | own_keys | {"training", "regression"})
+        own = {key: mapping[key] for key in own_keys & mapping.keys()}
+        return _build(
+            cls,
+            "multiprompt",
+            {
+                **own,
+                "prompt": _build(PromptConfig, "multiprompt", {k: mapping[k] for k in prompt_keys & mapping.keys()}),
+                "training": _build(TrainingConfig, "multiprompt.training", mapping.get("training", {})),
+                "regression": _build(RegressionConfig, "multiprompt.regression", mapping.get("regression", {})),
+            },
+        )
+
+
+def _build(cls: type[T], where: str, mapping: Mapping[str, Any]) -> T:
+    _mapping(where, mapping)
+    types = {f.name: str(f.type) for f in fields(cls)}  # type: ignore[arg-type]
+    _known_keys(where, mapping, types)
+    try:
+        return cls(**{key: _typed(key, value, types[key]) for key, value in mapping.items()})
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from None
+
+
+def _typed(key: str, value: Any, annotation: str) -> Any:
+    """The value, if it has the field's type; an int may stand for a float, a bool never for a number."""
+    allowed: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "str": (str,),
+        "bool": (bool,),
+        "int | None": (int, type(None)),
+        "str | None": (str, type(None)),
+    }
+    types = allowed.get(annotation)
+    if types is None:
+        return value
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise ConfigError(f"{key} is {value!r}, but it must be {annotation.replace(' | None', ' or null')}.")
+    return value
+
+
+def _mapping(where: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} is {value!r}, but it must be a mapping of settings.")
+
+
+def _known_keys(where: str, mapping: Mapping[str, Any], known: Mapping[str, Any] | set[str]) -> None:
+    for key in mapping:
+        if key not in known:
+            raise ConfigError(f"{where} has no setting {key!r}; {nearest(str(key), known)}")
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {value}, but it must lie between {low:g} and {high:g}.")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}, but it must be one of: {', '.join(choices)}.")

@@ -1,0 +1,95 @@
+"""Queries to answers: any mix of tasks and prompts through one forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from multiprompt.engine.base import BaseModel
+from multiprompt.engine.choices import ChoiceRequest, score_choices
+from multiprompt.engine.generation import GenerationRequest, generate
+from multiprompt.engine.prefix import Prefix, compile_prefix, constant_tokens
+from multiprompt.engine.prompt import SoftPrompt
+from multiprompt.errors import DataError
+from multiprompt.tasks.example import Budget, Query, constant_text, postprocess
+from multiprompt.tasks.task import Task
+from multiprompt.tasks.template import Template
+
+Advance = Callable[[int], None]
+_TOKENS_FOR_CHOICES_OF_A_ROW = 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A choice's index with the log-likelihood (nats) of every choice, or a generated text."""
+
+    output: int | str
+    scores: tuple[float, ...] | None = None
+
+    @property
+    def probabilities(self) -> list[float] | None:
+        """Softmax of the log-likelihoods; they sum to one over the choices."""
+        return None if self.scores is None else torch.tensor(self.scores, dtype=torch.float64).softmax(0).tolist()
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query of a task, to be answered behind a compiled prompt."""
+
+    task: Task
+    prefix: Prefix
+    query: Query
+
+
+def compile_task(base: BaseModel, task: Task, prompt: SoftPrompt | None) -> Prefix:
+    """The prefix of a task's rows: soft prompt (None: the hard prompt alone), then the template's constant text."""
+    with torch.inference_mode():
+        embeddings = None if prompt is None else prompt.embeddings
+        return compile_prefix(base, embeddings, constant_tokens(base, constant_text(task)))
+
+
+def budget(base: BaseModel, task: Task, num_virtual_tokens: int) -> Budget:
+    """How many tokens a row's context may have beside prompt and answer. Raises DataError when none are left."""
+    room = base.max_tokens - num_virtual_tokens - _answer_tokens(base, task)
+    limit = room if task.config.max_input_tokens is None else min(room, task.config.max_input_tokens)
+    if limit < 1:
+        raise DataError(
+            f"{task.name}: {base.record.name} takes {base.max_tokens} tokens; {num_virtual_tokens} of prompt and the "
+            "answer leave none for the text. Lower num_virtual_tokens or max_gen_toks."
+        )
+    return Budget(limit, base.count_tokens)
+
+
+def answer(base: BaseModel, questions: Sequence[Question], advance: Advance = lambda _: None) -> list[Answer]:
+    """Answer a mixed batch; a row's answer does not depend on the rows beside it."""
+    answers: list[Answer | None] = [None] * len(questions)
+    choosing = [i for i, question in enumerate(questions) if question.query.choices is not None]
+    writing = [i for i, question in enumerate(questions) if question.query.choices is None]
+    scored = score_choices(base, [_choice_request(questions[i]) for i in choosing], advance)
+    for i, scores in zip(choosing, scored, strict=True):
+        answers[i] = Answer(max(range(len(scores)), key=scores.__getitem__), tuple(scores))
+    texts = generate(base, [_generation_request(questions[i]) for i in writing], advance)
+    for i, text in zip(writing, texts, strict=True):
+        answers[i] = Answer(postprocess(questions[i].task, text))
+    return [found for found in answers if found is not None]
+
+
+def _choice_request(question: Question) -> ChoiceRequest:
+    delimiter = question.task.target_delimiter
+    choices = question.query.choices or ()
+    return ChoiceRequest(question.prefix, question.query.context, tuple(delimiter + choice for choice in choices))
+
+
+def _generation_request(question: Question) -> GenerationRequest:
+    settings = question.task.generation
+    return GenerationRequest(question.prefix, question.query.context, settings.until, settings.max_new_tokens)
+
+
+def _answer_tokens(base: BaseModel, task: Task) -> int:
+    if not task.is_multiple_choice:
+        return task.generation.max_new_tokens
+    if isinstance(task.doc_to_choice, Template) or task.doc_to_choice is None:
+        return _TOKENS_FOR_CHOICES_OF_A_ROW
+    return max(base.count_tokens(task.target_delimiter + choice) for choice in task.doc_to_choice)

@@ -1,0 +1,106 @@
+"""Multiple choice: the log-likelihood of every choice of a row from one forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from multiprompt.engine.base import BaseModel
+from multiprompt.engine.encoding import encode_pairs
+from multiprompt.engine.forward import Row, TokenTree, batches, forward
+from multiprompt.engine.prefix import Prefix
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ChoiceRequest:
+    """A context and the continuations to score behind it, delimiter included."""
+
+    prefix: Prefix
+    context: str
+    continuations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """The tree that a row's continuations make, and the (node, next token) steps of each; node -1 is the context."""
+
+    tree: TokenTree
+    steps: tuple[tuple[tuple[int, int], ...], ...]
+
+
+def score_choices(
+    base: BaseModel, requests: Sequence[ChoiceRequest], advance: Advance = lambda _: None
+) -> list[list[float]]:
+    """Summed log-likelihood (nats) of each continuation given prefix and context, a list a request.
+
+    A row's context is run once; continuations hang behind it as a token tree under a tree-shaped mask, so that shared
+    heads are run once too, and last tokens never (tree attention as in SpecInfer, Miao et al. 2024).
+    """
+    paths = _paths(base, requests)
+    rows = [
+        Row.of(request.prefix, context, path.tree) for request, (context, path) in zip(requests, paths, strict=True)
+    ]
+    scores: list[list[float]] = [[] for _ in requests]
+    for batch in batches([len(row) for row in rows]):
+        with torch.inference_mode():
+            for index, values in zip(batch, _score(base, [(rows[i], paths[i][1]) for i in batch]), strict=True):
+                scores[index] = values
+        advance(len(batch))
+    return scores
+
+
+def _paths(base: BaseModel, requests: Sequence[ChoiceRequest]) -> list[tuple[list[int], _Paths]]:
+    pairs = iter(
+        encode_pairs(
+            base,
+            [request.context for request in requests for _ in request.continuations],
+            [continuation for request in requests for continuation in request.continuations],
+        )
+    )
+    found = []
+    for request in requests:
+        mine = [next(pairs) for _ in request.continuations]
+        found.append((mine[0][0], _grow(tuple(tuple(continuation) for _, continuation in mine))))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _grow(continuations: tuple[tuple[int, ...], ...]) -> _Paths:
+    nodes: dict[tuple[int, ...], int] = {(): -1}
+    tokens: list[int] = []
+    parents: list[int] = []
+    for continuation in continuations:
+        for end in range(1, len(continuation)):
+            head = continuation[:end]
+            if head not in nodes:
+                nodes[head] = len(tokens)
+                tokens.append(continuation[end - 1])
+                parents.append(nodes[head[:-1]])
+    steps = tuple(tuple((nodes[c[:i]], token) for i, token in enumerate(c)) for c in continuations)
+    return _Paths(TokenTree(tuple(tokens), tuple(parents)), steps)
+
+
+def _score(base: BaseModel, batch: Sequence[tuple[Row, _Paths]]) -> list[list[float]]:
+    hidden = forward(base, [row for row, _ in batch]).hidden
+    row_ids: list[int] = []
+    columns: list[int] = []
+    offsets: list[int] = []
+    for r, (row, path) in enumerate(batch):
+        offsets.append(len(columns))
+        last = len(row.tokens) - 1
+        row_ids += [r] * (1 + len(path.tree.tokens))
+        columns += [last, *range(last + 1, last + 1 + len(path.tree.tokens))]
+    log_probs = torch.log_softmax(base.logits(hidden[row_ids, columns]), dim=-1)
+    flat = [
+        (offset + 1 + node, token)
+        for offset, (_, path) in zip(offsets, batch, strict=True)
+        for steps in path.steps
+        for node, token in steps
+    ]
+    picked = iter(log_probs[[i for i, _ in flat], [t for _, t in flat]].tolist())
+    return [[sum(next(picked) for _ in steps) for steps in path.steps] for _, path in batch]

@@ -1,0 +1,90 @@
+"""Evaluation: one score of one prompt on one split, with what every row got, keyed by all that can move it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version as library_version
+from typing import Any
+
+from multiprompt.engine.answering import Question, answer, budget, compile_task
+from multiprompt.engine.base import BaseModel
+from multiprompt.engine.prompt import SoftPrompt
+from multiprompt.records import Evaluation
+from multiprompt.tasks.example import examples, postprocess
+from multiprompt.tasks.metric import metric_version, score
+from multiprompt.tasks.split import Split
+from multiprompt.tasks.task import Task
+
+Advance = Callable[[int], None]
+_LIBRARIES = ("multiprompt", "torch", "transformers", "tokenizers")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The prompt under evaluation: a soft prompt with its digest, or the hard prompt (`prompt` is None)."""
+
+    prompt: SoftPrompt | None
+    digest: str
+    num_virtual_tokens: int
+
+    @classmethod
+    def hard(cls, task: Task) -> Subject:
+        """The instruction alone; rows are cut as they are for the soft prompt, so that both see the same text."""
+        return cls(None, "hard", task.config.prompt.num_virtual_tokens)
+
+    @classmethod
+    def soft(cls, prompt: SoftPrompt, digest: str) -> Subject:
+        return cls(prompt, digest, prompt.num_virtual_tokens)
+
+
+def evaluation_key(base: BaseModel, task: Task, split: Split, subject: Subject) -> dict[str, str]:
+    """Everything that can move the score, a part an influence."""
+    return {
+        "prompt": f"{subject.digest}/{subject.num_virtual_tokens}",
+        "base": f"{base.record.weights}/{base.record.config}",
+        "tokenizer": base.record.tokenizer,
+        "task file": task.fingerprint,
+        "data": split.fingerprint,
+        "metric": ", ".join(metric_version(metric) for metric in task.metrics),
+        "decoding": "greedy",
+        "dtype": base.record.dtype,
+        "device": base.device.type,
+        "library": ", ".join(f"{name}=={library_version(name)}" for name in _LIBRARIES),
+    }
+
+
+def evaluate(
+    base: BaseModel,
+    task: Task,
+    split: Split,
+    subject: Subject,
+    *,
+    hub_metrics: bool = False,
+    advance: Advance = lambda _: None,
+) -> Evaluation:
+    """Score a prompt on every row of a split. Raises DataError for a row that is no example, or MetricError."""
+    started = time.perf_counter()
+    prefix = compile_task(base, task, subject.prompt)
+    rows = examples(task, split, budget(base, task, subject.num_virtual_tokens))
+    answers = answer(base, [Question(task, prefix, row.query) for row in rows], advance)
+    predictions: list[Any] = [found.output for found in answers]
+    references: list[Any] = [
+        postprocess(task, row.target) if isinstance(row.target, str) else row.target for row in rows
+    ]
+    scores = {metric.name: score(metric, predictions, references, hub_metrics=hub_metrics) for metric in task.metrics}
+    main = task.metrics[0]
+    return Evaluation(
+        task=task.name,
+        kind="hard" if subject.prompt is None else "soft",
+        metric=main.name,
+        score=scores[main.name],
+        higher_is_better=main.higher_is_better,
+        metrics=scores,
+        key=evaluation_key(base, task, split, subject),
+        predictions=tuple(predictions),
+        references=tuple(references),
+        truncated=sum(row.query.truncated for row in rows),
+        seconds=time.perf_counter() - started,
+    )

@@ -1,0 +1,100 @@
+"""Every error that multiprompt raises on purpose.
+
+    MultipromptError
+    ├── ConfigError       (ValueError)    a setting is out of range or unknown
+    ├── TaskFileError     (ValueError)    a task file cannot be used
+    ├── TemplateError     (ValueError)    a template fails, or tries to leave its sandbox
+    ├── DataError         (ValueError)    a split, a row or a field is missing or wrong
+    ├── MetricError       (ValueError)    an unknown metric, or one that cannot score these rows
+    ├── NotFoundError     (LookupError)   no such task, version or base model
+    ├── BaseModelError    (RuntimeError)  the base model cannot be fetched, read or used
+    │   └── BaseMismatchError             the base model is another than the prompt's
+    ├── AdapterError      (ValueError)    adapter files that cannot be a prompt for this base model
+    ├── TrainingError     (RuntimeError)  training broke off, for example on a loss that is not a number
+    ├── CatalogError      (RuntimeError)  the catalog cannot be read or written
+    │   ├── SchemaError                   no catalog, or a catalog of another schema revision
+    │   ├── IntegrityError                stored bytes do not have the digest they were stored under
+    │   └── ConflictError                 another writer published first
+    └── StateError        (RuntimeError)  the version's state does not allow this
+
+Each message is one line: what happened, the values, the way out.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MultipromptError(Exception):
+    """Base of every error that multiprompt raises on purpose."""
+
+
+class ConfigError(MultipromptError, ValueError):
+    """A setting is out of range or unknown."""
+
+
+class TaskFileError(MultipromptError, ValueError):
+    """A task file cannot be used."""
+
+
+class TemplateError(MultipromptError, ValueError):
+    """A template fails, or tries to leave its sandbox."""
+
+
+class DataError(MultipromptError, ValueError):
+    """A split, a row or a field is missing or wrong."""
+
+
+class MetricError(MultipromptError, ValueError):
+    """An unknown metric, or one that cannot score these rows."""
+
+
+class NotFoundError(MultipromptError, LookupError):
+    """No such task, version or base model."""
+
+
+class BaseModelError(MultipromptError, RuntimeError):
+    """The base model cannot be fetched, read or used."""
+
+
+class BaseMismatchError(BaseModelError):
+    """The base model is another than the one that the prompt was trained on."""
+
+
+class AdapterError(MultipromptError, ValueError):
+    """Adapter files that cannot be a prompt for this base model."""
+
+
+class TrainingError(MultipromptError, RuntimeError):
+    """Training broke off."""
+
+
+class CatalogError(MultipromptError, RuntimeError):
+    """The catalog cannot be read or written."""
+
+
+class SchemaError(CatalogError):
+    """The file is no catalog, or a catalog of another schema revision."""
+
+
+class IntegrityError(CatalogError):
+    """Stored bytes do not have the digest that they were stored under."""
+
+
+class ConflictError(CatalogError):
+    """Another writer published first."""
+
+
+class StateError(MultipromptError, RuntimeError):
+    """The version's state does not allow this."""
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """A hint for an unknown word: the closest candidate, or all of them when none is close."""
+    known = sorted(candidates)
+    close = get_close_matches(word, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if not known:
+        return "there are none yet"
+    listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+    return f"known: {listed}"

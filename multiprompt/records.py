@@ -1,0 +1,220 @@
+"""What the catalog answers with: frozen records, detached from the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+VersionState = Literal["candidate", "published", "retired", "rejected"]
+PromptKind = Literal["soft", "hard"]
+Verdict = Literal["identical", "unchanged", "improved", "regressed", "failed"]
+
+
+@dataclass(frozen=True)
+class BaseModelRecord:
+    """A frozen language model, identified by its dtype and the fingerprints of its weights, tokenizer and config."""
+
+    name: str
+    source: str
+    revision: str
+    architecture: str
+    dtype: str
+    weights: str
+    tokenizer: str
+    config: str
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """What must be equal for a prompt to run on it."""
+        return self.weights, self.tokenizer, self.config, self.dtype
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.weights[:15]}…, tokenizer {self.tokenizer[:15]}…, {self.dtype})"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A prompt's PEFT files: adapter_config.json and adapter_model.safetensors."""
+
+    config: bytes
+    weights: bytes
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task in the catalog; `published` is the version that serves it."""
+
+    name: str
+    description: str
+    tags: tuple[str, ...]
+    metric: str
+    fingerprint: str
+    source: str
+    folder: str
+    created_at: datetime
+    published: int | None
+    published_at: datetime | None
+    score: float | None
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """A prompt version, written `task@number`. `digest` identifies its adapter files."""
+
+    id: int
+    task: str
+    number: int
+    state: VersionState
+    method: str
+    num_virtual_tokens: int
+    digest: str
+    base_model: BaseModelRecord
+    created_at: datetime
+    published_at: datetime | None
+    retired_at: datetime | None
+    metric: str | None
+    score: float | None
+    reason: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.task}@{self.number}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One score of one prompt on one data snapshot, with what each row got.
+
+    `key` holds the parts that can move the score; equal keys mean that the score may be reused.
+    """
+
+    task: str
+    kind: PromptKind
+    metric: str
+    score: float
+    higher_is_better: bool
+    metrics: Mapping[str, float]
+    key: Mapping[str, str]
+    predictions: tuple[Any, ...]
+    references: tuple[Any, ...]
+    truncated: int
+    seconds: float
+
+    @property
+    def rows(self) -> int:
+        return len(self.predictions)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: settings, loss by step, validation by step, and when it stopped."""
+
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
+    training_data: str
+    validation_data: str
+    losses: tuple[float, ...]
+    validations: tuple[tuple[int, float, float], ...]
+    best_step: int
+    truncated: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A lineage edge: `child` came from `parent` (a version label, or what was imported) in the way `relation` says."""
+
+    child: str
+    relation: str
+    parent: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Who moved which pointer when and why."""
+
+    id: int
+    at: datetime
+    actor: str
+    kind: str
+    task: str | None
+    from_version: int | None
+    to_version: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One earlier task against its baseline; `drop` is positive where the score got worse."""
+
+    version: str
+    metric: str
+    baseline: float
+    score: float | None
+    drop: float | None
+    max_drop: float
+    verdict: Verdict
+    cause: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """A regression evaluation: passed only if every task was measured and none dropped by more than it tolerates."""
+
+    results: tuple[CheckResult, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        return all(result.verdict not in ("regressed", "failed") for result in self.results)
+
+
+@dataclass(frozen=True)
+class LearnReport:
+    """What learning or importing a prompt came to.
+
+    `untouched` says that every other published prompt has the digest it had before, recomputed from its stored bytes.
+    """
+
+    version: str
+    published: bool
+    reason: str
+    metric: str
+    hard: float
+    soft: float
+    train_seconds: float
+    truncated: int
+    check: CheckReport
+    untouched: bool
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The accuracy matrix: `scores[i][j]` on task j after learning task i, None where it was not measured."""
+
+    tasks: tuple[str, ...]
+    scores: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer: the choice with a probability for each, or a generated text."""
+
+    task: str
+    version: str
+    output: str
+    probabilities: Mapping[str, float] | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that `verify` found wrong."""
+
+    where: str
+    what: str
+
+
+Rows = Sequence[Mapping[str, Any]]
