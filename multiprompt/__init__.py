@@ -8,11 +8,24 @@ report = ws.learn("sst2")
 ws.predict([("sst2", {"text": "a fine film"})])
 """
 
+from typing import TYPE_CHECKING, Any
+
 from multiprompt import errors
 from multiprompt.errors import MultipromptError
-from multiprompt.tasks.task import Task
 from multiprompt.workspace import Workspace
 from multiprompt.workspace import open_workspace as open  # noqa: A004
 
 __all__ = ["MultipromptError", "Task", "Workspace", "errors", "open"]
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from multiprompt.tasks.task import Task
+
+
+def __getattr__(name: str) -> Any:
+    """`Task` on first use: reading task files takes libraries that listing the catalog does without."""
+    if name != "Task":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from multiprompt.tasks.task import Task
+
+    return Task

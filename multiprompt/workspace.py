@@ -39,13 +39,13 @@ from multiprompt.records import (
     TaskRecord,
     VersionRecord,
 )
-from multiprompt.tasks.split import Split, load_data, load_test_split
-from multiprompt.tasks.task import Task
 
 if TYPE_CHECKING:
     from multiprompt.engine.base import BaseModel
     from multiprompt.engine.prefix import Prefix
     from multiprompt.engine.prompt import SoftPrompt
+    from multiprompt.tasks.split import Split
+    from multiprompt.tasks.task import Task
 
 # What is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -102,6 +102,8 @@ class Workspace:
 
         Raises TaskFileError, TemplateError, MetricError, ConfigError or DataError; then nothing is added.
         """
+        from multiprompt.tasks.task import Task
+
         read = task if isinstance(task, Task) else Task.from_file(task)
         self._read_rows(read)
         return self.catalog.add_task(read, self._actor, self._clock())
@@ -112,6 +114,7 @@ class Workspace:
         Nothing is stored before the one transaction at the end, so an interrupted call leaves the catalog as it was.
         """
         from multiprompt.engine.learning import learn_prompt
+        from multiprompt.tasks.split import load_data
 
         task = self._task(name)
         data = load_data(task)
@@ -128,6 +131,7 @@ class Workspace:
         Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model.
         """
         from multiprompt.engine.prompt import from_adapter, read_adapter
+        from multiprompt.tasks.split import load_test_split
 
         task = self._task(name)
         prompt = from_adapter(self.base_model(), read_adapter(Path(folder)), str(folder))
@@ -401,12 +405,15 @@ class Workspace:
         return [version for version in self.catalog.versions(name) if version.state == "published"]
 
     def _task(self, name: str) -> Task:
+        from multiprompt.tasks.task import Task
+
         record = self.catalog.task(name)
         return Task.from_source(record.source, Path(record.folder), where=name)
 
     def _read_rows(self, task: Task) -> None:
         """Render every row once, with a token count that costs nothing, to find what is wrong before training does."""
         from multiprompt.tasks.example import Budget, examples
+        from multiprompt.tasks.split import load_data, load_test_split
 
         data = load_data(task) if task.data.training else None
         everything = Budget(tokens=1, count=lambda _: 0)

@@ -280,7 +280,6 @@ def upgrade() -> None:
             ["task_id"],
             unique=True,
             sqlite_where=sa.text("state = 'published'"),
-            postgresql_where=sa.text("state = 'published'"),
         )
 
     op.create_table(
@@ -397,7 +396,6 @@ def downgrade() -> None:
         batch_op.drop_index(
             "uq_prompt_versions_published",
             sqlite_where=sa.text("state = 'published'"),
-            postgresql_where=sa.text("state = 'published'"),
         )
         batch_op.drop_index(batch_op.f("ix_prompt_versions_weights_sha256"))
         batch_op.drop_index(batch_op.f("ix_prompt_versions_task_id"))

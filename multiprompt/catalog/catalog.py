@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, select, text
 
@@ -28,7 +29,9 @@ from multiprompt.records import (
     VersionRecord,
 )
 from multiprompt.tasks.split import Split
-from multiprompt.tasks.task import Task
+
+if TYPE_CHECKING:
+    from multiprompt.tasks.task import Task
 
 
 class Catalog:
@@ -127,6 +130,8 @@ class Catalog:
 
     def task_file(self, version: VersionRecord) -> Task:
         """The task as it was when the version was made."""
+        from multiprompt.tasks.task import Task
+
         with read_transaction(self._engine) as connection:
             source, folder = reading.task_file(connection, version)
         return Task.from_source(source, Path(folder), where=version.label)

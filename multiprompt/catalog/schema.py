@@ -175,14 +175,7 @@ prompt_versions = Table(
     CheckConstraint("state in ('candidate', 'published', 'retired', 'rejected')", name="state"),
     CheckConstraint("state in ('candidate', 'rejected') or baseline_id is not null", name="baseline"),
 )
-_published = text("state = 'published'")
-Index(
-    "uq_prompt_versions_published",
-    prompt_versions.c.task_id,
-    unique=True,
-    sqlite_where=_published,
-    postgresql_where=_published,
-)
+Index("uq_prompt_versions_published", prompt_versions.c.task_id, unique=True, sqlite_where=text("state = 'published'"))
 
 lineage = Table(
     "lineage",

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, func, select
 
@@ -24,8 +24,10 @@ from multiprompt.records import (
     VersionRecord,
     VersionState,
 )
-from multiprompt.tasks.split import Split
-from multiprompt.tasks.task import Task
+
+if TYPE_CHECKING:
+    from multiprompt.tasks.split import Split
+    from multiprompt.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multiprompt.errors import DataError, IntegrityError
-from multiprompt.tasks.task import Task
+
+if TYPE_CHECKING:
+    from multiprompt.tasks.task import Task
 
 MAX_ROW_CHARACTERS = 2_000_000
 MAX_PACKED_SPLIT_BYTES = 2_000_000_000
