@@ -6,6 +6,7 @@
     ├── TemplateError     (ValueError)    a template fails, or tries to leave its sandbox
     ├── DataError         (ValueError)    a split, a row or a field is missing or wrong
     ├── MetricError       (ValueError)    an unknown metric, or one that cannot score these rows
+    ├── QueryError        (ValueError)    a query cannot be parsed
     ├── NotFoundError     (LookupError)   no such task, version or base model
     ├── BaseModelError    (RuntimeError)  the base model cannot be fetched, read or used
     │   └── BaseMismatchError             the base model is another than the prompt's
@@ -46,6 +47,10 @@ class DataError(MultipromptError, ValueError):
 
 class MetricError(MultipromptError, ValueError):
     """An unknown metric, or one that cannot score these rows."""
+
+
+class QueryError(MultipromptError, ValueError):
+    """A query cannot be parsed."""
 
 
 class NotFoundError(MultipromptError, LookupError):

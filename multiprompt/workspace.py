@@ -198,26 +198,30 @@ class Workspace:
 
     # Looking up
 
-    def tasks(self) -> list[TaskRecord]:
-        return self.catalog.tasks()
+    def tasks(self, query: str = "") -> list[TaskRecord]:
+        """Tasks that match a query like `tag.team = 'nlp' and score.acc > 0.8`; QueryError says where it is wrong.
 
-    def versions(self, task: str | None = None) -> list[VersionRecord]:
-        return self.catalog.versions(task)
+        The language is described in catalog/query.py, the fields in catalog/fields.py.
+        """
+        return self.catalog.tasks(query)
+
+    def versions(self, query: str = "") -> list[VersionRecord]:
+        return self.catalog.versions(query)
 
     def version(self, label: str) -> VersionRecord:
         """`sst2@2`, or `sst2` for the published version."""
         return self.catalog.version(*parse_label(label))
 
-    def evaluations(self, task: str | None = None) -> list[Evaluation]:
-        return self.catalog.evaluations(task)
+    def evaluations(self, query: str = "") -> list[Evaluation]:
+        return self.catalog.evaluations(query)
 
-    def events(self, task: str | None = None) -> list[Event]:
-        return self.catalog.events(task)
+    def events(self, query: str = "") -> list[Event]:
+        return self.catalog.events(query)
 
     def lineage(self, label: str) -> list[Edge]:
         """The edges above and below a version: what it came from, and what came from it; of every version of a task."""
         name, number = parse_label(label)
-        own = [self.catalog.version(name, number)] if number is not None else self.catalog.versions(name)
+        own = [self.catalog.version(name, number)] if number is not None else self.catalog.versions_of(name)
         edges = self.catalog.lineage()
         up = _closure({v.label for v in own}, [(edge.child, edge.parent, edge) for edge in edges])
         down = _closure({v.label for v in own}, [(edge.parent, edge.child, edge) for edge in edges])
@@ -402,7 +406,7 @@ class Workspace:
         return prefix
 
     def _published_of(self, name: str) -> list[VersionRecord]:
-        return [version for version in self.catalog.versions(name) if version.state == "published"]
+        return [version for version in self.catalog.versions_of(name) if version.state == "published"]
 
     def _task(self, name: str) -> Task:
         from multiprompt.tasks.task import Task

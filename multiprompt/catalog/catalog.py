@@ -80,17 +80,21 @@ class Catalog:
             writing.add_task(connection, task, Stamp(actor, at))
             return reading.task(connection, task.name)
 
-    def tasks(self) -> list[TaskRecord]:
+    def tasks(self, query: str = "") -> list[TaskRecord]:
         with read_transaction(self._engine) as connection:
-            return reading.tasks(connection)
+            return reading.tasks(connection, query)
 
     def task(self, name: str) -> TaskRecord:
         with read_transaction(self._engine) as connection:
             return reading.task(connection, name)
 
-    def versions(self, task: str | None = None) -> list[VersionRecord]:
+    def versions(self, query: str = "") -> list[VersionRecord]:
         with read_transaction(self._engine) as connection:
-            return reading.versions(connection, task)
+            return reading.versions(connection, query)
+
+    def versions_of(self, task: str) -> list[VersionRecord]:
+        with read_transaction(self._engine) as connection:
+            return reading.versions_of(connection, task)
 
     def version(self, task: str, number: int | None = None) -> VersionRecord:
         """A version by number, or the published one."""
@@ -145,9 +149,9 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.losses(connection, version)
 
-    def evaluations(self, task: str | None = None) -> list[Evaluation]:
+    def evaluations(self, query: str = "") -> list[Evaluation]:
         with read_transaction(self._engine) as connection:
-            return reading.evaluations(connection, task)
+            return reading.evaluations(connection, query)
 
     def evaluation_with_key(self, key: Mapping[str, str]) -> Evaluation | None:
         """The newest score whose every influence is the same."""
@@ -158,9 +162,9 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.lineage(connection, task)
 
-    def events(self, task: str | None = None) -> list[Event]:
+    def events(self, query: str = "") -> list[Event]:
         with read_transaction(self._engine) as connection:
-            return reading.events(connection, task)
+            return reading.events(connection, query)
 
     def matrix(self) -> Matrix:
         with read_transaction(self._engine) as connection:

@@ -10,16 +10,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
 
+from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
+from multiprompt.catalog.query import parse
 from multiprompt.errors import IntegrityError, NotFoundError, nearest
 from multiprompt.records import Adapter, BaseModelRecord, Edge, Evaluation, Event, Matrix, TaskRecord, VersionRecord
 
-_published = s.prompt_versions.alias("published")
-_baseline = s.evaluations.alias("baseline")
+
+def tasks(connection: Connection, query: str = "") -> list[TaskRecord]:
+    listing = parse(query, fields.TASKS).apply(_task_query(), s.tasks.c.id)
+    return [_task(row) for row in connection.execute(listing)]
 
 
-def tasks(connection: Connection, name: str | None = None) -> list[TaskRecord]:
-    query = (
+def _task_query() -> Select[Any]:
+    return (
         select(
             s.tasks.c.name,
             s.tasks.c.created_at,
@@ -29,41 +33,40 @@ def tasks(connection: Connection, name: str | None = None) -> list[TaskRecord]:
             s.task_files.c.fingerprint,
             s.task_files.c.source,
             s.task_files.c.folder,
-            _published.c.number,
-            _published.c.published_at,
-            _baseline.c.score,
+            fields.published.c.number,
+            fields.published.c.published_at,
+            fields.baseline.c.score,
         )
         .join(s.task_files, s.tasks.c.task_file_id == s.task_files.c.id)
-        .outerjoin(_published, (_published.c.task_id == s.tasks.c.id) & (_published.c.state == "published"))
-        .outerjoin(_baseline, _baseline.c.id == _published.c.baseline_id)
-        .order_by(s.tasks.c.id)
-    )
-    if name is not None:
-        query = query.where(s.tasks.c.name == name)
-    return [
-        TaskRecord(
-            name=row.name,
-            description=row.description,
-            tags=tuple(row.tags),
-            metric=row.metric,
-            fingerprint=row.fingerprint,
-            source=row.source,
-            folder=row.folder,
-            created_at=row.created_at,
-            published=row.number,
-            published_at=row.published_at,
-            score=row.score,
+        .outerjoin(
+            fields.published, (fields.published.c.task_id == s.tasks.c.id) & (fields.published.c.state == "published")
         )
-        for row in connection.execute(query)
-    ]
+        .outerjoin(fields.baseline, fields.baseline.c.id == fields.published.c.baseline_id)
+    )
+
+
+def _task(row: Row[Any]) -> TaskRecord:
+    return TaskRecord(
+        name=row.name,
+        description=row.description,
+        tags=tuple(row.tags),
+        metric=row.metric,
+        fingerprint=row.fingerprint,
+        source=row.source,
+        folder=row.folder,
+        created_at=row.created_at,
+        published=row.number,
+        published_at=row.published_at,
+        score=row.score,
+    )
 
 
 def task(connection: Connection, name: str) -> TaskRecord:
-    found = tasks(connection, name)
-    if not found:
+    row = connection.execute(_task_query().where(s.tasks.c.name == name)).one_or_none()
+    if row is None:
         known = connection.scalars(select(s.tasks.c.name)).all()
         raise NotFoundError(f"no task {name!r} in the catalog; {nearest(name, known)}")
-    return found[0]
+    return _task(row)
 
 
 def task_id(connection: Connection, name: str) -> int:
@@ -71,17 +74,21 @@ def task_id(connection: Connection, name: str) -> int:
     return int(connection.execute(select(s.tasks.c.id).where(s.tasks.c.name == name)).scalar_one())
 
 
-def versions(connection: Connection, name: str | None = None) -> list[VersionRecord]:
-    query = _version_query().order_by(s.tasks.c.id, s.prompt_versions.c.number)
-    if name is not None:
-        task(connection, name)
-        query = query.where(s.tasks.c.name == name)
-    return [_version(row) for row in connection.execute(query)]
+def versions(connection: Connection, query: str = "") -> list[VersionRecord]:
+    listing = parse(query, fields.VERSIONS).apply(_version_query(), s.prompt_versions.c.id)
+    return [_version(row) for row in connection.execute(listing)]
+
+
+def versions_of(connection: Connection, name: str) -> list[VersionRecord]:
+    """A task's versions by number. Raises NotFoundError for an unknown task."""
+    identity = task_id(connection, name)
+    listing = _version_query().where(s.prompt_versions.c.task_id == identity).order_by(s.prompt_versions.c.number)
+    return [_version(row) for row in connection.execute(listing)]
 
 
 def version(connection: Connection, name: str, number: int | None) -> VersionRecord:
     """A task's version by number, its published one without. Raises NotFoundError saying which there are."""
-    found = versions(connection, name)
+    found = versions_of(connection, name)
     for record in found:
         if record.number == number or (number is None and record.state == "published"):
             return record
@@ -151,12 +158,9 @@ def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
     return _evaluation(row)
 
 
-def evaluations(connection: Connection, name: str | None = None) -> list[Evaluation]:
-    query = _evaluation_query().order_by(s.evaluations.c.id)
-    if name is not None:
-        task(connection, name)
-        query = query.where(s.tasks.c.name == name)
-    return [_evaluation(row) for row in connection.execute(query)]
+def evaluations(connection: Connection, query: str = "") -> list[Evaluation]:
+    listing = parse(query, fields.EVALUATIONS).apply(_evaluation_query(), s.evaluations.c.id)
+    return [_evaluation(row) for row in connection.execute(listing)]
 
 
 def evaluation_with_key(connection: Connection, key: str) -> Evaluation | None:
@@ -215,14 +219,12 @@ def lineage(connection: Connection, name: str | None = None) -> list[Edge]:
     return [Edge(f"{row.name}@{row.number}", row.relation, row.parent_label) for row in connection.execute(query)]
 
 
-def events(connection: Connection, name: str | None = None) -> list[Event]:
-    query = select(s.events, s.tasks.c.name.label("task")).outerjoin(s.tasks).order_by(s.events.c.id)
-    if name is not None:
-        task(connection, name)
-        query = query.where(s.tasks.c.name == name)
+def events(connection: Connection, query: str = "") -> list[Event]:
+    everything = select(s.events, s.tasks.c.name.label("task")).outerjoin(s.tasks)
+    listing = parse(query, fields.EVENTS).apply(everything, s.events.c.id)
     return [
         Event(r.id, r.at, r.actor, r.kind, r.task, r.from_version, r.to_version, r.reason)
-        for r in connection.execute(query)
+        for r in connection.execute(listing)
     ]
 
 
@@ -294,10 +296,11 @@ def _base(row: Row[Any]) -> BaseModelRecord:
 
 def _version_query() -> Select[Any]:
     return (
-        select(s.prompt_versions, s.tasks.c.name, _baseline.c.metric, _baseline.c.score, *_base_columns())
+        select(s.prompt_versions, s.tasks.c.name, fields.baseline.c.metric, fields.baseline.c.score, *_base_columns())
         .join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
+        .join(s.task_files, s.prompt_versions.c.task_file_id == s.task_files.c.id)
         .join(s.base_models, s.prompt_versions.c.base_model_id == s.base_models.c.id)
-        .outerjoin(_baseline, _baseline.c.id == s.prompt_versions.c.baseline_id)
+        .outerjoin(fields.baseline, fields.baseline.c.id == s.prompt_versions.c.baseline_id)
     )
 
 
@@ -321,7 +324,11 @@ def _version(row: Row[Any]) -> VersionRecord:
 
 
 def _evaluation_query() -> Select[Any]:
-    return select(s.evaluations, s.tasks.c.name).join(s.tasks, s.evaluations.c.task_id == s.tasks.c.id)
+    return (
+        select(s.evaluations, s.tasks.c.name, s.prompt_versions.c.number)
+        .join(s.tasks, s.evaluations.c.task_id == s.tasks.c.id)
+        .outerjoin(s.prompt_versions, s.evaluations.c.version_id == s.prompt_versions.c.id)
+    )
 
 
 def _evaluation(row: Row[Any]) -> Evaluation:

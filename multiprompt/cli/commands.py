@@ -70,6 +70,10 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+def query_argument(command: Command) -> Command:
+    return click.argument("query", default="")(command)
+
+
 def hub_metrics_option(command: Command) -> Command:
     return click.option(
         "--hub-metrics", is_flag=True, help="Allow metrics that the evaluate hub's code computes (hf_evaluate: true)."
@@ -212,11 +216,15 @@ def check(catalog: str, hub_metrics: bool, as_json: bool) -> None:
 
 
 @cli.command()
+@query_argument
 @catalog_option
 @json_option
-def tasks(catalog: str, as_json: bool) -> None:
-    """List the tasks: what is published, since when, how good."""
-    records = open_workspace(catalog, create=False).tasks()
+def tasks(query: str, catalog: str, as_json: bool) -> None:
+    """List the tasks that match a QUERY: what is published, since when, how good.
+
+    For example: multiprompt tasks "tag = 'nlp' and score.acc > 0.8 order by published_at desc"
+    """
+    records = open_workspace(catalog, create=False).tasks(query)
     if as_json:
         print_json(records)
         return
@@ -227,12 +235,12 @@ def tasks(catalog: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("task", required=False)
+@query_argument
 @catalog_option
 @json_option
-def versions(task: str | None, catalog: str, as_json: bool) -> None:
-    """List the prompt versions, of one TASK or of all."""
-    records = open_workspace(catalog, create=False).versions(task)
+def versions(query: str, catalog: str, as_json: bool) -> None:
+    """List the prompt versions that match a QUERY, for example "task = 'sst2' and state = 'retired'"."""
+    records = open_workspace(catalog, create=False).versions(query)
     if as_json:
         print_json(records)
         return
@@ -246,12 +254,28 @@ def versions(task: str | None, catalog: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("task", required=False)
+@query_argument
 @catalog_option
 @json_option
-def events(task: str | None, catalog: str, as_json: bool) -> None:
-    """List who moved which pointer when and why."""
-    records = open_workspace(catalog, create=False).events(task)
+def evaluations(query: str, catalog: str, as_json: bool) -> None:
+    """List the scores that match a QUERY, for example "kind = 'soft' and score < 0.8"; --json adds every row."""
+    records = open_workspace(catalog, create=False).evaluations(query)
+    if as_json:
+        print_json(records)
+        return
+    print_table(
+        ("task", "prompt", "metric", "score", "rows", "cut", "seconds"),
+        [(e.task, e.kind, e.metric, e.score, e.rows, e.truncated, e.seconds) for e in records],
+    )
+
+
+@cli.command()
+@query_argument
+@catalog_option
+@json_option
+def events(query: str, catalog: str, as_json: bool) -> None:
+    """List who moved which pointer when and why, for example "at > '2026-11-01' and kind = 'rolled-back'"."""
+    records = open_workspace(catalog, create=False).events(query)
     if as_json:
         print_json(records)
         return
@@ -307,7 +331,7 @@ def lineage(label: str, form: str, as_json: bool, catalog: str) -> None:
         print_json(edges)
         return
     name, number = parse_label(label)
-    start = [v.label for v in workspace.versions(name) if number in (None, v.number)]
+    start = [v.label for v in workspace.catalog.versions_of(name) if number in (None, v.number)]
     click.echo(lineage_text(edges, start, form))
 
 

@@ -57,8 +57,8 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
 
 def _row(workspace: Workspace, name: str) -> dict[str, Any]:
     """A task's line: its newest version, and the hard prompt on the same rows."""
-    version = workspace.versions(name)[-1]
-    hard = [evaluation for evaluation in workspace.evaluations(name) if evaluation.kind == "hard"][-1]
+    version = workspace.catalog.versions_of(name)[-1]
+    (hard,) = workspace.evaluations(f"task = '{name}' and kind = 'hard' order by created_at desc limit 1")
     return {
         "task": name,
         "version": version.label,

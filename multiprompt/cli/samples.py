@@ -103,7 +103,7 @@ SAMPLES = (
     Sample(
         "word_sentiment",
         _word_sentiment,
-        (1600, 200, 400),
+        (1600, 100, 300),
         {
             "output_type": "multiple_choice",
             "description": "Is the word good or bad?\n\n",
@@ -111,13 +111,13 @@ SAMPLES = (
             "doc_to_target": "label",
             "doc_to_choice": ["good", "bad"],
             "metric_list": [{"metric": "acc"}],
-            "multiprompt": {"training": {"steps": 60, "validate_every": 20}},
+            "multiprompt": {"training": {"steps": 40, "validate_every": 20}},
         },
     ),
     Sample(
         "past_tense",
         _past_tense,
-        (1000, 100, 250),
+        (1000, 80, 250),
         {
             "output_type": "generate_until",
             "description": "Write the past tense of the verb.\n\n",
@@ -128,13 +128,13 @@ SAMPLES = (
                 {"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}
             ],
             "metric_list": [{"metric": "exact_match"}],
-            "multiprompt": {"training": {"steps": 60, "validate_every": 20}},
+            "multiprompt": {"training": {"steps": 40, "validate_every": 20}},
         },
     ),
     Sample(
         "bbc_topics",
         _articles,
-        (1200, 100, 250),
+        (1200, 80, 200),
         {
             "output_type": "multiple_choice",
             "description": "What is the topic of the news article? Options: business, entertainment, politics, sports, "
@@ -144,8 +144,8 @@ SAMPLES = (
             "doc_to_choice": ["business", "entertainment", "politics", "sports", "tech"],
             "metric_list": [{"metric": "acc"}],
             "multiprompt": {
-                "max_input_tokens": 112,
-                "training": {"steps": 60, "batch_size": 8, "validate_every": 20},
+                "max_input_tokens": 72,
+                "training": {"steps": 40, "batch_size": 8, "validate_every": 20},
             },
         },
     ),

@@ -1,0 +1,247 @@
+"""The query language: `score.acc > 0.8 and tag.team = 'nlp' order by published_at desc limit 10`, to SQL expressions.
+
+    query      := [either] ["order by" field ["asc" | "desc"]] ["limit" number]
+    either     := both ("or" both)*
+    both       := term ("and" term)*
+    term       := "not" term | "(" either ")" | comparison
+    comparison := field ("=" | "!=" | "<" | "<=" | ">" | ">=" | "like") value
+                | field ["not"] "in" "(" value ("," value)* ")" | field "is" ["not"] "null"
+
+Values are numbers or quoted texts ('' stands for a quote in one); times are texts such as '2026-11-01'. Values are only
+ever bound parameters.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from sqlalchemy import ColumnElement, DateTime, Select, String, and_, not_, or_
+
+from multiprompt.errors import QueryError, nearest
+
+MAX_CHARACTERS = 10_000
+MAX_DEPTH = 50
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\w.])|'(?P<text>(?:[^']|'')*)'"
+    r"|(?P<word>[A-Za-z_][\w.-]*)|(?P<symbol><=|>=|!=|[<>=(),]))"
+)
+_COMPARE: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "like": lambda column, pattern: column.like(pattern),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a field name stands for. A field of many values (`exists` given) compares true when any value does."""
+
+    expression: ColumnElement[Any]
+    exists: Callable[[ColumnElement[bool]], ColumnElement[bool]] | None = None
+
+    def holds(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        return condition if self.exists is None else self.exists(condition)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a listing: fixed names, and families such as `score.<metric>`."""
+
+    fixed: Mapping[str, Field]
+    families: Mapping[str, Callable[[str], Field]]
+
+    def find(self, name: str) -> Field | None:
+        family, dot, member = name.partition(".")
+        if dot and member and family in self.families:
+            return self.families[family](member)
+        return self.fixed.get(name)
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.fixed, *(f"{family}.…" for family in self.families)]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A parsed query, to be put onto a SELECT."""
+
+    where: ColumnElement[bool] | None = None
+    order: ColumnElement[Any] | None = None
+    limit: int | None = None
+
+    def apply(self, select: Select[Any], order: ColumnElement[Any]) -> Select[Any]:
+        """The SELECT with the query's conditions; `order` ends the order, so that it is total."""
+        if self.where is not None:
+            select = select.where(self.where)
+        select = select.order_by(order) if self.order is None else select.order_by(self.order, order)
+        return select if self.limit is None else select.limit(self.limit)
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    value: str
+    column: int
+
+
+def parse(text: str, fields: Fields) -> Query:
+    """Parse a query over a listing's fields. Raises QueryError naming the column where it went wrong."""
+    if len(text) > MAX_CHARACTERS:
+        raise QueryError(f"the query has {len(text)} characters; the limit is {MAX_CHARACTERS}.")
+    return _Parser(text, fields).query()
+
+
+class _Parser:
+    def __init__(self, text: str, fields: Fields) -> None:
+        self._text = text
+        self._fields = fields
+        self._tokens = list(self._scan())
+        self._next = 0
+        self._depth = 0
+
+    def query(self) -> Query:
+        first = self._peek
+        where = None if first.kind == "end" or first.value.lower() in ("order", "limit") else self._either()
+        order = self._order() if self._take("order") else None
+        limit = self._limit() if self._take("limit") else None
+        if self._peek.kind != "end":
+            self._fail("expected 'and', 'or', 'order by', 'limit' or the end")
+        return Query(where, order, limit)
+
+    def _order(self) -> ColumnElement[Any]:
+        self._require("by")
+        column = self._field().expression
+        if self._take("desc"):
+            return column.desc()
+        self._take("asc")
+        return column.asc()
+
+    def _limit(self) -> int:
+        token = self._advance()
+        if token.kind != "number" or not token.value.isdecimal() or len(token.value) > 9:
+            self._fail("expected a whole number after 'limit'", token)
+        return int(token.value)
+
+    def _either(self) -> ColumnElement[bool]:
+        found = [self._both()]
+        while self._take("or"):
+            found.append(self._both())
+        return or_(*found)
+
+    def _both(self) -> ColumnElement[bool]:
+        found = [self._term()]
+        while self._take("and"):
+            found.append(self._term())
+        return and_(*found)
+
+    def _term(self) -> ColumnElement[bool]:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            self._fail(f"the query is nested more than {MAX_DEPTH} deep")
+        if self._take("not"):
+            found = not_(self._term())
+        elif self._take("("):
+            found = self._either().self_group()
+            self._require(")")
+        else:
+            found = self._comparison()
+        self._depth -= 1
+        return found
+
+    def _comparison(self) -> ColumnElement[bool]:
+        field = self._field()
+        if self._take("is"):
+            negated = self._take("not")
+            self._require("null")
+            present = field.holds(field.expression.is_not(None))
+            return present if negated else not_(present)
+        negated = self._take("not")
+        if negated or self._peek.value.lower() == "in":
+            self._require("in")
+            found = field.holds(field.expression.in_(self._values(field)))
+            return not_(found) if negated else found
+        compare = _COMPARE.get(self._peek.value.lower()) if self._peek.kind in ("symbol", "word") else None
+        if compare is None:
+            self._fail("expected a comparison (= != < <= > >= like in is)")
+        self._advance()
+        return field.holds(compare(field.expression, self._value(field)))
+
+    def _values(self, field: Field) -> list[Any]:
+        self._require("(")
+        values = [self._value(field)]
+        while self._take(","):
+            values.append(self._value(field))
+        self._require(")")
+        return values
+
+    def _field(self) -> Field:
+        token = self._advance()
+        if token.kind != "word":
+            self._fail("expected a field", token)
+        field = self._fields.find(token.value)
+        if field is None:
+            self._fail(f"unknown field {token.value!r}; {nearest(token.value, self._fields.names)}", token)
+        return field
+
+    def _value(self, field: Field) -> Any:
+        token = self._advance()
+        kind = field.expression.type
+        if isinstance(getattr(kind, "impl", kind), DateTime):
+            return self._time(token)
+        if isinstance(kind, String):
+            if token.kind != "text":
+                self._fail("expected a text in single quotes", token)
+            return token.value
+        if token.kind != "number":
+            self._fail("expected a number", token)
+        return float(token.value)
+
+    def _time(self, token: _Token) -> datetime:
+        try:
+            time = datetime.fromisoformat(token.value)
+        except ValueError:
+            self._fail("expected a time such as '2026-11-01' or '2026-11-01T03:00'", token)
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+    @property
+    def _peek(self) -> _Token:
+        return self._tokens[self._next]
+
+    def _advance(self) -> _Token:
+        token = self._tokens[self._next]
+        self._next = min(self._next + 1, len(self._tokens) - 1)
+        return token
+
+    def _take(self, word: str) -> bool:
+        if self._peek.kind in ("word", "symbol") and self._peek.value.lower() == word:
+            self._next += 1
+            return True
+        return False
+
+    def _require(self, word: str) -> None:
+        if not self._take(word):
+            self._fail(f"expected {word!r}")
+
+    def _scan(self) -> list[_Token]:
+        tokens, position = [], 0
+        end = len(self._text.rstrip())
+        while position < end:
+            match = _TOKEN.match(self._text, position)
+            if match is None:
+                column = position + len(self._text[position:]) - len(self._text[position:].lstrip())
+                self._fail("cannot be read", _Token("", self._text[column : column + 20], column))
+            kind = str(match.lastgroup)
+            value = match[kind].replace("''", "'") if kind == "text" else match[kind]
+            tokens.append(_Token(kind, value, match.start(kind)))
+            position = match.end()
+        return [*tokens, _Token("end", "", end)]
+
+    def _fail(self, what: str, token: _Token | None = None) -> NoReturn:
+        token = token or self._peek
+        shown = "the end" if token.kind == "end" else repr(token.value)
+        raise QueryError(f"query, column {token.column + 1}, at {shown}: {what}")
