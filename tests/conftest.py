@@ -22,9 +22,12 @@ MakeTask = Callable[..., Path]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What `datasets` writes stays out of the user's cache; the base model's cache is the user's, as it is large."""
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `datasets` writes stays out of the user's cache, and tiny tensors are not spread over threads."""
     import datasets
+    import torch
+
+    torch.set_num_threads(1)
 
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
     datasets.disable_progress_bars()

@@ -111,7 +111,7 @@ SAMPLES = (
             "doc_to_target": "label",
             "doc_to_choice": ["good", "bad"],
             "metric_list": [{"metric": "acc"}],
-            "multiprompt": {"training": {"steps": 40, "validate_every": 20}},
+            "multiprompt": {"training": {"steps": 40, "batch_size": 8, "validate_every": 20}},
         },
     ),
     Sample(
@@ -134,7 +134,7 @@ SAMPLES = (
     Sample(
         "bbc_topics",
         _articles,
-        (1200, 80, 200),
+        (1200, 60, 200),
         {
             "output_type": "multiple_choice",
             "description": "What is the topic of the news article? Options: business, entertainment, politics, sports, "
@@ -145,7 +145,7 @@ SAMPLES = (
             "metric_list": [{"metric": "acc"}],
             "multiprompt": {
                 "max_input_tokens": 72,
-                "training": {"steps": 40, "batch_size": 8, "validate_every": 20},
+                "training": {"steps": 32, "batch_size": 8, "validate_every": 16},
             },
         },
     ),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Sequence
+import mmap
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -20,6 +22,12 @@ from multiprompt.errors import BaseModelError
 from multiprompt.records import BaseModelRecord
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Names, what wrote the file, and what other parts of the record hold.
+_CONFIG_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
+_TOKENIZER_CONFIG_WITHOUT_EFFECT = (
+    "name_or_path", "tokenizer_file", "is_local", "local_files_only", "backend", "model_max_length", "chat_template",
+    "processor_class",
+)  # fmt: skip
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "special_tokens_map.json")
 
 
@@ -104,7 +112,7 @@ def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
             trust_remote_code=False,
             attn_implementation=_attention(device),
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise BaseModelError(f"{source.folder} cannot be loaded as a causal language model: {error}") from error
     model.requires_grad_(False).eval().to(device)
     record = BaseModelRecord(
@@ -113,9 +121,9 @@ def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
         revision=source.revision,
         architecture=type(model).__name__,
         dtype=resolved,
-        weights=_digest(weights),
-        tokenizer=_digest(path for name in _TOKENIZER_FILES if (path := source.folder / name).is_file()),
-        config=_config_digest(source.folder / "config.json"),
+        weights=_weights_fingerprint(weights),
+        tokenizer=_tokenizer_fingerprint(source.folder),
+        config=_fingerprint(_settings(source.folder / "config.json", _CONFIG_WITHOUT_EFFECT)),
     )
     return BaseModel(model, tokenizer, record, source.folder)
 
@@ -134,17 +142,33 @@ def _attention(device: str) -> str:
     return "sdpa" if device == "cuda" else "eager"
 
 
-def _digest(paths: Any) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return "sha256:" + digest.hexdigest()
+def _weights_fingerprint(files: Sequence[Path]) -> str:
+    """A digest of every tensor's name, dtype, shape and bytes, however they are spread over files."""
+    tensors: dict[str, bytes] = {}
+    for file in files:
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            start = 8 + int.from_bytes(data[:8], "little")
+            for name, entry in json.loads(data[8:start]).items():
+                if name != "__metadata__":
+                    begin, end = (start + offset for offset in entry["data_offsets"])
+                    with memoryview(data)[begin:end] as content:
+                        tensor = hashlib.sha256(f"{name} {entry['dtype']} {entry['shape']}\n".encode())
+                        tensor.update(content)
+                    tensors[name] = tensor.digest()
+    return "sha256:" + hashlib.sha256(b"".join(tensors[name] for name in sorted(tensors))).hexdigest()
 
 
-def _config_digest(path: Path) -> str:
-    """A digest of the config without what changes no output: names, and the version that wrote it."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"):
-        config.pop(key, None)
-    return "sha256:" + hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+def _tokenizer_fingerprint(folder: Path) -> str:
+    files = {name: (folder / name).read_bytes() for name in _TOKENIZER_FILES if (folder / name).is_file()}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return _fingerprint(digests | _settings(folder / "tokenizer_config.json", _TOKENIZER_CONFIG_WITHOUT_EFFECT))
+
+
+def _settings(path: Path, without: Collection[str]) -> dict[str, Any]:
+    """A JSON file's settings less those that change no output."""
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {key: value for key, value in settings.items() if key not in without}
+
+
+def _fingerprint(value: Mapping[str, Any]) -> str:
+    return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
