@@ -183,9 +183,14 @@ class Workspace:
     # Regression
 
     def check(self) -> CheckReport:
-        """Evaluate every published prompt on the rows of its baseline and compare. The result is stored."""
+        """Evaluate every published prompt on the rows of its baseline and compare. The result is stored.
+
+        Raises BaseMismatchError when the base model is another than the prompts'.
+        """
         started = time.perf_counter()
         _, published = self.catalog.published()
+        if published:
+            self.base_model()
         results, taken = [], {}
         for version in published:
             result, evaluation = self._check(version)

@@ -1,0 +1,352 @@
+"""The workspace from end to end on a tiny model: learn, predict, check, retrain, roll back, export, import."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import multiprompt as mp
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.errors import (
+    AdapterError,
+    BaseMismatchError,
+    BaseModelError,
+    DataError,
+    MetricError,
+    NotFoundError,
+    StateError,
+    TaskFileError,
+)
+from tests.conftest import MakeTask, write_tiny_model
+
+
+def learn(workspace: mp.Workspace, path: Path) -> Any:
+    return workspace.learn(workspace.add_task(path).name)
+
+
+def damage(catalog: Path, version: str) -> None:
+    """Flip one byte of a version's weights behind the catalog's back."""
+    name, _, number = version.partition("@")
+    with sqlite3.connect(catalog) as raw:
+        raw.execute("DROP TRIGGER artifacts_frozen")
+        (sha256,) = raw.execute(
+            "SELECT v.weights_sha256 FROM prompt_versions v JOIN tasks t ON t.id = v.task_id"
+            " WHERE t.name = ? AND v.number = ?",
+            (name, number),
+        ).fetchone()
+        (data,) = raw.execute("SELECT data FROM artifacts WHERE sha256 = ?", (sha256,)).fetchone()
+        flipped = data[:-1] + bytes([data[-1] ^ 1])
+        raw.execute("UPDATE artifacts SET data = ? WHERE sha256 = ?", (flipped, sha256))
+    raw.close()
+
+
+def snapshot(catalog: Path) -> list[str]:
+    with sqlite3.connect(catalog) as raw:
+        lines = list(raw.iterdump())
+    raw.close()
+    return lines
+
+
+def test_learning_publishes_a_version_with_its_evidence(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    report = learn(workspace, make_task("colour"))
+    assert (report.version, report.published, report.metric) == ("colour@1", True, "acc")
+    assert 0 <= report.hard <= 1
+    assert report.train_seconds > 0
+    version = workspace.version("colour")
+    assert (version.label, version.state, version.num_virtual_tokens) == ("colour@1", "published", 4)
+    assert version.score == report.soft
+    assert len(workspace.catalog.losses(version)) == 6
+    soft, hard = (workspace.evaluations(f"task = 'colour' and kind = '{kind}'")[0] for kind in ("soft", "hard"))
+    assert (soft.score, hard.score) == (report.soft, report.hard)
+    assert soft.references == hard.references == tuple(n % 2 for n in range(12))
+    assert sum(p == r for p, r in zip(soft.predictions, soft.references, strict=True)) / 12 == soft.score
+
+
+def test_learning_a_task_leaves_older_prompts_untouched(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    first = learn(workspace, make_task("colour"))
+    second = learn(workspace, make_task("word", kind="generate"))
+    digests = {label: workspace.digest(label) for label in (first.version, second.version)}
+    third = learn(workspace, make_task("shade"))
+    assert third.untouched
+    assert {label: workspace.digest(label) for label in digests} == digests
+    assert {result.version: result.verdict for result in third.check.results} == dict.fromkeys(digests, "identical")
+    matrix = workspace.matrix()
+    assert matrix.tasks == ("colour", "word", "shade")
+    assert [row[0] for row in matrix.scores] == [first.soft] * 3
+    assert matrix.scores[0][1:] == (None, None)
+
+
+def test_predictions_of_any_mix_equal_those_of_each_row_alone(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    for path in (make_task("colour"), make_task("word", kind="generate")):
+        learn(workspace, path)
+    rows: list[Any] = [
+        ("colour", {"text": "sky"}),
+        ("word", "a long rose in the sea"),
+        ("colour@1", "rose 2"),
+        ("word", "x"),
+    ]
+    together = workspace.predict(rows)
+    for row, among_others in zip(rows, together, strict=True):
+        (alone,) = workspace.predict([row])
+        assert (alone.output, alone.version) == (among_others.output, among_others.version)
+        assert alone.probabilities == pytest.approx(among_others.probabilities, abs=1e-5)
+    assert [prediction.task for prediction in together] == ["colour", "word", "colour", "word"]
+    assert set(together[0].probabilities or {}) == {"red", "green", "blue", "yellow"}
+    assert sum((together[0].probabilities or {}).values()) == pytest.approx(1)
+    assert together[0].output == max(together[0].probabilities or {}, key=(together[0].probabilities or {}).get)
+    assert together[1].probabilities is None
+
+
+def test_predictions_are_those_the_evaluation_scored(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    learn(workspace, make_task("colour"))
+    rows = workspace.catalog.evaluation_rows(workspace.version("colour")).rows
+    predicted = workspace.predict([("colour", {"text": row["text"]}) for row in rows])
+    (soft,) = workspace.evaluations("kind = 'soft'")
+    assert [p.output for p in predicted] == [("red", "green", "blue", "yellow")[i] for i in soft.predictions]
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([("colours", "x")], NotFoundError, "no task 'colours'.*did you mean 'colour'"),
+        ([("colour@7", "x")], NotFoundError, r"no version 7; its versions: 1 \(published\)"),
+        ([("colour@x", "x")], NotFoundError, "write task@number"),
+        ([("colour", "x"), ("colour", {"txt": "x"})], DataError, "row 1 of the call: .* lacks the field 'text'"),
+    ],
+)
+def test_a_bad_row_of_a_prediction_is_named(
+    workspace: mp.Workspace, make_task: MakeTask, rows: Any, error: type[Exception], message: str
+) -> None:
+    learn(workspace, make_task("colour"))
+    with pytest.raises(error, match=message):
+        workspace.predict(rows)
+
+
+def test_a_task_without_a_published_version_says_how_to_get_one(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    workspace.add_task(make_task("colour"))
+    with pytest.raises(NotFoundError, match="run `multiprompt learn colour`"):
+        workspace.predict([("colour", "x")])
+
+
+def test_a_check_passes_on_an_unchanged_catalog_and_is_stored(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    learn(workspace, make_task("colour"))
+    report = workspace.check()
+    assert report.passed
+    assert [(r.version, r.verdict, r.drop) for r in report.results] == [("colour@1", "identical", 0.0)]
+    assert len(workspace.evaluations("kind = 'soft'")) == 2
+
+
+def test_a_damaged_prompt_fails_the_check_and_blocks_the_next_task(
+    workspace: mp.Workspace, make_task: MakeTask
+) -> None:
+    learn(workspace, make_task("colour"))
+    learn(workspace, make_task("shade"))
+    damage(workspace.catalog.path, "colour@1")
+    report = workspace.check()
+    assert not report.passed
+    assert {r.version: r.verdict for r in report.results} == {"colour@1": "failed", "shade@1": "identical"}
+    assert [problem.where for problem in workspace.verify()] == ["artifacts", "colour@1"]
+
+
+def test_a_regression_elsewhere_rejects_the_candidate(
+    workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A metric that starts to score everything zero stands for any change in the environment."""
+    learn(workspace, make_task("word", kind="generate", doc_to_target="{{label}}", metric_list=[{"metric": "rouge_l"}]))
+    assert (workspace.version("word").score or 0) >= 0
+    baseline = workspace.version("word").score
+    learn(workspace, make_task("colour"))
+    from multiprompt.engine import evaluation
+
+    real = evaluation.score
+    monkeypatch.setattr(
+        evaluation, "score", lambda metric, *rest, **kw: real(metric, *rest, **kw) - (metric.name == "acc")
+    )
+    report = learn(workspace, make_task("shape", kind="generate"))
+    assert not report.published
+    assert "colour@1 regressed" in report.reason
+    assert workspace.version("shape@1").state == "rejected"
+    assert workspace.version("word").score == baseline
+    with pytest.raises(NotFoundError, match=r"1 \(rejected\)"):
+        workspace.predict([("shape", "x")])
+
+
+def test_relearning_makes_a_new_version_with_its_lineage(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    path = make_task("colour")
+    learn(workspace, path)
+    path.write_text(path.read_text().replace("steps: 6", "steps: 8"))
+    report = learn(workspace, path)
+    assert report.version == "colour@2"
+    (edge,) = workspace.lineage("colour@1")
+    assert (edge.child, edge.relation, edge.parent) == ("colour@2", "retrained-from", "colour@1")
+    states = {version.number: version.state for version in workspace.versions("task = 'colour'")}
+    assert states in ({1: "retired", 2: "published"}, {1: "published", 2: "rejected"})
+    if report.published:
+        assert workspace.rollback("colour").label == "colour@1"
+        assert workspace.version("colour").label == "colour@1"
+        assert [event.kind for event in workspace.events("task = 'colour'")][-1] == "rolled-back"
+
+
+def test_a_rollback_without_a_retired_version_says_so(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    learn(workspace, make_task("colour"))
+    with pytest.raises(StateError, match="no retired version"):
+        workspace.rollback("colour")
+    with pytest.raises(StateError, match="colour@1 is published"):
+        workspace.rollback("colour", to=1)
+
+
+def test_an_interrupted_training_leaves_the_catalog_as_it_was(
+    tmp_path: Path, tiny_model: Path, make_task: MakeTask
+) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what.endswith("training") and done == 3:
+            raise KeyboardInterrupt
+
+    workspace = mp.open(tmp_path / "catalog.db", str(tiny_model), progress=interrupt)
+    workspace.add_task(make_task("colour"))
+    workspace.base_model()
+    before = snapshot(workspace.catalog.path)
+    with pytest.raises(KeyboardInterrupt):
+        workspace.learn("colour")
+    assert snapshot(workspace.catalog.path) == before
+
+
+def test_a_prompt_published_meanwhile_is_gated_before_publishing(
+    workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.add_task(make_task("colour"))
+    other = mp.open(workspace.catalog.path, str(tiny_model), dtype="float32")
+    admit = Catalog.admit
+    raced: list[str] = []
+
+    def racing(self: Catalog, *args: Any, **kwargs: Any) -> Any:
+        if not raced:
+            raced.append("shade")
+            learn(other, make_task("shade"))
+        return admit(self, *args, **kwargs)
+
+    monkeypatch.setattr(Catalog, "admit", racing)
+    report = workspace.learn("colour")
+    assert report.published
+    assert [result.version for result in report.check.results] == ["shade@1"]
+
+
+def test_another_base_model_is_refused_by_name(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
+    learn(workspace, make_task("colour"))
+    other = write_tiny_model(tmp_path / "another", seed=1)
+    with pytest.raises(BaseMismatchError, match=r"tiny \(sha256:.*another \(sha256:"):
+        mp.open(workspace.catalog.path, str(other), dtype="float32").predict([("colour", "x")])
+
+
+def test_another_dtype_is_another_base_model(workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path) -> None:
+    learn(workspace, make_task("colour"))
+    with pytest.raises(BaseMismatchError, match=r"float32\).*bfloat16\)"):
+        mp.open(workspace.catalog.path, str(tiny_model), dtype="bfloat16").check()
+
+
+def test_the_catalog_remembers_its_base_model(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    learn(workspace, make_task("colour"))
+    again = mp.open(workspace.catalog.path)
+    assert again.predict([("colour", "x")])[0].version == "colour@1"
+
+
+def test_an_unknown_base_model_is_an_error_before_anything_is_stored(tmp_path: Path, make_task: MakeTask) -> None:
+    workspace = mp.open(tmp_path / "catalog.db", "smollm3")
+    workspace.add_task(make_task("colour"))
+    before = snapshot(workspace.catalog.path)
+    with pytest.raises(NotFoundError, match="no base model 'smollm3'.*smollm2-135m"):
+        workspace.learn("colour")
+    assert snapshot(workspace.catalog.path) == before
+    with pytest.raises(BaseModelError):
+        mp.open(tmp_path / "catalog.db", str(tmp_path)).base_model()
+
+
+def test_an_exported_version_imports_with_the_same_scores(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    report = learn(workspace, make_task("colour"))
+    folder = workspace.export("colour@1", tmp_path / "out")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors",
+    ]  # fmt: skip
+    assert "colour@1" in (folder / "README.md").read_text()
+    imported = workspace.import_adapter("colour", folder)
+    assert (imported.version, imported.soft) == ("colour@2", report.soft)
+    assert workspace.digest("colour@2") == workspace.digest("colour@1")
+    assert [(e.relation, e.parent) for e in workspace.lineage("colour@2")] == [("imported-from", str(folder))]
+
+
+def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
+    learn(workspace, make_task("colour"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    with pytest.raises(StateError, match="no empty folder"):
+        workspace.export("colour", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_an_adapter_that_is_none_changes_nothing(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
+    workspace.add_task(make_task("colour"))
+    workspace.base_model()
+    before = snapshot(workspace.catalog.path)
+    with pytest.raises(AdapterError, match="is no PEFT adapter"):
+        workspace.import_adapter("colour", tmp_path)
+    assert snapshot(workspace.catalog.path) == before
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "message"),
+    [
+        ({"doc_to_target": "colr"}, DataError, "row 0 of split 'train' lacks the field 'colr'"),
+        ({"doc_to_choice": ["red", "blue"]}, DataError, "row 1 of split 'train' has the label 'green'"),
+        ({"metric_list": [{"metric": "accc"}]}, MetricError, "unknown metric 'accc'; did you mean 'acc'"),
+        ({"test_split": "tests"}, DataError, "no data_files for split 'tests'"),
+        ({"doc_to_text": "{{text}}{{ nope }}"}, DataError, "lacks the field 'nope'"),
+        ({"doc_to_text": 7}, TaskFileError, "doc_to_text is 7"),
+    ],
+)
+def test_a_task_that_cannot_work_is_not_added(
+    workspace: mp.Workspace, make_task: MakeTask, keys: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        workspace.add_task(make_task("colour", **keys))
+    assert workspace.tasks() == []
+
+
+def test_a_text_longer_than_the_context_is_cut_and_counted(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    settings = {"num_virtual_tokens": 4, "max_input_tokens": 40, "training": {"steps": 2, "validate_every": 1}}
+    long = "{{text}} " + "{{text}}" * 3 + "\nAnswer:"
+    report = learn(workspace, make_task("colour", doc_to_text=long, multiprompt=settings))
+    assert report.truncated == 12
+    (prediction,) = workspace.predict([("colour", "sky " * 5_000)])
+    assert prediction.truncated
+    assert not workspace.predict([("colour", "s")])[0].truncated
+
+
+def test_a_new_task_file_serves_only_the_versions_made_with_it(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    learn(workspace, make_task("colour"))
+    before = workspace.predict([("colour", "sky")])
+    workspace.add_task(make_task("colour", doc_to_text="{{text}}!!! Colour?"))
+    assert workspace.predict([("colour", "sky")]) == before
+    assert workspace.check().results[0].verdict == "identical"
+
+
+def test_an_evaluation_with_an_equal_key_is_reused(
+    workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from multiprompt.engine import evaluation
+
+    learn(workspace, make_task("colour"))
+    measured: list[str] = []
+    real = evaluation.evaluate
+    monkeypatch.setattr(evaluation, "evaluate", lambda *a, **kw: measured.append(str(a[3].digest)) or real(*a, **kw))
+    workspace.learn("colour")
+    assert "hard" not in measured, "the hard prompt was scored on these rows already"
+
+
+def test_an_option_that_open_does_not_know_gives_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(mp.errors.ConfigError, match="did you mean 'dtype'"):
+        mp.open(tmp_path / "catalog.db", dtpye="float32")
