@@ -16,7 +16,8 @@
     │   ├── SchemaError                   no catalog, or a catalog of another schema revision
     │   ├── IntegrityError                stored bytes do not have the digest they were stored under
     │   └── ConflictError                 another writer published first
-    └── StateError        (RuntimeError)  the version's state does not allow this
+    ├── StateError        (RuntimeError)  the state of a version or a worker does not allow this
+    └── JobError          (RuntimeError)  a job failed in a worker; its text says why
 
 Each message is one line: what happened, the values, the way out.
 """
@@ -90,7 +91,11 @@ class ConflictError(CatalogError):
 
 
 class StateError(MultipromptError, RuntimeError):
-    """The version's state does not allow this."""
+    """The state of a version or a worker does not allow this."""
+
+
+class JobError(MultipromptError, RuntimeError):
+    """A job failed in a worker; its text says why."""
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 VersionState = Literal["candidate", "published", "retired", "rejected"]
 PromptKind = Literal["soft", "hard"]
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 Verdict = Literal["identical", "unchanged", "improved", "regressed", "failed"]
 
 
@@ -207,6 +208,31 @@ class Prediction:
     output: str
     probabilities: Mapping[str, float] | None = None
     truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of scheduled work; `outcome` is what came of it, or why it failed."""
+
+    id: str
+    kind: str
+    task: str
+    state: JobState
+    created_at: datetime
+    updated_at: datetime
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a job is submitted: a cron expression in a time zone. Named `kind:task`."""
+
+    name: str
+    kind: str
+    task: str
+    cron: str
+    timezone: str
+    active: bool
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -31,11 +32,13 @@ from multiprompt.records import (
     Edge,
     Evaluation,
     Event,
+    Job,
     LearnReport,
     Matrix,
     Prediction,
     Problem,
     Run,
+    Schedule,
     TaskRecord,
     VersionRecord,
 )
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from multiprompt.engine.base import BaseModel
     from multiprompt.engine.prefix import Prefix
     from multiprompt.engine.prompt import SoftPrompt
+    from multiprompt.jobs.durable import JobStore
     from multiprompt.tasks.split import Split
     from multiprompt.tasks.task import Task
 
@@ -254,6 +258,30 @@ class Workspace:
         write_adapter(self.catalog.adapter(version), target)
         (target / "README.md").write_text(_model_card(version), encoding="utf-8")
         return target
+
+    # Jobs
+
+    def submit(self, name: str) -> Job:
+        """Queue the learning of a task for a worker; while one waits or runs, that one is given back."""
+        self.catalog.task(name)
+        return self.job_store.submit("learn", name)
+
+    def schedule(self, name: str, *, cron: str, timezone: str | None = None) -> Schedule:
+        """Learn a task anew at each tick of a cron expression, in UTC or an IANA time zone. Raises ConfigError."""
+        self.catalog.task(name)
+        return self.job_store.schedule("learn", name, cron, timezone)
+
+    def jobs(self) -> list[Job]:
+        return self.job_store.jobs()
+
+    def schedules(self) -> list[Schedule]:
+        return self.job_store.schedules()
+
+    @cached_property
+    def job_store(self) -> JobStore:
+        from multiprompt.jobs.durable import JobStore
+
+        return JobStore(self.catalog.path)
 
     # The base model
 
