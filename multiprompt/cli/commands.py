@@ -128,7 +128,11 @@ def quickstart(folder: Path, as_json: bool) -> None:
 @catalog_option
 @click.option("--base-model", metavar="M", help="An alias, a folder, or a hub id (owner/name[@revision]).")
 @click.option(
-    "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto", show_default=True
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="What the weights are held in; auto is bfloat16 where the hardware has it.",
 )
 def init(catalog: str, base_model: str | None, dtype: str) -> None:
     """Make a catalog and bind it to a base model."""

@@ -1,0 +1,265 @@
+"""Every command, as a user types it: what it prints, how it exits, and what one wrong input gives."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from multiprompt.cli import commands
+from tests.conftest import MakeTask
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+@dataclass
+class Done:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `multiprompt …` on a catalog of this test's own."""
+    monkeypatch.setenv("MULTIPROMPT_CATALOG", str(tmp_path / "catalog.db"))
+
+    def run_command(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["multiprompt", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            commands.main()
+        captured = capsys.readouterr()
+        return Done(int(stop.value.code or 0), captured.out, captured.err)
+
+    return run_command
+
+
+@pytest.fixture
+def catalog(run: Run, tiny_model: Path, make_task: MakeTask) -> Run:
+    """A catalog with one learned task, colour, and one that was only added, word."""
+    assert run("init", "--base-model", tiny_model, "--dtype", "float32").status == 0
+    assert run("add", make_task("colour"), make_task("word", kind="generate")).status == 0
+    assert run("learn", "colour").status == 0
+    return run
+
+
+def test_init_binds_the_base_model(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    done = run("init", "--base-model", tiny_model, "--dtype", "float32")
+    assert done.status == 0
+    assert re.fullmatch(rf"{tmp_path}/catalog.db is bound to tiny \(sha256:.*, float32\)\n", done.out)
+
+
+def test_learning_tells_scores_and_that_others_are_untouched(catalog: Run) -> None:
+    done = catalog("learn", "--all", "--json")
+    (report,) = done.json
+    assert (report["version"], report["published"], report["untouched"]) == ("word@1", True, True)
+    assert [result["version"] for result in report["check"]["results"]] == ["colour@1"]
+    assert "colour@1: checking" in done.err
+
+
+def test_predict_takes_texts_and_files(catalog: Run, tmp_path: Path) -> None:
+    done = catalog("predict", "colour", "sky", "sea")
+    assert len(done.out.splitlines()) == 2
+    assert re.fullmatch(r"(red|green|blue|yellow)\t0\.\d{4}", done.out.splitlines()[0])
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"task": "colour", "text": "sky"}\n\n{"task": "colour@1", "text": "sea"}\n')
+    from_file = catalog("predict", "--input", rows, "--json").json
+    assert [f"{p['output']}\t{max(p['probabilities'].values()):.4f}" for p in from_file] == done.out.splitlines()
+
+
+def test_check_exits_0_and_tells_each_prompt(catalog: Run) -> None:
+    done = catalog("check", "--json")
+    assert done.status == 0
+    assert done.json["passed"]
+    assert [result["verdict"] for result in done.json["results"]] == ["identical"]
+
+
+def test_check_exits_1_on_a_regression(catalog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from multiprompt.engine import evaluation
+
+    monkeypatch.setattr(evaluation, "score", lambda *_, **__: -1.0)
+    done = catalog("check")
+    assert done.status == 1
+    assert "regressed" in done.out
+    assert "REGRESSION" in done.out
+
+
+def test_listings_print_tables_and_json(catalog: Run) -> None:
+    assert [line.split()[0] for line in catalog("tasks").out.splitlines()] == ["task", "colour", "word"]
+    assert [record["name"] for record in catalog("tasks", "published is null", "--json").json] == ["word"]
+    assert [record["number"] for record in catalog("versions", "state = 'published'", "--json").json] == [1]
+    kinds = [record["kind"] for record in catalog("events", "--json").json]
+    assert kinds == ["base-model-bound", "task-added", "task-added", "published"]
+    scores = catalog("evaluations", "task = 'colour' order by kind", "--json").json
+    assert [(score["kind"], len(score["predictions"])) for score in scores] == [("hard", 12), ("soft", 12)]
+
+
+def test_show_tells_a_task_and_a_version(catalog: Run) -> None:
+    assert "version      colour@1 (published)" in catalog("show", "colour").out
+    assert "run `multiprompt learn word`" in catalog("show", "word").out
+    assert catalog("show", "colour@1", "--json").json["version"]["num_virtual_tokens"] == 4
+
+
+def test_lineage_in_every_format(catalog: Run, tmp_path: Path) -> None:
+    catalog("export", "colour", tmp_path / "out")
+    catalog("import", "colour", tmp_path / "out")
+    assert f"{tmp_path}/out  (imported-from)" in catalog("lineage", "colour").out
+    assert catalog("lineage", "colour", "--format", "mermaid").out.startswith("flowchart TD")
+    assert "imported-from" in catalog("lineage", "colour", "--format", "dot").out
+    assert catalog("lineage", "colour", "--json").json[0]["relation"] == "imported-from"
+
+
+def test_matrix_prints_a_row_a_task(catalog: Run) -> None:
+    catalog("learn", "word")
+    assert catalog("matrix", "--json").json["tasks"] == ["colour", "word"]
+    assert "BWT 0.0000" in catalog("matrix").out
+
+
+def test_export_import_and_rollback(catalog: Run, tmp_path: Path) -> None:
+    assert catalog("export", "colour", tmp_path / "out").out == f"wrote {tmp_path}/out\n"
+    assert "colour@2 published" in catalog("import", "colour", tmp_path / "out").out
+    assert catalog("rollback", "colour", "--reason", "a test").out == "colour@1 is published\n"
+    assert catalog("events", "kind = 'rolled-back'", "--json").json[0]["reason"] == "a test"
+
+
+def test_verify_and_upgrade_find_nothing_to_do(catalog: Run) -> None:
+    assert catalog("verify").out == "all is well\n"
+    assert "nothing to do" in catalog("upgrade").out
+
+
+def test_a_submitted_job_is_done_by_the_worker(catalog: Run) -> None:
+    assert catalog("submit", "word").out.endswith("queued\n")
+    assert catalog("worker", "--until-idle").status == 0
+    (job,) = catalog("jobs", "--json").json
+    assert (job["task"], job["state"]) == ("word", "done")
+    assert job["outcome"].startswith("word@1 published")
+    assert "word@1" in catalog("versions").out
+
+
+def test_schedules_are_added_listed_paused_and_removed(catalog: Run) -> None:
+    assert catalog("schedule", "add", "colour", "--cron", "0 3 * * 0").out == "learn:colour: 0 3 * * 0 UTC\n"
+    catalog("schedule", "pause", "learn:colour")
+    assert "paused" in catalog("schedule", "list").out
+    assert catalog("schedule", "resume", "learn:colour").status == 0
+    assert catalog("schedule", "remove", "learn:colour").status == 0
+    assert catalog("schedule", "list", "--json").json == []
+
+
+WRONG = [
+    (("learn", "color"), "no task 'color' in the catalog; did you mean 'colour'?"),
+    (("predict", "colour@9", "x"), "task 'colour' has no version 9; its versions: 1 (published)."),
+    (("predict", "word", "x"), "task 'word' has no published version"),
+    (("show", "colour@one"), "names no version: write task@number"),
+    (("lineage", "nope"), "no task 'nope'"),
+    (("rollback", "colour"), "no retired version to roll back to"),
+    (("rollback", "colour", "--to", "9"), "no version 9"),
+    (("export", "colour@9", "out"), "no version 9"),
+    (("import", "colour", "nowhere"), "nowhere is no PEFT adapter"),
+    (("tasks", "scor > 1"), "query, column 1, at 'scor': unknown field 'scor'; did you mean 'score'?"),
+    (("versions", "state ="), "query, column 8, at the end: expected a text in single quotes"),
+    (("evaluations", "score > 'x'"), "expected a number"),
+    (("events", "at > 'yesterday'"), "expected a time such as '2026-11-01'"),
+    (("add", "nowhere.yaml"), "nowhere.yaml cannot be read"),
+    (("submit", "nope"), "no task 'nope'"),
+    (("schedule", "add", "colour", "--cron", "often"), "'often' in time zone UTC is no schedule"),
+    (("schedule", "pause", "nope"), "no schedule 'nope'"),
+    (("check", "--catalog", "nowhere.db"), "there is no catalog at"),
+    (("verify", "--catalog", "postgresql://host/db"), "is not SQLite"),
+    (("matrix", "--catalog", "nowhere.db"), "create one with `multiprompt init`"),
+    (("jobs", "--catalog", "nowhere.db"), "there is no catalog at"),
+    (("worker", "--catalog", "nowhere.db"), "there is no catalog at"),
+    (("upgrade", "--catalog", "nowhere.db"), "nowhere.db"),
+    (("init", "--catalog", "no/folder/c.db"), "does not exist: create the folder"),
+]
+
+
+def test_one_wrong_input_to_each_command_is_one_line_and_status_2(
+    catalog: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in WRONG:
+        done = catalog(*arguments)
+        assert (done.status, done.out) == (2, ""), arguments
+        line = done.err.strip().splitlines()[-1]
+        assert line.startswith("error: "), arguments
+        assert message in line, arguments
+    assert {command for (command, *_), _ in WRONG} | {"quickstart", "learn"} == set(commands.cli.commands)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("colour", "--input is not JSON"),
+        ("[1]", "line 1 of --input is a list"),
+        ('{"text": "x"}', "line 1 of --input names no task"),
+        ("", "--input holds no rows"),
+    ],
+)
+def test_a_bad_input_file_names_the_line(catalog: Run, tmp_path: Path, text: str, message: str) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(text)
+    done = catalog("predict", "--input", rows)
+    assert done.status == 2
+    assert message in done.err
+
+
+def test_an_interrupt_exits_130_and_leaves_the_catalog(catalog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from multiprompt.engine import training
+
+    def interrupt(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_loss", interrupt)
+    before = catalog("versions", "--json").out
+    done = catalog("learn", "word")
+    assert (done.status, done.err.strip().splitlines()[-1]) == (
+        130, "error: interrupted; the catalog is as it was before the command",
+    )  # fmt: skip
+    assert catalog("versions", "--json").out == before
+
+
+def every_command(group: click.Group, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
+    found: list[tuple[tuple[str, ...], click.Command]] = []
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += every_command(command, *path, name)
+        else:
+            found.append(((*path, name), command))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [pytest.param(*c, id=" ".join(c[0])) for c in every_command(commands.cli)]
+)
+def test_every_command_has_help_and_an_example_in_the_readme(path: tuple[str, ...], command: click.Command) -> None:
+    assert (command.help or "").strip().endswith((".", '"', "'"))
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
+    assert re.search(rf"^\s*(\$ )?multiprompt {' '.join(path)}\b", README, re.MULTILINE), "README.md has no example"
+
+
+def test_listing_loads_no_torch(catalog: Run, tmp_path: Path) -> None:
+    """What takes seconds to import must not be imported to answer a listing."""
+    code = (
+        "import sys; from multiprompt.cli.commands import cli; "
+        f"cli(['tasks', '--catalog', {str(tmp_path / 'catalog.db')!r}], standalone_mode=False); "
+        "heavy = {'torch', 'transformers', 'peft', 'datasets', 'evaluate', 'alembic', 'jinja2', 'yaml', 'dbos'}; "
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "colour" in done.stdout
