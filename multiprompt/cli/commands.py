@@ -194,6 +194,9 @@ def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str,
     rows: list[tuple[str, Any]] = [(task, text) for text in texts] if task and texts else _read_rows(source, task)
     with working(catalog) as workspace:
         predictions = workspace.predict(rows)
+    cut = sum(prediction.truncated for prediction in predictions)
+    if cut:
+        click.echo(f"{cut} of {len(predictions)} texts were cut at their end to fit the model's context", err=True)
     if as_json:
         print_json(predictions)
     else:

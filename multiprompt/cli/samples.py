@@ -111,7 +111,7 @@ SAMPLES = (
             "doc_to_target": "label",
             "doc_to_choice": ["good", "bad"],
             "metric_list": [{"metric": "acc"}],
-            "multiprompt": {"training": {"steps": 40, "batch_size": 8, "validate_every": 20}},
+            "metadata": {"multiprompt": {"training": {"steps": 40, "batch_size": 8, "validate_every": 20}}},
         },
     ),
     Sample(
@@ -128,7 +128,7 @@ SAMPLES = (
                 {"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}
             ],
             "metric_list": [{"metric": "exact_match"}],
-            "multiprompt": {"training": {"steps": 40, "validate_every": 20}},
+            "metadata": {"multiprompt": {"training": {"steps": 40, "validate_every": 20}}},
         },
     ),
     Sample(
@@ -143,9 +143,11 @@ SAMPLES = (
             "doc_to_target": "label",
             "doc_to_choice": ["business", "entertainment", "politics", "sports", "tech"],
             "metric_list": [{"metric": "acc"}],
-            "multiprompt": {
-                "max_input_tokens": 72,
-                "training": {"steps": 32, "batch_size": 8, "validate_every": 16},
+            "metadata": {
+                "multiprompt": {
+                    "max_input_tokens": 72,
+                    "training": {"steps": 32, "batch_size": 8, "validate_every": 16},
+                }
             },
         },
     ),

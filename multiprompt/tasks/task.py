@@ -235,8 +235,17 @@ def _read(mapping: Mapping[str, Any], source: str, folder: Path) -> Task:
         filters=_filters(mapping.get("filter_list")),
         metrics=_metrics(mapping["metric_list"], output_type),
         tags=_tags(mapping.get("tag")),
-        config=TaskConfig.from_mapping(mapping.get("multiprompt") or {}),
+        config=TaskConfig.from_mapping(_settings(mapping)),
     )
+
+
+def _settings(mapping: Mapping[str, Any]) -> Any:
+    """Our own settings. The harness refuses a key that it does not know, but not one within `metadata`."""
+    metadata = mapping.get("metadata") or {}
+    within = metadata.get("multiprompt") if isinstance(metadata, dict) else None
+    if within is not None and mapping.get("multiprompt") is not None:
+        raise TaskFileError("its settings stand both under multiprompt and under metadata.multiprompt; keep one.")
+    return within or mapping.get("multiprompt") or {}
 
 
 def _name(value: Any) -> str:

@@ -82,6 +82,12 @@ def test_predict_takes_texts_and_files(catalog: Run, tmp_path: Path) -> None:
     assert [f"{p['output']}\t{max(p['probabilities'].values()):.4f}" for p in from_file] == done.out.splitlines()
 
 
+def test_predict_says_how_many_texts_were_cut(catalog: Run) -> None:
+    done = catalog("predict", "colour", "sky " * 5_000, "sea")
+    assert done.status == 0
+    assert "1 of 2 texts were cut at their end" in done.err
+
+
 def test_check_exits_0_and_tells_each_prompt(catalog: Run) -> None:
     done = catalog("check", "--json")
     assert done.status == 0
