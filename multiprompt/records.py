@@ -176,7 +176,7 @@ class CheckReport:
 class LearnReport:
     """What learning or importing a prompt came to.
 
-    `untouched` says that every other published prompt has the digest it had before, recomputed from its stored bytes.
+    `untouched` says that every prompt published before still has its digest, recomputed from its stored bytes.
     """
 
     version: str

@@ -121,13 +121,13 @@ class Workspace:
         from multiprompt.tasks.split import load_data
 
         task = self._task(name)
+        before = self.catalog.digests()
         data = load_data(task)
         base = self.base_model()
         learned = learn_prompt(base, task, data, lambda done, total: self._progress(f"{name}: training", done, total))
         parents = tuple(Parent("retrained-from", old.label, old) for old in self._published_of(name))
-        return self._admit(
-            _Admission(task, learned.prompt, learned.run, parents, data.test, (data.training, data.validation))
-        )
+        splits = (data.training, data.validation)
+        return self._admit(_Admission(task, learned.prompt, learned.run, parents, data.test, splits), before)
 
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT prompt-tuning adapter as a new version; it is evaluated, gated and published like a trained one.
@@ -138,9 +138,10 @@ class Workspace:
         from multiprompt.tasks.split import load_test_split
 
         task = self._task(name)
+        before = self.catalog.digests()
         prompt = from_adapter(self.base_model(), read_adapter(Path(folder)), str(folder))
         parents = (Parent("imported-from", str(folder)),)
-        return self._admit(_Admission(task, prompt, None, parents, load_test_split(task), None))
+        return self._admit(_Admission(task, prompt, None, parents, load_test_split(task), None), before)
 
     def rollback(self, name: str, to: int | None = None, reason: str = "") -> VersionRecord:
         """Publish a retired version again, by default the one retired last."""
@@ -310,13 +311,15 @@ class Workspace:
 
     # Steps of the above
 
-    def _admit(self, admission: _Admission) -> LearnReport:
-        """Evaluate, gate, and publish or reject in one transaction; gate again what others published meanwhile."""
+    def _admit(self, admission: _Admission, before: Mapping[str, str]) -> LearnReport:
+        """Evaluate, gate, and publish or reject in one transaction; gate again what others published meanwhile.
+
+        `before` are the digests of all published prompts from before the training.
+        """
         from multiprompt.engine.evaluation import Subject
         from multiprompt.engine.prompt import to_adapter
 
         base, task = self.base_model(), admission.task
-        before = self.catalog.digests()
         adapter = to_adapter(admission.prompt)
         soft = self._evaluate(task, admission.test, Subject.soft(admission.prompt, digest(adapter)))
         hard = self._evaluate(task, admission.test, Subject.hard(task))
@@ -349,7 +352,6 @@ class Workspace:
             except ConflictError:
                 continue
             break
-        after = self.catalog.digests()
         return LearnReport(
             version=version.label,
             published=publish,
@@ -360,9 +362,7 @@ class Workspace:
             train_seconds=admission.run.seconds if admission.run else 0.0,
             truncated=soft.truncated,
             check=check,
-            untouched=all(
-                after.get(label) == old for label, old in before.items() if parse_label(label)[0] != task.name
-            ),
+            untouched=all(self.digest(label) == old for label, old in before.items()),
         )
 
     def _decide(self, admission: _Admission, soft: Evaluation, check: CheckReport) -> tuple[bool, str]:

@@ -15,6 +15,7 @@ from multiprompt.errors import (
     BaseMismatchError,
     BaseModelError,
     DataError,
+    IntegrityError,
     MetricError,
     NotFoundError,
     StateError,
@@ -149,6 +150,9 @@ def test_a_damaged_prompt_fails_the_check_and_blocks_the_next_task(
     assert not report.passed
     assert {r.version: r.verdict for r in report.results} == {"colour@1": "failed", "shade@1": "identical"}
     assert [problem.where for problem in workspace.verify()] == ["artifacts", "colour@1"]
+    workspace.add_task(make_task("shape"))
+    with pytest.raises(IntegrityError, match="colour@1: stored as sha256"):
+        workspace.learn("shape")
 
 
 def test_a_regression_elsewhere_rejects_the_candidate(
