@@ -55,6 +55,17 @@ _TRIGGERS = {
         "the baseline of a published version cannot be changed",
     ),
     "versions_moves": ("UPDATE ON prompt_versions", f"NOT ({_MOVES})", "this change of state is not allowed"),
+    "versions_one_published": (
+        "UPDATE ON prompt_versions",
+        "NEW.state = 'published' AND EXISTS (SELECT 1 FROM prompt_versions v WHERE v.task_id = NEW.task_id"
+        " AND v.state = 'published' AND v.id <> OLD.id)",
+        "the task has a published version already",
+    ),
+    "versions_times_kept": (
+        "UPDATE ON prompt_versions",
+        "OLD.state = NEW.state AND OLD.state <> 'candidate' AND (" + _changed("published_at", "retired_at") + ")",
+        "the times of a prompt version move with its state only",
+    ),
     "versions_kept": (
         "DELETE ON prompt_versions",
         "OLD.state IN ('published', 'retired')",
@@ -71,7 +82,7 @@ _TRIGGERS = {
     "artifacts_kept": ("DELETE ON artifacts", _USED, "an artifact of a published version cannot be deleted"),
     "artifacts_not_replaced": (
         "INSERT ON artifacts",
-        _same_key("artifacts", "sha256"),
+        _same_key("artifacts", "sha256") + " OR " + _same_key("artifacts", "rowid"),
         "an artifact cannot be replaced",
     ),
     "lineage_frozen": ("UPDATE ON lineage", "1", "lineage cannot be changed"),
@@ -92,6 +103,23 @@ _TRIGGERS = {
     "events_kept": ("DELETE ON events", "1", "events cannot be deleted"),
     "events_not_replaced": ("INSERT ON events", _same_key("events", "id"), "events cannot be replaced"),
 }
+
+# What a version refers to is as fixed as the version; a task moves to a new task file, and a snapshot gets its rows later.
+for _table, _changes in {
+    "base_models": "1",
+    "task_files": "1",
+    "data_snapshots": "OLD.sha256 IS NOT NULL OR " + _changed("id", "fingerprint", "split", "rows", "created_at"),
+    "tasks": _changed("id", "name", "created_at"),
+}.items():
+    _TRIGGERS |= {
+        f"{_table}_frozen": (f"UPDATE ON {_table}", _changes, f"a row of {_table} cannot be changed"),
+        f"{_table}_kept": (f"DELETE ON {_table}", "1", f"a row of {_table} cannot be deleted"),
+        f"{_table}_not_replaced": (
+            f"INSERT ON {_table}",
+            _same_key(_table, "id"),
+            f"a row of {_table} cannot be replaced",
+        ),
+    }
 
 
 def _create_triggers() -> None:
@@ -181,6 +209,7 @@ def upgrade() -> None:
         sa.Column("dtype", sa.String(length=20), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["base_model_id"], ["base_models.id"], name=op.f("fk_settings_base_model_id")),
+        sa.CheckConstraint("id = 1", name=op.f("ck_settings_single")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_settings")),
     )
     op.create_table(

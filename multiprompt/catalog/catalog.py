@@ -7,10 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine
 
-from multiprompt.catalog import migration, reading, writing
-from multiprompt.catalog import schema as s
+from multiprompt.catalog import migration, reading, verification, writing
 from multiprompt.catalog.database import database_engine, database_path
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
@@ -199,24 +198,4 @@ class Catalog:
     def verify(self) -> list[Problem]:
         """Recompute digests, foreign keys and invariants; an empty list means that all is well."""
         with read_transaction(self._engine) as connection:
-            problems = [
-                Problem("database", str(line))
-                for line in connection.execute(text("PRAGMA integrity_check")).scalars()
-                if line != "ok"
-            ]
-            problems += [
-                Problem(f"table {row[0]}", f"row {row[1]} refers to a missing row of {row[2]}")
-                for row in connection.execute(text("PRAGMA foreign_key_check"))
-            ]
-            for sha256 in connection.scalars(select(s.artifacts.c.sha256)).all():
-                try:
-                    reading.artifact(connection, sha256, f"artifact {sha256[:15]}…")
-                except IntegrityError as error:
-                    problems.append(Problem("artifacts", str(error)))
-            for version in reading.versions(connection):
-                try:
-                    if writing.digest(reading.adapter(connection, version)) != version.digest:
-                        problems.append(Problem(version.label, f"its files do not have the digest {version.digest}"))
-                except IntegrityError:
-                    problems.append(Problem(version.label, "its adapter cannot be read"))
-            return problems
+            return list(verification.problems(connection))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.pool import NullPool
@@ -28,7 +28,7 @@ _CURES = {
 def database_engine(url: str) -> Engine:
     """An engine for a path or a SQLAlchemy URL. Raises CatalogError for a database that is not SQLite."""
     try:
-        parsed = make_url(url if "://" in url else f"sqlite:///{url}")
+        parsed = make_url(url) if "://" in url else URL.create("sqlite", database=url)
     except ArgumentError:
         raise CatalogError(f"{url!r} is no catalog: give a path, or a URL like sqlite:///multiprompt.db.") from None
     if parsed.get_backend_name() != "sqlite":
@@ -44,7 +44,7 @@ def database_engine(url: str) -> Engine:
 def database_path(engine: Engine) -> Path:
     """The catalog's file, also where the URL is a `file:` URI."""
     name = str(engine.url.database)
-    return Path(name.removeprefix("file:").partition("?")[0]).resolve()
+    return Path(name.removeprefix("file:").partition("?")[0] if name.startswith("file:") else name).resolve()
 
 
 @contextmanager

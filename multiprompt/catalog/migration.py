@@ -82,7 +82,10 @@ def _revision(connection: Connection, path: Path) -> str | None:
         return None
     if "alembic_version" not in tables or "prompt_versions" not in tables:
         raise SchemaError(f"{path} is an SQLite file, but no multiprompt catalog. Choose another path.")
-    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    if found is None:
+        raise SchemaError(f"{path} is a catalog that was never finished. Choose another path, or restore a backup.")
+    return str(found)
 
 
 def _run_migrations(connection: Connection) -> None:

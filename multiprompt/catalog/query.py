@@ -26,6 +26,7 @@ from multiprompt.errors import QueryError, nearest
 
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 50
+MAX_COMPARISONS = 200
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\w.])|'(?P<text>(?:[^']|'')*)'"
@@ -103,6 +104,7 @@ class _Parser:
         self._tokens = list(self._scan())
         self._next = 0
         self._depth = 0
+        self._comparisons = 0
 
     def query(self) -> Query:
         first = self._peek
@@ -115,7 +117,10 @@ class _Parser:
 
     def _order(self) -> ColumnElement[Any]:
         self._require("by")
-        column = self._field().expression
+        token, field = self._peek, self._field()
+        if field.exists is not None:
+            self._fail(f"{token.value!r} has many values, so nothing can be ordered by it", token)
+        column = field.expression
         if self._take("desc"):
             return column.desc()
         self._take("asc")
@@ -154,6 +159,9 @@ class _Parser:
         return found
 
     def _comparison(self) -> ColumnElement[bool]:
+        self._comparisons += 1
+        if self._comparisons > MAX_COMPARISONS:
+            self._fail(f"the query has more than {MAX_COMPARISONS} comparisons")
         field = self._field()
         if self._take("is"):
             negated = self._take("not")
@@ -168,6 +176,8 @@ class _Parser:
         compare = _COMPARE.get(self._peek.value.lower()) if self._peek.kind in ("symbol", "word") else None
         if compare is None:
             self._fail("expected a comparison (= != < <= > >= like in is)")
+        if self._peek.value.lower() == "like" and not isinstance(field.expression.type, String):
+            self._fail("only a text can be like something")
         self._advance()
         return field.holds(compare(field.expression, self._value(field)))
 
@@ -203,10 +213,12 @@ class _Parser:
 
     def _time(self, token: _Token) -> datetime:
         try:
+            if token.kind != "text":
+                raise ValueError("a time stands in quotes")
             time = datetime.fromisoformat(token.value)
-        except ValueError:
+            return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
             self._fail("expected a time such as '2026-11-01' or '2026-11-01T03:00'", token)
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
 
     @property
     def _peek(self) -> _Token:

@@ -148,25 +148,25 @@ def base_model(connection: Connection) -> tuple[str | None, str, BaseModelRecord
 
 def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
     """The evaluation that a version was admitted with."""
-    query = _evaluation_query().where(
+    query = evaluation_query().where(
         s.evaluations.c.id
         == select(s.prompt_versions.c.baseline_id).where(s.prompt_versions.c.id == record.id).scalar_subquery()
     )
     row = connection.execute(query).one_or_none()
     if row is None:
         raise NotFoundError(f"{record.label} has no baseline evaluation.")
-    return _evaluation(row)
+    return evaluation(row)
 
 
 def evaluations(connection: Connection, query: str = "") -> list[Evaluation]:
-    listing = parse(query, fields.EVALUATIONS).apply(_evaluation_query(), s.evaluations.c.id)
-    return [_evaluation(row) for row in connection.execute(listing)]
+    listing = parse(query, fields.EVALUATIONS).apply(evaluation_query(), s.evaluations.c.id)
+    return [evaluation(row) for row in connection.execute(listing)]
 
 
 def evaluation_with_key(connection: Connection, key: str) -> Evaluation | None:
-    query = _evaluation_query().where(s.evaluations.c.key == key).order_by(s.evaluations.c.id.desc()).limit(1)
+    query = evaluation_query().where(s.evaluations.c.key == key).order_by(s.evaluations.c.id.desc()).limit(1)
     row = connection.execute(query).one_or_none()
-    return None if row is None else _evaluation(row)
+    return None if row is None else evaluation(row)
 
 
 def snapshot(connection: Connection, record: VersionRecord) -> tuple[str, str, bytes]:
@@ -323,7 +323,7 @@ def _version(row: Row[Any]) -> VersionRecord:
     )
 
 
-def _evaluation_query() -> Select[Any]:
+def evaluation_query() -> Select[Any]:
     return (
         select(s.evaluations, s.tasks.c.name, s.prompt_versions.c.number)
         .join(s.tasks, s.evaluations.c.task_id == s.tasks.c.id)
@@ -331,7 +331,7 @@ def _evaluation_query() -> Select[Any]:
     )
 
 
-def _evaluation(row: Row[Any]) -> Evaluation:
+def evaluation(row: Row[Any]) -> Evaluation:
     try:
         results = json.loads(zlib.decompress(row.results))
     except (zlib.error, ValueError) as error:

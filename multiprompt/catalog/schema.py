@@ -27,6 +27,43 @@ from sqlalchemy import (
 # The newest migration in migrations/versions; a catalog of another revision is refused or upgraded.
 REVISION = "0001"
 
+# What the migrations make beside the tables; without one of them a published prompt could be changed.
+TRIGGERS = frozenset(
+    {
+        "artifacts_frozen",
+        "artifacts_kept",
+        "artifacts_not_replaced",
+        "base_models_frozen",
+        "base_models_kept",
+        "base_models_not_replaced",
+        "data_snapshots_frozen",
+        "data_snapshots_kept",
+        "data_snapshots_not_replaced",
+        "evaluations_frozen",
+        "evaluations_kept",
+        "evaluations_not_replaced",
+        "events_frozen",
+        "events_kept",
+        "events_not_replaced",
+        "lineage_frozen",
+        "lineage_kept",
+        "lineage_not_replaced",
+        "task_files_frozen",
+        "task_files_kept",
+        "task_files_not_replaced",
+        "tasks_frozen",
+        "tasks_kept",
+        "tasks_not_replaced",
+        "versions_baseline_kept",
+        "versions_frozen",
+        "versions_kept",
+        "versions_moves",
+        "versions_not_replaced",
+        "versions_one_published",
+        "versions_times_kept",
+    }
+)
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",

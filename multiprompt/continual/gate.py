@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from multiprompt.records import CheckResult, Evaluation, Verdict
 
 # A difference below this is rounding, not a drop.
@@ -11,7 +13,8 @@ _EPSILON = 1e-12
 def compare(version: str, baseline: Evaluation, current: Evaluation, max_drop: float) -> CheckResult:
     """One version's current score against the one that it was published with.
 
-    identical: every row has the prediction it had; regressed: the score dropped by more than `max_drop`.
+    identical: every row has the prediction it had; regressed: the score dropped by more than `max_drop`;
+    failed: a score is no finite number.
     """
     drop = forgetting(baseline, current)
     return CheckResult(
@@ -44,6 +47,8 @@ def _verdict(baseline: Evaluation, current: Evaluation, drop: float, max_drop: f
     same_rows = (baseline.predictions, baseline.references) == (current.predictions, current.references)
     if same_rows and abs(drop) <= _EPSILON:
         return "identical"
+    if not math.isfinite(drop):
+        return "failed"
     if drop > max_drop + _EPSILON:
         return "regressed"
     return "improved" if drop < -_EPSILON else "unchanged"

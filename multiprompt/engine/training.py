@@ -19,6 +19,8 @@ from multiprompt.engine.prefix import Prefix, compile_prefix
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.errors import TrainingError
 
+_BUCKETED_BATCHES = 8
+
 OnStep = Callable[[int, int, float], None]
 
 
@@ -78,7 +80,8 @@ def train(
     embeddings = prompt.embeddings.clone().requires_grad_()
     optimizer = torch.optim.AdamW([embeddings], lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate_factor(step, config))
-    picks = _picks(len(training), config.batch_size, config.seed)
+    lengths = [len(example.context) + len(example.answer) for example in training]
+    picks = _picks(lengths, config.batch_size, config.seed)
     best, best_embeddings = validate(base, embeddings, constant, validation, 0), embeddings.detach().clone()
     losses: list[float] = []
     validations = [best]
@@ -157,12 +160,17 @@ def _learning_rate_factor(step: int, config: TrainingConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
 
 
-def _picks(rows: int, batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Endless batches of row indices, every row once an epoch, in an order that the seed fixes."""
+def _picks(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of row indices, every row once an epoch, in an order that the seed fixes.
+
+    Rows are sorted by length within some batches at a time, so that little of a batch is padding.
+    """
     rng = random.Random(seed)
+    window = batch_size * _BUCKETED_BATCHES
     queue: list[int] = []
     while True:
-        while len(queue) < batch_size:
-            queue += rng.sample(range(rows), rows)
-        yield queue[:batch_size]
-        queue = queue[batch_size:]
+        while len(queue) < window:
+            queue += rng.sample(range(len(lengths)), len(lengths))
+        bucket, queue = sorted(queue[:window], key=lengths.__getitem__), queue[window:]
+        starts = range(0, window, batch_size)
+        yield from (bucket[start : start + batch_size] for start in rng.sample(starts, len(starts)))

@@ -150,18 +150,21 @@ def _target(task: Task, row: Row, query: Query, where: str) -> int | str:
     target: Any = task.doc_to_target
     if isinstance(target, Template):
         _require(target.fields, row, where)
-        target = target.render(row)
+        target = row[target.bare_field] if target.bare_field else target.render(row)
     if query.choices is None:
         return str(target)
     return _choice_index(target, query.choices, where)
 
 
-def _choice_index(target: int | str, choices: Sequence[str], where: str) -> int:
-    if isinstance(target, str) and target in choices:
-        return choices.index(target)
-    if isinstance(target, int) or target.isdecimal():
+def _choice_index(target: Any, choices: Sequence[str], where: str) -> int:
+    """A whole number is an index; a text is one of the choices, or else the digits of an index."""
+    if isinstance(target, bool) or not isinstance(target, int):
+        target = str(target)
+        if target in choices:
+            return choices.index(target)
+    if isinstance(target, int) or (target.isdecimal() and len(target) < 10):
         index = int(target)
-        if index < len(choices):
+        if 0 <= index < len(choices):
             return index
     shown = ", ".join(map(repr, choices[:8])) + (", …" if len(choices) > 8 else "")
     raise DataError(f"{where} has the label {str(target)[:100]!r}, which is none of the choices: {shown}.")

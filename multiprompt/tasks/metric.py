@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -57,14 +58,17 @@ class MetricConfig:
         options = {
             k: v for k, v in entry.items() if k not in ("metric", "aggregation", "higher_is_better", "hf_evaluate")
         }
-        from_hub = entry.get("hf_evaluate", False) is True
+        for sign in ("higher_is_better", "hf_evaluate"):
+            if not isinstance(entry.get(sign, True), bool):
+                raise TaskFileError(f"metric {name} has {sign}: {entry[sign]!r}, but it must be true or false.")
+        from_hub = entry.get("hf_evaluate", False)
         if not from_hub:
             _check_known(name, output_type)
             for option in options:
                 known = _OPTIONS.get(name, ())
                 if option not in known:
                     raise TaskFileError(f"metric {name} has the option {option!r}; {nearest(str(option), known)}")
-        return cls(name, bool(entry.get("higher_is_better", True)), from_hub, options)
+        return cls(name, entry.get("higher_is_better", True), from_hub, options)
 
     @property
     def per_example(self) -> bool:
@@ -86,10 +90,10 @@ def score(
     except Exception as error:  # a metric of the hub may raise anything
         raise MetricError(f"metric {metric.name} failed on {len(references)} rows: {error}") from error
     key = metric.name if metric.from_hub else _KNOWN[metric.name].key
-    value = float(result[key]) if key in result else math.nan
-    if not math.isfinite(value):
+    value = result.get(key) if isinstance(result, dict) else None
+    if not isinstance(value, (int, float, numbers.Real)) or not math.isfinite(value):
         raise MetricError(f"metric {metric.name} gave {result!r} on {len(references)} rows, which is no finite score.")
-    return value
+    return float(value)
 
 
 def per_example_scores(

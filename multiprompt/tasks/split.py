@@ -48,8 +48,8 @@ class Split:
         try:
             inflater = zlib.decompressobj()
             text = inflater.decompress(packed, MAX_PACKED_SPLIT_BYTES)
-            if inflater.unconsumed_tail or not inflater.eof:
-                raise ValueError("it is cut off or too large")
+            if inflater.unconsumed_tail or inflater.unused_data or not inflater.eof:
+                raise ValueError("it is cut off, too large, or goes on after its end")
             return cls(name, tuple(json.loads(line) for line in text.splitlines()))
         except (zlib.error, ValueError) as error:
             raise IntegrityError(f"the stored rows of split {name} cannot be read: {error}") from None
@@ -104,6 +104,8 @@ def _load_split(task: Task, name: str) -> Split:
         raise
     except Exception as error:  # datasets raises errors of many libraries, whose cause says more than their text
         cause = error.__cause__ or error
+        if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
+            raise DataError(f"{task.name}: split {name!r} is empty.") from None
         raise DataError(f"{task.name}: split {name!r} of {source.path} cannot be read: {_one_line(cause)}") from error
     if not rows:
         raise DataError(f"{task.name}: split {name!r} is empty.")

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from multiprompt.config import TaskConfig
-from multiprompt.errors import ConfigError, TaskFileError, nearest
+from multiprompt.errors import ConfigError, MetricError, TaskFileError, TemplateError, nearest
 from multiprompt.tasks.metric import MetricConfig
 from multiprompt.tasks.template import Template
 
@@ -122,7 +122,7 @@ class Task:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], folder: str | Path = ".") -> Task:
         """Build a task from what its task file would hold."""
-        source = yaml.safe_dump(dict(mapping), sort_keys=False, allow_unicode=True)
+        source = yaml.dump(dict(mapping), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         return cls.from_source(source, Path(folder).resolve(), where=str(mapping.get("task", "task")))
 
     @classmethod
@@ -131,10 +131,8 @@ class Task:
         _check_keys(mapping, where)
         try:
             return _read(mapping, source, folder)
-        except ConfigError as error:
+        except (ConfigError, MetricError, TaskFileError, TemplateError) as error:
             raise type(error)(f"{where}: {error}") from None
-        except TaskFileError as error:
-            raise TaskFileError(f"{where}: {error}") from None
 
     @property
     def is_multiple_choice(self) -> bool:
@@ -152,7 +150,14 @@ class Task:
         scored = {key: mapping[key] for key in _SCORED if key in mapping}
         scored["keep_description"] = self.config.keep_description
         scored["max_input_tokens"] = self.config.max_input_tokens
-        return "sha256:" + hashlib.sha256(json.dumps(scored, sort_keys=True).encode()).hexdigest()
+        return "sha256:" + hashlib.sha256(json.dumps(scored, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a value out each time, as aliases are refused when a task file is read."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
 
 
 class _Loader(yaml.SafeLoader):
@@ -190,7 +195,7 @@ def _parse(source: str, where: str) -> dict[str, Any]:
         mapping = yaml.load(source, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except TaskFileError as error:
         raise TaskFileError(f"{where}: {error}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, AttributeError, TypeError) as error:
         raise TaskFileError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(mapping, dict):
         raise TaskFileError(f"{where} holds a {type(mapping).__name__}, but a task file is a mapping of keys.")

@@ -1,43 +1,131 @@
-"""Jinja templates from task files, rendered in a sandbox that bounds what they can reach and produce."""
+"""Jinja templates from task files, rendered in a sandbox that bounds what they can reach, produce and repeat."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import jinja2
-from jinja2 import meta, nodes
+from jinja2 import meta, nodes, pass_context
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from multiprompt.errors import TemplateError
 
 MAX_TEMPLATE_CHARACTERS = 65_536
 MAX_RENDERED_CHARACTERS = 4_000_000
+MAX_LOOP_STEPS = 100_000
 
-# Each of these can make gigabytes out of a few characters.
-_AMPLIFYING_FILTERS = ("center", "format", "indent", "pprint", "wordwrap", "xmlattr")
-_AMPLIFYING_METHODS = frozenset({"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill"})
+# All that a template may call; none of it can make much out of little without being counted.
+_FILTERS = (
+    "abs", "capitalize", "default", "d", "first", "float", "int", "items", "last", "length", "count", "list", "lower",
+    "map", "max", "min", "reject", "rejectattr", "reverse", "round", "select", "selectattr", "sort", "string", "sum",
+    "title", "trim", "truncate", "unique", "upper", "dictsort", "wordcount",
+)  # fmt: skip
+_METHODS = frozenset({
+    "capitalize", "casefold", "count", "endswith", "find", "get", "index", "isalnum", "isalpha", "isdigit", "islower",
+    "isnumeric", "isspace", "istitle", "isupper", "items", "keys", "lower", "lstrip", "partition", "removeprefix",
+    "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith",
+    "strip", "swapcase", "title", "upper", "values", "join",
+})  # fmt: skip
+# Statements that repeat, capture or fetch text out of sight of the bounds.
+_FORBIDDEN = (
+    nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.AssignBlock, nodes.Block, nodes.Include, nodes.Import,
+    nodes.FromImport, nodes.Extends,
+)  # fmt: skip
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"*", "**", "%"})
+    intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if all(isinstance(side, (int, float)) for side in (left, right)) and operator != "**":
-            return super().call_binop(context, operator, left, right)
-        raise SecurityError(f"the operator {operator!r} is not allowed on {type(left).__name__} values")
+        numbers = all(isinstance(side, (int, float)) for side in (left, right))
+        if operator == "**" or (operator in ("*", "%") and not numbers):
+            raise SecurityError(f"the operator {operator!r} is not allowed on {type(left).__name__} values")
+        if operator == "+" and not numbers:
+            _within(_size(left) + _size(right))
+        return super().call_binop(context, operator, left, right)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        return attr not in _AMPLIFYING_METHODS and super().is_safe_attribute(obj, attr, value)
+        return (not callable(value) or attr in _METHODS) and super().is_safe_attribute(obj, attr, value)
+
+    def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        name, owner = getattr(obj, "__name__", ""), getattr(obj, "__self__", None)
+        if isinstance(owner, str) and name == "replace":
+            return _replace(owner, *args, **kwargs)
+        if isinstance(owner, str) and name == "join":
+            return _join(args[0] if args else (), owner)
+        return super().call(context, obj, *args, **kwargs)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        for node in tree.find_all(_FORBIDDEN):
+            raise SecurityError(f"the statement {type(node).__name__.lower()!r} is not allowed")
+        bounded: nodes.Template = _Bounds().visit(tree)
+        return bounded
+
+
+class _Bounds(NodeTransformer):
+    """Turns `a ~ b` and loops into calls that are counted."""
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filter(nodes.List(node.nodes, lineno=node.lineno), "join")
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.iter = _filter(node.iter, "steps")
+        return node
+
+
+def _filter(node: nodes.Node, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+@pass_context
+def _steps(context: Context, values: Iterable[Any]) -> Iterator[Any]:
+    """Each value of a loop, until all loops of one rendering together have taken too many steps."""
+    taken = context.parent.setdefault(_STEPS, [0])
+    for value in values:
+        taken[0] += 1
+        if taken[0] > MAX_LOOP_STEPS:
+            raise SecurityError(f"its loops take more than {MAX_LOOP_STEPS} steps")
+        yield value
+
+
+_STEPS = "loop steps"
+
+
+def _replace(text: str, old: str, new: str, count: int = -1) -> str:
+    text, old, new = str(text), str(old), str(new)
+    _within(len(text) + max(0, len(new) - len(old)) * text.count(old))
+    return text.replace(old, new, -1 if count is None else count)
+
+
+def _join(values: Iterable[Any], delimiter: str = "") -> str:
+    pieces = [str(value) for value in values]
+    _within(sum(map(len, pieces)) + len(delimiter) * len(pieces))
+    return str(delimiter).join(pieces)
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, (str, list, tuple)) else 0
+
+
+def _within(characters: int) -> None:
+    if characters > MAX_RENDERED_CHARACTERS:
+        raise SecurityError(f"it makes a text of more than {MAX_RENDERED_CHARACTERS} characters")
 
 
 def _environment() -> _Sandbox:
     environment = _Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.globals.clear()
-    for name in _AMPLIFYING_FILTERS:
-        environment.filters.pop(name, None)
+    allowed = {name: environment.filters[name] for name in _FILTERS}
+    environment.filters.clear()
+    environment.filters.update(allowed, replace=_replace, join=_join, steps=_steps)
     return environment
 
 
@@ -45,7 +133,11 @@ _ENVIRONMENT = _environment()
 
 
 class Template:
-    """A template, parsed once: `fields` are the fields that it reads, `constant_head` the text before the first."""
+    """A template, parsed once.
+
+    `fields` are the fields of a row that it reads, `constant_head` is the text before the first, `bare_field` the field
+    that it is nothing but, if so.
+    """
 
     def __init__(self, source: str, where: str) -> None:
         if len(source) > MAX_TEMPLATE_CHARACTERS:
@@ -53,12 +145,15 @@ class Template:
         try:
             tree = _ENVIRONMENT.parse(source)
             self._compiled = _compile(source)
-        except jinja2.TemplateError as error:
+        except SecurityError as error:
+            raise TemplateError(f"{where} tried to leave the sandbox: {error}") from None
+        except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
             raise TemplateError(f"{where} is not a valid template: {error}") from None
         self.source = source
         self.where = where
         self.fields: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
         self.constant_head = _constant_head(tree)
+        self.bare_field = _bare_field(tree)
 
     def render(self, row: Mapping[str, Any]) -> str:
         """The text for one row. Raises TemplateError when the template fails or leaves the sandbox."""
@@ -85,6 +180,14 @@ def _bounded(pieces: Any, where: str) -> Any:
         if length > MAX_RENDERED_CHARACTERS:
             raise TemplateError(f"{where} renders to more than {MAX_RENDERED_CHARACTERS} characters.")
         yield piece
+
+
+def _bare_field(tree: nodes.Template) -> str | None:
+    match tree.body:
+        case [nodes.Output(nodes=[nodes.Name(name=name)])]:
+            return str(name)
+        case _:
+            return None
 
 
 def _constant_head(tree: nodes.Template) -> str:

@@ -102,9 +102,12 @@ def test_a_loss_that_is_not_a_number_names_step_and_learning_rate(
         train(base, broken, [], rows, rows, CONFIG)
 
 
-def test_every_row_is_seen_once_an_epoch() -> None:
-    picks = training._picks(10, 4, seed=3)
-    seen = [index for _ in range(5) for index in next(picks)]
-    assert sorted(seen[:10]) == list(range(10))
-    assert sorted(seen[10:]) == list(range(10))
-    assert seen[:10] != seen[10:]
+def test_every_row_is_seen_once_an_epoch_in_batches_of_like_length() -> None:
+    lengths = [row % 8 for row in range(32)]
+    picks = training._picks(lengths, 4, seed=3)
+    first, second = ([next(picks) for _ in range(8)] for _ in range(2))
+    for epoch in (first, second):
+        assert sorted(row for batch in epoch for row in batch) == list(range(32))
+        assert all(len({lengths[row] for row in batch}) == 1 for batch in epoch)
+    assert first != second
+    assert [lengths[batch[0]] for batch in first] != list(range(8)), "short rows do not come first"

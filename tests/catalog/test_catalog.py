@@ -1,0 +1,715 @@
+"""The catalog: what goes in comes out, publishing is one step, and history explains the state."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import FrozenInstanceError, replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from multiprompt.catalog import writing
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.writing import Candidate, Parent
+from multiprompt.errors import CatalogError, ConflictError, IntegrityError, NotFoundError, StateError
+from multiprompt.records import (
+    Adapter,
+    BaseModelRecord,
+    CheckReport,
+    CheckResult,
+    Edge,
+    Evaluation,
+    Event,
+    Matrix,
+    Run,
+    VersionRecord,
+)
+from multiprompt.tasks.split import Split
+from multiprompt.tasks.task import Task
+from tests.conftest import task_mapping
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+BASE = BaseModelRecord("tiny", "hub/tiny", "main", "Llama", "float32", "sha256:" + "a" * 64, "sha256:" + "b" * 64, "c")
+ROWS = Split("test", ({"text": "sky", "label": "blue"}, {"text": "rose", "label": "red"}))
+
+
+@functools.cache
+def _empty_catalog() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return Catalog.open(f"{folder}/catalog.db", create=True).path.read_bytes()
+
+
+def new_catalog(folder: Path) -> Catalog:
+    path = folder / "catalog.db"
+    path.write_bytes(_empty_catalog())
+    return Catalog.open(str(path))
+
+
+@functools.cache
+def _catalog_of_one_version() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        made = new_catalog(Path(folder))
+        learn(made)
+        return made.path.read_bytes()
+
+
+def catalog_of_one_version(folder: Path) -> Catalog:
+    """A catalog that holds colour@1, published."""
+    path = folder / "catalog.db"
+    path.write_bytes(_catalog_of_one_version())
+    return Catalog.open(str(path))
+
+
+def a_task(name: str = "colour", **keys: Any) -> Task:
+    return Task.from_mapping(task_mapping(name) | keys, Path("tasks"))
+
+
+def an_evaluation(name: str, score: float, **values: Any) -> Evaluation:
+    made = Evaluation(
+        task=name,
+        kind="soft",
+        metric="acc",
+        score=score,
+        higher_is_better=True,
+        metrics={"acc": score, "macro_f1": score / 2},
+        key={"prompt": f"{name} {score}", "weights": BASE.weights},
+        predictions=(0, 1),
+        references=(0, 0),
+        truncated=1,
+        seconds=0.25,
+    )
+    return replace(made, **values)
+
+
+def a_candidate(task: Task, score: float = 0.5, seed: int = 0, **values: Any) -> Candidate:
+    made = Candidate(
+        task=task,
+        base_model=BASE,
+        adapter=Adapter(b'{"peft_type": "PROMPT_TUNING"}', f"weights of {task.name} {seed}".encode()),
+        num_virtual_tokens=4,
+        run=None,
+        parents=(),
+        hard=an_evaluation(task.name, 0.1, kind="hard", key={"prompt": "hard", "task": task.name}),
+        soft=an_evaluation(task.name, score),
+        data=ROWS,
+        training_data=None,
+    )
+    return replace(made, **values)
+
+
+def learn(
+    catalog: Catalog,
+    name: str = "colour",
+    score: float = 0.5,
+    *,
+    publish: bool = True,
+    checked: Sequence[CheckResult] = (),
+    at: datetime = AT,
+    task: Task | None = None,
+    **values: Any,
+) -> VersionRecord:
+    """Admit one more version of a task, with an adapter that no other version has."""
+    task = task or a_task(name)
+    catalog.add_task(task, "tester", at)
+    return catalog.admit(
+        a_candidate(task, score, seed=len(catalog.versions()), **values),
+        CheckReport(tuple(checked), 1.0),
+        publish=publish,
+        reason="better" if publish else "worse",
+        epoch=catalog.published()[0],
+        actor="tester",
+        at=at,
+    )
+
+
+def a_check(version: str, baseline: float, score: float | None) -> CheckResult:
+    drop = None if score is None else baseline - score
+    return CheckResult(version, "acc", baseline, score, drop, 0.5, "failed" if score is None else "unchanged", "noise")
+
+
+def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table."""
+    with sqlite3.connect(path) as raw:
+        names = [row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+        rows = {name: raw.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+    raw.close()
+    return rows
+
+
+def damage(path: Path, *statements: str) -> None:
+    """Change a catalog behind its back; its triggers are there again afterwards."""
+    with sqlite3.connect(path) as raw:
+        triggers = raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            raw.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            assert raw.execute(statement).rowcount > 0
+        for _, sql in triggers:
+            raw.execute(sql)
+    raw.close()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    """An empty catalog, which must be sound after the test too."""
+    made = new_catalog(tmp_path)
+    yield made
+    assert not made.path.exists() or made.verify() == []
+
+
+def test_a_task_comes_back_as_it_was_added(catalog: Catalog) -> None:
+    task = a_task(tag=["nlp", "team:a"])
+    record = catalog.add_task(task, "tester", AT)
+    assert (record.name, record.tags, record.metric) == ("colour", ("nlp", "team:a"), "acc")
+    assert (record.fingerprint, record.source, record.folder) == (task.fingerprint, task.source, str(task.folder))
+    assert (record.description, record.created_at) == ("Which colour?", AT)
+    assert (record.published, record.published_at, record.score) == (None, None, None)
+    assert catalog.task("colour") == record
+    assert catalog.tasks() == [record]
+
+
+def test_adding_the_same_task_again_changes_nothing(catalog: Catalog) -> None:
+    first = catalog.add_task(a_task(), "tester", AT)
+    assert catalog.add_task(a_task(), "tester", AT + timedelta(days=1)) == first
+    assert [event.kind for event in catalog.events()] == ["task-added"]
+
+
+def test_a_changed_task_file_is_the_task_s_and_versions_keep_theirs(catalog: Catalog) -> None:
+    old, new = a_task(), a_task(description="What colour?\n")
+    version = learn(catalog, task=old)
+    catalog.add_task(new, "tester", AT)
+    assert catalog.task("colour").fingerprint == new.fingerprint
+    assert catalog.task_file(version).fingerprint == old.fingerprint
+    assert [event.kind for event in catalog.events()] == ["task-added", "published", "task-changed"]
+
+
+def test_an_unknown_task_gives_the_nearest(catalog: Catalog) -> None:
+    with pytest.raises(NotFoundError, match="no task 'colour' in the catalog; there are none yet"):
+        catalog.task("colour")
+    catalog.add_task(a_task(), "tester", AT)
+    for lookup in (catalog.task, catalog.version, catalog.versions_of, catalog.lineage):
+        with pytest.raises(NotFoundError, match="no task 'color' in the catalog; did you mean 'colour'?"):
+            lookup("color")
+
+
+def test_a_candidate_for_an_unknown_task_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(NotFoundError):
+        catalog.admit(
+            a_candidate(a_task()), CheckReport((), 0.0), publish=True, reason="", epoch=0, actor="tester", at=AT
+        )
+    assert catalog.versions() == []
+
+
+def test_a_published_version_has_all_that_it_was_admitted_with(catalog: Catalog) -> None:
+    version = learn(catalog, score=0.75)
+    assert (version.label, version.state, version.method, version.reason) == (
+        "colour@1",
+        "published",
+        "prompt-tuning",
+        "better",
+    )
+    assert (version.base_model, version.num_virtual_tokens, version.metric, version.score) == (BASE, 4, "acc", 0.75)
+    assert (version.created_at, version.published_at, version.retired_at) == (AT, AT, None)
+    adapter = a_candidate(a_task()).adapter
+    assert catalog.adapter(version) == adapter
+    assert catalog.evaluation_rows(version) == ROWS
+    task = catalog.task("colour")
+    assert (task.published, task.published_at, task.score) == (1, AT, 0.75)
+
+
+def test_a_digest_identifies_the_two_files(catalog: Catalog) -> None:
+    version = learn(catalog)
+    config, weights = (hashlib.sha256(part).hexdigest() for part in vars(catalog.adapter(version)).values())
+    expected = "sha256:" + hashlib.sha256((config + weights).encode()).hexdigest()
+    assert version.digest == expected
+    assert catalog.digests() == {"colour@1": expected}
+    assert learn(catalog).digest != expected
+
+
+def test_evaluations_come_back_equal_with_every_row(catalog: Catalog) -> None:
+    soft = an_evaluation(
+        "colour",
+        0.5,
+        predictions=("blau\n", "zwölf", "", "'\u2028\x00"),
+        references=(3, "x", "", "𝄞"),
+        metrics={"exact_match": 0.5, "bleu": 1e-9},
+        higher_is_better=False,
+    )
+    hard = replace(soft, kind="hard", score=0.25, key={"prompt": "hard"})
+    version = learn(catalog, soft=soft, hard=hard)
+    assert catalog.evaluations() == [hard, soft]
+    assert catalog.baseline(version) == soft
+    assert catalog.evaluation_with_key(soft.key) == soft
+    assert soft.rows == 4
+
+
+def test_a_score_is_found_by_all_of_its_key_or_not_at_all(catalog: Catalog) -> None:
+    learn(catalog, soft=an_evaluation("colour", 0.5, key={"prompt": "p", "weights": "w"}))
+    assert catalog.evaluation_with_key({"weights": "w", "prompt": "p"}) is not None
+    for key in ({"prompt": "p"}, {"prompt": "p", "weights": "v"}, {"prompt": "p", "weights": "w", "more": ""}):
+        assert catalog.evaluation_with_key(key) is None
+
+
+def test_the_newest_of_equal_keys_is_found(catalog: Catalog) -> None:
+    for score in (0.5, 0.6):
+        learn(catalog, soft=an_evaluation("colour", score, key={"prompt": "same"}))
+    found = catalog.evaluation_with_key({"prompt": "same"})
+    assert found is not None
+    assert found.score == 0.6
+
+
+def test_a_run_keeps_its_losses_and_its_time(catalog: Catalog) -> None:
+    run = Run(
+        settings={"steps": 3},
+        environment={"torch": "2"},
+        training_data="a",
+        validation_data="b",
+        losses=(3.0, 2.5, 0.1),
+        validations=((3, 0.2, 0.9),),
+        best_step=3,
+        truncated=0,
+        seconds=12.5,
+    )
+    data = Split("train", ({"text": "a"},)), Split("validation", ({"text": "b"},))
+    trained = learn(catalog, run=run, training_data=data)
+    imported = learn(catalog)
+    assert (catalog.losses(trained), catalog.training_seconds(trained)) == ([3.0, 2.5, 0.1], 12.5)
+    assert (catalog.losses(imported), catalog.training_seconds(imported)) == ([], None)
+
+
+def test_publishing_retires_the_version_before_it(catalog: Catalog) -> None:
+    learn(catalog, at=AT)
+    learn(catalog, at=AT + timedelta(days=1))
+    first, second = catalog.versions_of("colour")
+    assert (first.state, first.retired_at) == ("retired", AT + timedelta(days=1))
+    assert (second.state, second.published_at) == ("published", AT + timedelta(days=1))
+    assert catalog.version("colour") == second
+    assert [version.label for version in catalog.published()[1]] == ["colour@2"]
+
+
+def test_a_rejected_candidate_is_kept_with_its_evidence(catalog: Catalog) -> None:
+    published = learn(catalog, score=0.9)
+    rejected = learn(catalog, score=0.4, publish=False)
+    assert (rejected.state, rejected.reason, rejected.score, rejected.published_at) == ("rejected", "worse", 0.4, None)
+    assert catalog.version("colour") == published
+    assert catalog.baseline(rejected).score == 0.4
+    assert catalog.evaluation_rows(rejected) == ROWS
+
+
+def test_numbers_count_a_task_s_versions_from_one(catalog: Catalog) -> None:
+    labels = [
+        learn(catalog, name, publish=publish).label for name, publish in zip("abaab", (1, 1, 0, 1, 0), strict=True)
+    ]
+    assert labels == ["a@1", "b@1", "a@2", "a@3", "b@2"]
+    with pytest.raises(
+        NotFoundError, match=r"task 'a' has no version 4; its versions: 1 \(retired\), 2 \(rejected\), 3"
+    ):
+        catalog.version("a", 4)
+
+
+def test_a_task_without_a_published_version_says_what_to_run(catalog: Catalog) -> None:
+    learn(catalog, publish=False)
+    with pytest.raises(
+        NotFoundError, match=r"no published version \(versions: 1 \(rejected\)\); run `multiprompt learn"
+    ):
+        catalog.version("colour")
+
+
+def test_publishing_since_the_epoch_was_read_is_a_conflict_that_writes_nothing(catalog: Catalog) -> None:
+    learn(catalog, "colour")
+    learn(catalog, "shape", publish=False)
+    epoch, _ = catalog.published()
+    learn(catalog, "shape")
+    before = contents(catalog.path)
+    with pytest.raises(ConflictError, match="colour: another prompt was published meanwhile"):
+        catalog.admit(
+            a_candidate(a_task(), 0.9, seed=99),
+            CheckReport((), 0.0),
+            publish=True,
+            reason="late",
+            epoch=epoch,
+            actor="tester",
+            at=AT,
+        )
+    assert contents(catalog.path) == before
+
+
+def test_only_moved_pointers_move_the_epoch(catalog: Catalog) -> None:
+    epochs = [catalog.published()[0]]
+    for act in (
+        lambda: catalog.add_task(a_task(), "tester", AT),
+        lambda: learn(catalog, publish=False),
+        lambda: learn(catalog),
+        lambda: learn(catalog),
+        lambda: catalog.roll_back("colour", 2, "why", "tester", AT),
+    ):
+        act()
+        epochs.append(catalog.published()[0])
+    assert [later - earlier for earlier, later in itertools.pairwise(epochs)] == [0, 0, 1, 1, 1]
+
+
+def test_an_error_in_the_middle_of_admitting_leaves_nothing(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    learn(catalog)
+    before = contents(catalog.path)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the process dies here")
+
+    monkeypatch.setattr(writing, "_publish", broken)
+    with pytest.raises(RuntimeError):
+        learn(catalog)
+    assert contents(catalog.path) == before
+
+
+def test_a_score_that_is_no_number_is_not_stored(catalog: Catalog) -> None:
+    learn(catalog)
+    before = contents(catalog.path)
+    with pytest.raises(CatalogError):
+        learn(catalog, score=float("nan"))
+    assert contents(catalog.path) == before
+
+
+def test_two_tasks_with_the_same_adapter_store_it_once(catalog: Catalog) -> None:
+    same = Adapter(b"{}", b"shared")
+    first, second = learn(catalog, "a", adapter=same), learn(catalog, "b", adapter=same)
+    assert first.digest == second.digest
+    assert catalog.adapter(first) == catalog.adapter(second) == same
+    assert len(contents(catalog.path)["artifacts"]) == 3
+
+
+def test_rolling_back_publishes_the_version_retired_last(catalog: Catalog) -> None:
+    for day in range(3):
+        learn(catalog, at=AT + timedelta(days=day))
+    back = catalog.roll_back("colour", None, "complaints", "someone", AT + timedelta(days=9))
+    assert (back.number, back.state, back.retired_at) == (2, "published", None)
+    assert [version.state for version in catalog.versions_of("colour")] == ["retired", "published", "retired"]
+    event = catalog.events()[-1]
+    assert (event.kind, event.from_version, event.to_version) == ("rolled-back", 3, 2)
+    assert (event.reason, event.actor) == ("complaints", "someone")
+
+
+def test_rolling_back_twice_goes_forth_again(catalog: Catalog) -> None:
+    for day in range(2):
+        learn(catalog, at=AT + timedelta(days=day))
+    numbers = [catalog.roll_back("colour", None, "", "tester", AT + timedelta(days=day)).number for day in range(2, 5)]
+    assert numbers == [1, 2, 1]
+
+
+def test_only_a_retired_version_can_be_rolled_back_to(catalog: Catalog) -> None:
+    learn(catalog)
+    learn(catalog, publish=False)
+    before = contents(catalog.path)
+    for number, says in ((1, "colour@1 is published"), (2, "colour@2 is rejected"), (None, "has no retired version")):
+        with pytest.raises(StateError, match=says):
+            catalog.roll_back("colour", number, "", "tester", AT)
+    with pytest.raises(NotFoundError, match="no version 7"):
+        catalog.roll_back("colour", 7, "", "tester", AT)
+    assert contents(catalog.path) == before
+
+
+def test_rolling_back_keeps_bytes_baseline_and_digest(catalog: Catalog) -> None:
+    first = learn(catalog, score=0.8)
+    kept = catalog.adapter(first), catalog.baseline(first), catalog.evaluation_rows(first)
+    learn(catalog, score=0.9)
+    back = catalog.roll_back("colour", 1, "", "tester", AT)
+    assert back.digest == first.digest
+    assert (catalog.adapter(back), catalog.baseline(back), catalog.evaluation_rows(back)) == kept
+
+
+def test_lineage_names_what_each_version_came_from(catalog: Catalog) -> None:
+    first = learn(catalog, "a", parents=(Parent("imported-from", "a folder"),))
+    learn(catalog, "b", parents=(Parent("transferred-from", first.label, first),))
+    second = learn(catalog, "a", parents=(Parent("retrained-from", first.label, first),))
+    assert catalog.lineage() == [
+        Edge("a@1", "imported-from", "a folder"),
+        Edge("b@1", "transferred-from", "a@1"),
+        Edge("a@2", "retrained-from", "a@1"),
+    ]
+    assert catalog.lineage("a") == [catalog.lineage()[0], catalog.lineage()[2]]
+    assert second.label == "a@2"
+
+
+def test_an_unknown_relation_is_refused_and_nothing_is_written(catalog: Catalog) -> None:
+    catalog.add_task(a_task(), "tester", AT)
+    before = contents(catalog.path)
+    with pytest.raises(IntegrityError, match="refuses the change"):
+        learn(catalog, parents=(Parent("inspired-by", "a friend"),))
+    assert contents(catalog.path) == before
+
+
+def test_events_say_who_did_what_when_and_why(catalog: Catalog) -> None:
+    catalog.bind_base_model(BASE, "me", AT)
+    catalog.add_task(a_task(), "me", AT)
+    learn(catalog)
+    learn(catalog, publish=False)
+    assert [replace(event, id=0) for event in catalog.events()] == [
+        Event(0, AT, "me", "base-model-bound", None, None, None, str(BASE)),
+        Event(0, AT, "me", "task-added", "colour", None, None, a_task().fingerprint),
+        Event(0, AT, "tester", "published", "colour", None, 1, "better"),
+        Event(0, AT, "tester", "rejected", "colour", None, 2, "worse"),
+    ]
+
+
+def test_times_of_other_zones_come_back_as_the_same_moment(catalog: Catalog) -> None:
+    at = datetime(2026, 6, 1, 12, 30, 15, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    version = learn(catalog, at=at)
+    assert version.created_at == at
+    assert version.created_at.tzinfo == UTC
+
+
+def test_the_matrix_is_what_was_measured_when_each_task_was_learned(catalog: Catalog) -> None:
+    learn(catalog, "a", 0.9)
+    learn(catalog, "b", 0.8, checked=[a_check("a@1", 0.9, 0.85)])
+    learn(catalog, "c", 0.3, publish=False, checked=[a_check("a@1", 0.9, 0.1), a_check("b@1", 0.8, 0.1)])
+    learn(catalog, "a", 0.95, checked=[a_check("b@1", 0.8, 0.2)])
+    learn(catalog, "c", 0.7, checked=[a_check("a@2", 0.95, 0.93), a_check("b@1", 0.8, None)])
+    catalog.roll_back("a", 1, "", "tester", AT)
+    assert catalog.matrix() == Matrix(("a", "b", "c"), ((0.9, None, None), (0.85, 0.8, None), (0.93, None, 0.7)))
+
+
+def test_a_catalog_without_published_versions_has_an_empty_matrix(catalog: Catalog) -> None:
+    learn(catalog, publish=False)
+    assert catalog.matrix() == Matrix((), ())
+
+
+def test_the_evaluations_of_a_check_are_stored_with_their_version(catalog: Catalog) -> None:
+    learn(catalog, "colour", 0.9)
+    again = an_evaluation("colour", 0.85, key={"prompt": "again"})
+    catalog.save_check(CheckReport((a_check("colour@1", 0.9, 0.85),), 2.0), {"colour@1": again}, "tester", AT)
+    assert catalog.evaluations("version = 1 and score < 0.9") == [again]
+    assert catalog.baseline(catalog.version("colour")).score == 0.9
+
+
+def test_a_catalog_is_bound_to_one_base_model(catalog: Catalog) -> None:
+    assert catalog.base_model() == (None, "auto", None)
+    catalog.bind_base_model(BASE, "tester", AT)
+    catalog.bind_base_model(replace(BASE, name="the same under another name"), "tester", AT)
+    assert catalog.base_model() == ("hub/tiny", "float32", BASE)
+    for part in ("weights", "tokenizer", "config", "dtype"):
+        with pytest.raises(StateError, match="is bound to tiny .* already"):
+            catalog.bind_base_model(replace(BASE, **{part: "other"}), "tester", AT)
+    assert len(catalog.events("kind = 'base-model-bound'")) == 1
+
+
+def test_records_are_frozen_and_detached(catalog: Catalog) -> None:
+    version, task = learn(catalog), catalog.task("colour")
+    for record in (version, task, catalog.events()[0], catalog.evaluations()[0]):
+        with pytest.raises(FrozenInstanceError):
+            record.task = "other"
+    learn(catalog)
+    catalog.path.unlink()
+    assert (version.state, task.published, version.base_model.name) == ("published", 1, "tiny")
+
+
+def test_changing_what_a_record_holds_changes_nothing_stored(catalog: Catalog) -> None:
+    learn(catalog)
+    before = catalog.evaluations()[1]
+    catalog.evaluations()[1].metrics.clear()
+    assert catalog.evaluations()[1] == before
+    assert before.metrics == {"acc": 0.5, "macro_f1": 0.25}
+
+
+def test_a_second_catalog_object_sees_what_the_first_wrote(catalog: Catalog) -> None:
+    other = Catalog.open(str(catalog.path))
+    version = learn(catalog)
+    assert other.version("colour") == version
+    learn(other)
+    assert catalog.version("colour").number == 2
+
+
+DAMAGE = {
+    "a flipped byte in the weights": (
+        "UPDATE artifacts SET data = CAST('W' || substr(data, 2) AS BLOB) WHERE kind = 'adapter-weights'",
+        "artifacts",
+    ),
+    "a flipped byte in the config": (
+        "UPDATE artifacts SET data = CAST('[' || substr(data, 2) AS BLOB) WHERE kind = 'adapter-config'",
+        "colour@1",
+    ),
+    "a flipped byte in the evaluation rows": ("UPDATE artifacts SET data = x'00' WHERE kind = 'rows'", "artifacts"),
+    "missing weights": ("DELETE FROM artifacts WHERE kind = 'adapter-weights'", "colour@1"),
+    "missing evaluation rows": ("DELETE FROM artifacts WHERE kind = 'rows'", "table data_snapshots"),
+    "another digest": ("UPDATE prompt_versions SET digest = 'sha256:0'", "colour@1"),
+    "swapped files": (
+        "UPDATE prompt_versions SET config_sha256 = weights_sha256, weights_sha256 = config_sha256",
+        "colour@1",
+    ),
+    "a missing task": ("DELETE FROM tasks", "table prompt_versions"),
+    "a missing baseline": ("DELETE FROM evaluations WHERE kind = 'soft'", "table prompt_versions"),
+    "damaged results": ("UPDATE evaluations SET results = x'00'", ""),
+    "another key than its parts": ("UPDATE evaluations SET key = 'sha256:0'", ""),
+    "another fingerprint of the rows": ("UPDATE data_snapshots SET fingerprint = 'sha256:0'", ""),
+    "no evaluation rows": ("UPDATE data_snapshots SET sha256 = NULL", ""),
+    "a lost event": ("DELETE FROM events WHERE kind = 'published'", ""),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_verify_finds_damage(tmp_path: Path, kind: str) -> None:
+    catalog = catalog_of_one_version(tmp_path)
+    assert catalog.verify() == []
+    statement, where = DAMAGE[kind]
+    damage(catalog.path, statement)
+    problems = catalog.verify()
+    assert problems != []
+    assert not where or where in {problem.where for problem in problems}
+
+
+def test_verify_finds_a_dropped_trigger(tmp_path: Path) -> None:
+    catalog = catalog_of_one_version(tmp_path)
+    with sqlite3.connect(catalog.path) as raw:
+        raw.execute("DROP TRIGGER versions_kept")
+    raw.close()
+    assert any("versions_kept" in problem.what for problem in catalog.verify())
+
+
+def test_verify_finds_damaged_pages(tmp_path: Path) -> None:
+    catalog = new_catalog(tmp_path)
+    for _ in range(3):
+        learn(catalog)
+    whole = catalog.path.read_bytes()
+    found = 0
+    for page in range(1, len(whole) // 4096):
+        catalog.path.write_bytes(whole[: page * 4096] + b"\xff" * 4096 + whole[(page + 1) * 4096 :])
+        try:
+            found += catalog.verify() != []
+        except CatalogError as error:
+            assert "\n" not in str(error)
+            found += 1
+    assert found == len(whole) // 4096 - 1
+
+
+def test_damaged_weights_are_never_served(tmp_path: Path) -> None:
+    catalog = catalog_of_one_version(tmp_path)
+    version = catalog.version("colour")
+    damage(catalog.path, DAMAGE["a flipped byte in the weights"][0])
+    for read in (lambda: catalog.adapter(version), catalog.digests):
+        with pytest.raises(
+            IntegrityError, match="colour@1: stored as sha256 .*, but the bytes have .*restore a backup"
+        ):
+            read()
+
+
+def test_missing_weights_are_said_to_be_missing(tmp_path: Path) -> None:
+    catalog = catalog_of_one_version(tmp_path)
+    version = catalog.version("colour")
+    damage(catalog.path, DAMAGE["missing weights"][0])
+    with pytest.raises(IntegrityError, match="colour@1: the artifact .* is missing; restore a backup"):
+        catalog.adapter(version)
+
+
+@pytest.mark.parametrize("kind", ["a flipped byte in the evaluation rows", "another fingerprint of the rows"])
+def test_damaged_evaluation_rows_are_never_scored(tmp_path: Path, kind: str) -> None:
+    catalog = catalog_of_one_version(tmp_path)
+    version = catalog.version("colour")
+    damage(catalog.path, DAMAGE[kind][0])
+    with pytest.raises(IntegrityError, match="colour@1"):
+        catalog.evaluation_rows(version)
+
+
+def test_damaged_results_are_never_compared(tmp_path: Path) -> None:
+    catalog = catalog_of_one_version(tmp_path)
+    version = catalog.version("colour")
+    damage(catalog.path, DAMAGE["damaged results"][0])
+    with pytest.raises(IntegrityError, match="an evaluation of colour cannot be read"):
+        catalog.baseline(version)
+
+
+def replayed(events: Sequence[Event]) -> dict[str, str]:
+    """The state of each version, from events alone."""
+    states: dict[str, str] = {}
+    for event in events:
+        if event.kind in ("published", "rolled-back"):
+            if event.from_version is not None:
+                assert states[f"{event.task}@{event.from_version}"] == "published"
+                states[f"{event.task}@{event.from_version}"] = "retired"
+            states[f"{event.task}@{event.to_version}"] = "published"
+        elif event.kind == "rejected":
+            states[f"{event.task}@{event.to_version}"] = "rejected"
+    return states
+
+
+class CatalogMachine(RuleBasedStateMachine):
+    """Any order of publishing, rejecting, late publishing and rolling back, against a model of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.catalog = new_catalog(self.folder)
+        self.states: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
+        self.seconds = 0
+
+    def teardown(self) -> None:
+        assert self.catalog.verify() == []
+        shutil.rmtree(self.folder)
+
+    def now(self) -> datetime:
+        self.seconds += 1
+        return AT + timedelta(seconds=self.seconds)
+
+    def publish(self, label: str) -> None:
+        task = label.partition("@")[0]
+        for other, state in self.states.items():
+            if other.partition("@")[0] == task and state == "published":
+                self.states[other] = "retired"
+        self.states[label] = "published"
+
+    @rule(task=st.sampled_from("ab"), score=st.floats(0, 1), publish=st.booleans())
+    def admit(self, task: str, score: float, publish: bool) -> None:
+        version = learn(self.catalog, task, score, publish=publish, at=self.now())
+        self.digests[version.label] = version.digest
+        if publish:
+            self.publish(version.label)
+        else:
+            self.states[version.label] = "rejected"
+
+    @precondition(lambda self: "published" in self.states.values())
+    @rule(task=st.sampled_from("ab"))
+    def admit_too_late(self, task: str) -> None:
+        candidate = a_candidate(a_task(task), seed=1000)
+        late = self.catalog.published()[0] - 1
+        with pytest.raises((ConflictError, NotFoundError)):
+            self.catalog.admit(
+                candidate, CheckReport((), 0.0), publish=True, reason="", epoch=late, actor="late", at=self.now()
+            )
+
+    @precondition(lambda self: self.states)
+    @rule(data=st.data())
+    def roll_back(self, data: st.DataObject) -> None:
+        label = data.draw(st.sampled_from(sorted(self.states)))
+        task, _, number = label.partition("@")
+        if self.states[label] == "retired":
+            self.catalog.roll_back(task, int(number), "", "tester", self.now())
+            self.publish(label)
+        else:
+            with pytest.raises(StateError):
+                self.catalog.roll_back(task, int(number), "", "tester", self.now())
+
+    @invariant()
+    def the_catalog_is_what_happened(self) -> None:
+        versions = self.catalog.versions()
+        assert {version.label: version.state for version in versions} == self.states
+        assert {version.label: version.digest for version in versions} == self.digests
+        published = [version for version in versions if version.state == "published"]
+        assert len({version.task for version in published}) == len(published)
+        assert self.catalog.digests() == {version.label: version.digest for version in published}
+
+    @invariant()
+    def events_replay_to_the_state(self) -> None:
+        assert replayed(self.catalog.events()) == self.states
+
+
+TestCatalogMachine = CatalogMachine.TestCase
+TestCatalogMachine.settings = settings(deadline=None, database=None, max_examples=8, stateful_step_count=8)

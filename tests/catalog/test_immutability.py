@@ -1,0 +1,235 @@
+"""What was published is refused every change by the database itself, whoever opens the file."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from multiprompt.catalog import schema
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.writing import Parent
+from multiprompt.records import Adapter
+from tests.catalog.test_catalog import learn, new_catalog
+
+STATES = ("candidate", "published", "retired", "rejected")
+ALLOWED = {
+    ("candidate", "published"),
+    ("candidate", "rejected"),
+    ("published", "retired"),
+    ("retired", "published"),
+    *((state, state) for state in STATES),
+}
+# Versions 1 to 4 of one task, in these states.
+IDS = {"retired": 1, "published": 2, "rejected": 3, "candidate": 4}
+COPIED = ", ".join(column.name for column in schema.prompt_versions.c if column.name not in ("id", "number", "state"))
+
+
+@pytest.fixture(scope="module")
+def with_every_state(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a catalog with a version in every state."""
+    made = new_catalog(tmp_path_factory.mktemp("states"))
+    first = learn(made)
+    learn(made, parents=(Parent("retrained-from", first.label, first),))
+    learn(made, publish=False)
+    with sqlite3.connect(made.path) as raw:
+        raw.execute(
+            f"INSERT INTO prompt_versions (id, number, state, {COPIED})"
+            f" SELECT 4, 4, 'candidate', {COPIED} FROM prompt_versions WHERE id = 3"
+        )
+    raw.close()
+    assert {version.state: version.id for version in made.versions()} == IDS
+    return made.path.read_bytes()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, with_every_state: bytes) -> Catalog:
+    (tmp_path / "catalog.db").write_bytes(with_every_state)
+    return Catalog.open(str(tmp_path / "catalog.db"))
+
+
+def refused(catalog: Catalog, *statements: str) -> str:
+    """The reason that the last statement is refused for, after which nothing has changed."""
+    before = whole(catalog)
+    raw = sqlite3.connect(catalog.path, isolation_level=None)
+    try:
+        raw.execute("BEGIN")
+        for statement in statements[:-1]:
+            raw.execute(statement)
+        with pytest.raises(sqlite3.IntegrityError) as caught:
+            raw.execute(statements[-1])
+        raw.execute("COMMIT" if len(statements) == 1 else "ROLLBACK")
+    finally:
+        raw.close()
+    assert whole(catalog) == before
+    return str(caught.value)
+
+
+def accepted(catalog: Catalog, *statements: str) -> None:
+    with sqlite3.connect(catalog.path) as raw:
+        for statement in statements:
+            assert raw.execute(statement).rowcount == 1
+    raw.close()
+
+
+def whole(catalog: Catalog) -> list[str]:
+    with sqlite3.connect(catalog.path) as raw:
+        dump = list(raw.iterdump())
+    raw.close()
+    return dump
+
+
+@pytest.mark.parametrize("state", ["published", "retired"])
+@pytest.mark.parametrize(
+    "column",
+    [c.name for c in schema.prompt_versions.c if c.name not in ("state", "published_at", "retired_at")],
+)
+def test_no_column_of_a_published_version_can_be_changed(catalog: Catalog, state: str, column: str) -> None:
+    message = refused(catalog, f"UPDATE prompt_versions SET {column} = 4711 WHERE id = {IDS[state]}")
+    assert "cannot be changed" in message
+
+
+@pytest.mark.parametrize("state", ["published", "retired"])
+@pytest.mark.parametrize("column", ["published_at", "retired_at"])
+def test_the_times_of_a_version_move_only_with_its_state(catalog: Catalog, state: str, column: str) -> None:
+    refused(catalog, f"UPDATE prompt_versions SET {column} = '1999-01-01' WHERE id = {IDS[state]}")
+
+
+@pytest.mark.parametrize("column", ["digest", "weights_sha256", "config_sha256", "base_model_id", "number", "task_id"])
+def test_not_even_a_candidate_changes_what_it_is(catalog: Catalog, column: str) -> None:
+    refused(catalog, f"UPDATE prompt_versions SET {column} = 4711 WHERE id = {IDS['candidate']}")
+
+
+@pytest.mark.parametrize(("old", "new"), list(itertools.product(STATES, STATES)))
+def test_a_version_moves_only_along_its_states(catalog: Catalog, old: str, new: str) -> None:
+    move = f"UPDATE prompt_versions SET state = '{new}' WHERE id = {IDS[old]}"
+    make_way = [f"UPDATE prompt_versions SET state = 'retired' WHERE id = {IDS['published']}"]
+    statements = [*(make_way if new == "published" != old else []), move]
+    if (old, new) in ALLOWED:
+        accepted(catalog, *statements)
+    else:
+        assert "this change of state is not allowed" in refused(catalog, *statements)
+
+
+@pytest.mark.parametrize("state", ["candidate", "retired"])
+def test_a_task_has_one_published_version(catalog: Catalog, state: str) -> None:
+    refused(catalog, f"UPDATE prompt_versions SET state = 'published' WHERE id = {IDS[state]}")
+
+
+@pytest.mark.parametrize("state", ["candidate", "retired"])
+def test_publishing_another_version_cannot_replace_the_published_one(catalog: Catalog, state: str) -> None:
+    refused(catalog, f"UPDATE OR REPLACE prompt_versions SET state = 'published' WHERE id = {IDS[state]}")
+
+
+def test_a_version_without_a_baseline_is_never_published(catalog: Catalog) -> None:
+    accepted(catalog, f"UPDATE prompt_versions SET baseline_id = NULL WHERE id = {IDS['candidate']}")
+    retire = f"UPDATE prompt_versions SET state = 'retired' WHERE id = {IDS['published']}"
+    publish = f"UPDATE prompt_versions SET state = 'published' WHERE id = {IDS['candidate']}"
+    assert "CHECK constraint failed" in refused(catalog, retire, publish)
+
+
+@pytest.mark.parametrize("state", ["published", "retired", "rejected"])
+def test_a_version_starts_as_a_candidate(catalog: Catalog, state: str) -> None:
+    message = refused(
+        catalog,
+        f"INSERT INTO prompt_versions (number, state, {COPIED}) SELECT 9, '{state}', {COPIED} FROM prompt_versions"
+        " WHERE id = 1",
+    )
+    assert "a prompt version starts as a candidate" in message
+
+
+@pytest.mark.parametrize("replace", ["INSERT OR REPLACE", "REPLACE"])
+@pytest.mark.parametrize("values", ["2, 9", "9, 2", "2, 2", "1, 1"])
+def test_a_version_cannot_be_replaced_by_id_or_number(catalog: Catalog, replace: str, values: str) -> None:
+    refused(
+        catalog,
+        f"{replace} INTO prompt_versions (id, number, state, {COPIED})"
+        f" SELECT {values}, 'candidate', {COPIED} FROM prompt_versions WHERE id = 3",
+    )
+
+
+@pytest.mark.parametrize("state", ["published", "retired"])
+def test_a_published_version_cannot_be_deleted(catalog: Catalog, state: str) -> None:
+    assert "cannot be deleted" in refused(catalog, f"DELETE FROM prompt_versions WHERE id = {IDS[state]}")
+    refused(catalog, "DELETE FROM prompt_versions")
+
+
+@pytest.mark.parametrize("state", ["candidate", "rejected"])
+def test_what_was_never_published_can_be_deleted(catalog: Catalog, state: str) -> None:
+    accepted(catalog, f"DELETE FROM prompt_versions WHERE id = {IDS[state]}")
+
+
+# table: (a condition that finds rows which a published version rests on, a column to change)
+FROZEN = {
+    "artifacts": ("sha256 IN (SELECT weights_sha256 FROM prompt_versions WHERE id <= 2)", "data = x'00'"),
+    "lineage": ("1", "parent_label = 'colour@9'"),
+    "evaluations": ("id IN (SELECT baseline_id FROM prompt_versions)", "score = 1.0"),
+    "events": ("1", "reason = 'another'"),
+}
+
+
+@pytest.mark.parametrize("table", FROZEN)
+def test_what_a_published_version_rests_on_cannot_be_changed(catalog: Catalog, table: str) -> None:
+    rows, change = FROZEN[table]
+    assert "cannot be changed" in refused(catalog, f"UPDATE {table} SET {change} WHERE {rows}")
+    refused(catalog, f"UPDATE OR REPLACE {table} SET {change} WHERE {rows}")
+
+
+@pytest.mark.parametrize("table", FROZEN)
+def test_what_a_published_version_rests_on_cannot_be_deleted(catalog: Catalog, table: str) -> None:
+    assert "cannot be deleted" in refused(catalog, f"DELETE FROM {table} WHERE {FROZEN[table][0]}")
+    refused(catalog, f"DELETE FROM {table}")
+
+
+@pytest.mark.parametrize("table", FROZEN)
+def test_what_a_published_version_rests_on_cannot_be_replaced(catalog: Catalog, table: str) -> None:
+    source = f"INTO {table} SELECT * FROM {table} WHERE {FROZEN[table][0]}"
+    assert "cannot be replaced" in refused(catalog, f"INSERT OR REPLACE {source}")
+    refused(catalog, f"REPLACE {source}")
+    if table != "artifacts":
+        refused(catalog, f"INSERT {source} ON CONFLICT (id) DO UPDATE SET {FROZEN[table][1]}")
+
+
+@pytest.mark.parametrize("column", ["data = x'00'", "kind = 'rows'", "sha256 = 'x'", "rowid = 99"])
+def test_no_column_of_an_artifact_can_be_changed(catalog: Catalog, column: str) -> None:
+    refused(catalog, f"UPDATE artifacts SET {column} WHERE rowid = 1")
+
+
+def test_an_artifact_cannot_be_replaced_by_its_hidden_row_number(catalog: Catalog) -> None:
+    refused(
+        catalog,
+        "INSERT OR REPLACE INTO artifacts (rowid, sha256, kind, data, created_at)"
+        " VALUES (1, 'x', 'rows', x'00', '2026-01-01')",
+    )
+
+
+def test_the_rows_that_a_score_was_taken_on_cannot_be_deleted(catalog: Catalog) -> None:
+    assert "cannot be deleted" in refused(catalog, "DELETE FROM artifacts WHERE kind = 'rows'")
+
+
+def test_the_weights_of_a_rejected_candidate_can_be_deleted(tmp_path: Path) -> None:
+    catalog = new_catalog(tmp_path)
+    learn(catalog)
+    learn(catalog, publish=False, adapter=Adapter(b"{}", b"bad weights"))
+    accepted(catalog, "DELETE FROM artifacts WHERE data = x'6261642077656967687473'")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE base_models SET weights = 'sha256:other'",
+        "UPDATE task_files SET source = 'task: other'",
+        "UPDATE data_snapshots SET sha256 = NULL",
+        "UPDATE data_snapshots SET fingerprint = 'sha256:other'",
+        "UPDATE tasks SET name = 'other'",
+        "DELETE FROM base_models",
+        "DELETE FROM task_files",
+        "DELETE FROM data_snapshots",
+        "DELETE FROM tasks",
+        "INSERT OR REPLACE INTO base_models SELECT * FROM base_models",
+    ],
+)
+def test_what_a_published_version_refers_to_cannot_be_changed(catalog: Catalog, change: str) -> None:
+    refused(catalog, change)

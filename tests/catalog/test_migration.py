@@ -1,0 +1,212 @@
+"""Migrations make what the models describe, once, whoever tries."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy.pool import NullPool
+
+from multiprompt.catalog import migration, schema
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.database import database_engine, reading, writing
+from multiprompt.errors import SchemaError
+from tests.catalog.test_catalog import contents, learn, new_catalog
+
+ROOT = Path(__file__).parents[2]
+
+
+def config(connection: Any = None) -> Config:
+    made = Config()
+    made.set_main_option("script_location", str(migration.migrations_folder()))
+    made.attributes["connection"] = connection
+    return made
+
+
+def created(folder: Path) -> Engine:
+    engine = database_engine(str(folder / "catalog.db"))
+    migration.create(engine)
+    return engine
+
+
+def definitions(path: Path) -> dict[str, str]:
+    """The SQL of every table, index and trigger."""
+    with sqlite3.connect(path) as raw:
+        rows = raw.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    raw.close()
+    return {name: re.sub(r"\s+", " ", sql) for name, sql in rows}
+
+
+def test_the_models_are_what_the_migrations_make(tmp_path: Path) -> None:
+    with reading(created(tmp_path)) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_checks_and_partial_indexes_are_what_the_models_say(tmp_path: Path) -> None:
+    modelled = create_engine(f"sqlite:///{tmp_path / 'models.db'}", poolclass=NullPool)
+    schema.metadata.create_all(modelled)
+
+    def rules(engine: Engine) -> set[str]:
+        seen = inspect(engine)
+        checks = {
+            f"{table}: {check['name']} is {check['sqltext']}"
+            for table in schema.metadata.tables
+            for check in seen.get_check_constraints(table)
+        }
+        return checks | {
+            f"{table}: {index['name']} where {index['dialect_options'].get('sqlite_where')}"
+            for table in schema.metadata.tables
+            for index in seen.get_indexes(table)
+        }
+
+    assert rules(created(tmp_path)) == rules(modelled)
+
+
+def test_the_release_knows_the_newest_migration(tmp_path: Path) -> None:
+    script = ScriptDirectory.from_config(config())
+    assert script.get_heads() == [schema.REVISION]
+    assert migration.revision(created(tmp_path)) == schema.REVISION
+
+
+def test_downgrading_to_nothing_and_upgrading_again_gives_the_same_schema(tmp_path: Path) -> None:
+    engine = created(tmp_path)
+    path = tmp_path / "catalog.db"
+    before = definitions(path)
+    with writing(engine) as connection:
+        command.downgrade(config(connection), "base")
+    assert set(definitions(path)) == {"alembic_version"}
+    with writing(engine) as connection:
+        command.upgrade(config(connection), "head")
+    assert definitions(path) == before
+
+
+def test_upgrading_a_current_catalog_does_nothing(tmp_path: Path) -> None:
+    catalog = new_catalog(tmp_path)
+    learn(catalog)
+    before, files = contents(catalog.path), set(tmp_path.iterdir())
+    assert migration.upgrade(catalog._engine) == (schema.REVISION, schema.REVISION, None)
+    assert contents(catalog.path) == before
+    assert set(tmp_path.iterdir()) == files
+
+
+def test_upgrading_what_is_no_catalog_or_a_newer_one_is_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    with pytest.raises(SchemaError, match="holds no catalog"):
+        migration.upgrade(database_engine(str(empty)))
+    catalog = new_catalog(tmp_path)
+    with sqlite3.connect(catalog.path) as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    raw.close()
+    with pytest.raises(SchemaError, match="install a newer release"):
+        migration.upgrade(catalog._engine)
+
+
+def test_upgrading_an_older_catalog_keeps_a_copy_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = new_catalog(tmp_path)
+    version = learn(catalog)
+    with sqlite3.connect(catalog.path) as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '0000'")
+    raw.close()
+    before = contents(catalog.path)
+
+    def migrate(connection: Any) -> None:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+
+    monkeypatch.setattr(migration, "_run_migrations", migrate)
+    old, new, copy = migration.upgrade(catalog._engine)
+    assert (old, new) == ("0000", schema.REVISION)
+    assert copy is not None
+    assert contents(copy) == before
+    assert Catalog.open(str(catalog.path)).versions() == [version]
+
+
+def test_a_failed_upgrade_leaves_the_catalog_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = new_catalog(tmp_path)
+    learn(catalog)
+    with sqlite3.connect(catalog.path) as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '0000'")
+    raw.close()
+    before, tables = contents(catalog.path), definitions(catalog.path)
+
+    def migrate(connection: Any) -> None:
+        connection.exec_driver_sql("DROP TABLE check_results")
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr(migration, "_run_migrations", migrate)
+    with pytest.raises(RuntimeError):
+        migration.upgrade(catalog._engine)
+    assert (contents(catalog.path), definitions(catalog.path)) == (before, tables)
+
+
+def test_a_creation_that_broke_off_can_be_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "catalog.db"
+    run = migration._run_migrations
+
+    def broken(connection: Any) -> None:
+        run(connection)
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr(migration, "_run_migrations", broken)
+    with pytest.raises(RuntimeError):
+        Catalog.open(str(path), create=True)
+    assert definitions(path) == {}
+    monkeypatch.setattr(migration, "_run_migrations", run)
+    assert learn(Catalog.open(str(path), create=True)).label == "colour@1"
+
+
+RACE = """
+import pathlib, sys
+import alembic.command
+from multiprompt.catalog.catalog import Catalog
+
+print("ready", flush=True)
+sys.stdin.readline()
+Catalog.open(sys.argv[1], create=True)
+"""
+
+
+def test_processes_that_create_one_catalog_at_once_all_succeed(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, str(path)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    for racer in racers:
+        _, errors = racer.communicate()
+        assert racer.returncode == 0, errors
+    assert contents(path)["settings"] == [(1, None, None, "auto", 0)]
+    assert Catalog.open(str(path)).verify() == []
+
+
+def test_a_new_catalog_writes_ahead_so_that_readers_never_wait(tmp_path: Path) -> None:
+    created(tmp_path)
+    with sqlite3.connect(tmp_path / "catalog.db") as raw:
+        assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    raw.close()

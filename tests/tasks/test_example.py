@@ -1,0 +1,230 @@
+"""Examples: rows through templates, cut to fit, with their answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multiprompt.errors import DataError
+from multiprompt.tasks.example import Budget, Example, constant_text, examples, postprocess, queries
+from multiprompt.tasks.split import Split
+from multiprompt.tasks.task import Task
+from tests.conftest import task_mapping
+
+WORDS = Budget(1000, lambda text: len(text.split()))
+CHARACTERS = Budget(1000, len)
+PAIR = {"description": "Same or not?\n", "doc_to_text": "A: {{first}}\nB: {{second}}\nAnswer:"}
+
+
+def words(limit: int) -> Budget:
+    return Budget(limit, WORDS.count)
+
+
+def task(kind: str = "choice", **keys: Any) -> Task:
+    return Task.from_mapping(task_mapping(kind=kind) | keys)
+
+
+def made(task: Task, row: dict[str, Any], budget: Budget = WORDS) -> Example:
+    (example,) = examples(task, Split("test", (row,)), budget)
+    return example
+
+
+def refusal(task: Task, row: dict[str, Any], budget: Budget = WORDS) -> str:
+    fine = {"text": "sky", "label": "red", "options": ["red", "blue"], "first": "a", "second": "b"}
+    with pytest.raises(DataError) as caught:
+        examples(task, Split("test", (fine, row)), budget)
+    message = str(caught.value)
+    assert message.startswith("colour: row 1 of split 'test'")
+    assert "\n" not in message
+    return message
+
+
+def test_a_row_becomes_what_the_harness_would_show() -> None:
+    example = made(task(), {"text": "the sky", "label": "blue"})
+    assert example.query.context == "Which colour?\nthe sky\nAnswer:"
+    assert example.query.choices == ("red", "green", "blue", "yellow")
+    assert (example.target, example.answer, example.query.truncated) == (2, "blue", False)
+
+
+def test_a_generation_example_has_a_text_to_hit_and_no_choices() -> None:
+    example = made(task("text"), {"text": "the sky", "label": "blue"})
+    assert (example.query.choices, example.target, example.answer) == (None, "blue", "blue")
+
+
+def test_without_the_description_the_text_stands_alone() -> None:
+    bare = task(multiprompt={"keep_description": False})
+    assert made(bare, {"text": "the sky", "label": "red"}).query.context == "the sky\nAnswer:"
+    assert constant_text(bare) == ""
+
+
+def test_the_description_may_read_the_row() -> None:
+    example = made(task(description="On {{topic}}: "), {"text": "sky", "topic": "nature", "label": "red"})
+    assert example.query.context == "On nature: sky\nAnswer:"
+
+
+@pytest.mark.parametrize("label", [1, "1", "green"])
+def test_a_label_is_an_index_or_a_choice(label: Any) -> None:
+    assert made(task(), {"text": "sky", "label": label}).target == 1
+
+
+def test_a_fixed_target_is_the_same_for_every_row() -> None:
+    assert made(task(doc_to_target=3), {"text": "sky"}).answer == "yellow"
+
+
+def test_an_index_stays_an_index_where_the_choices_are_numbers() -> None:
+    stars = task(doc_to_choice=["1", "2", "3", "4", "5"])
+    answers = [made(stars, {"text": "fine", "label": label}).answer for label in range(5)]
+    assert answers == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("label", ["purple", 4, -1, "-1", "1.0", "", True])
+def test_a_label_outside_the_choices_names_the_row(label: Any) -> None:
+    message = refusal(task(), {"text": "sky", "label": label})
+    assert f"has the label {str(label)!r}, which is none of the choices: 'red', 'green', 'blue', 'yellow'." in message
+
+
+def test_a_fixed_target_outside_the_choices_is_refused() -> None:
+    for target in (4, -1):
+        with pytest.raises(DataError, match=f"the label '{target}'"):
+            made(task(doc_to_target=target), {"text": "sky"})
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [({"label": "red"}, "text"), ({"text": None, "label": "red"}, "text"), ({"text": "sky"}, "label")],
+)
+def test_a_missing_field_names_row_split_and_field(row: dict[str, Any], field: str) -> None:
+    message = refusal(task(), row)
+    assert f"lacks the field {field!r}" in message
+    assert message.endswith(f"it has: {', '.join(sorted(row))}.")
+
+
+def test_a_field_of_the_choices_is_required_too() -> None:
+    assert "lacks the field 'options'" in refusal(task(doc_to_choice="options"), {"text": "sky", "label": 0})
+
+
+@pytest.mark.parametrize("template", ["options", "{{ options }}", "{{ [options[0], options[1]] }}"])
+def test_choices_come_from_a_template_per_row(template: str) -> None:
+    rows = (
+        {"text": "a", "options": ["x", 'it\'s "y"'], "label": 1},
+        {"text": "b", "options": ["u", "v"], "label": "u"},
+    )
+    first, second = examples(task(doc_to_choice=template), Split("test", rows), WORDS)
+    assert (first.query.choices, first.answer) == (("x", 'it\'s "y"'), 'it\'s "y"')
+    assert (second.query.choices, second.answer) == (("u", "v"), "u")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("__import__('os').getcwd()", "which is no list of texts"),
+        ([1, 2], "'[1, 2]', which is no list of texts"),
+        (["a", ""], "which is no list of texts"),
+        ({"a": "b"}, "which is no list of texts"),
+        ("[" * 5000, "which is no list of texts"),
+        (["only"], "gives 1 choices; there must be 2 to 1000"),
+        (["x"] * 1001, "gives 1001 choices"),
+    ],
+)
+def test_choices_of_a_row_that_are_no_list_of_texts_are_refused(options: Any, says: str) -> None:
+    message = refusal(task(doc_to_choice="options"), {"text": "sky", "options": options, "label": 0})
+    assert "doc_to_choice gives" in message
+    assert says in message
+
+
+def test_rows_at_inference_need_no_label() -> None:
+    (query,) = queries(task(), [{"text": "sky"}], WORDS)
+    assert query.context == "Which colour?\nsky\nAnswer:"
+    with pytest.raises(DataError, match="colour: row 1 lacks the field 'text'"):
+        queries(task(), [{"text": "sky"}, {"label": "red"}], WORDS)
+
+
+def test_the_longest_field_is_cut_at_its_end() -> None:
+    pair = task(**PAIR)
+    row = {"first": "one two three", "second": " ".join(f"w{n}" for n in range(50)), "label": "red"}
+    query = made(pair, row, words(15)).query
+    assert query.truncated
+    assert query.context == "Same or not?\nA: one two three\nB: w0 w1 w2 w3 w4 w5 \nAnswer:"
+
+
+def test_a_row_that_fits_exactly_is_not_cut() -> None:
+    row = {"text": "one two three", "label": "red"}
+    assert made(task(), row, words(6)).query == made(task(), row).query
+    cut = made(task(), row, words(5)).query
+    assert cut.truncated
+    assert cut.context == "Which colour?\none two \nAnswer:"
+
+
+def test_where_one_field_is_not_enough_the_next_is_cut() -> None:
+    row = {"first": "a a a", "second": "b b b b b b", "label": "red"}
+    query = made(task(**PAIR), row, words(7)).query
+    assert query.context == "Same or not?\nA: a \nB: \nAnswer:"
+
+
+def test_an_instruction_that_does_not_fit_is_an_error_with_both_numbers() -> None:
+    with pytest.raises(DataError) as caught:
+        made(task(), {"text": "sky", "label": "red"}, words(2))
+    assert "the instruction alone has 3 tokens, but 2 fit" in str(caught.value)
+    assert "multiprompt.max_input_tokens" in str(caught.value)
+
+
+def test_a_field_that_is_no_text_is_never_cut() -> None:
+    listing = task(doc_to_text="{{ options | join(' ') }}\n{{ text }}\nAnswer:")
+    row = {"options": ["o"] * 8, "text": "one two three four", "label": "red"}
+    assert made(listing, row, words(13)).query.context == "Which colour?\no o o o o o o o\none two \nAnswer:"
+
+
+TEXTS = st.text(st.sampled_from("ab \né"), max_size=80)
+
+
+@given(TEXTS, TEXTS, st.integers(min_value=23, max_value=120))
+@settings(deadline=None, database=None)
+def test_a_context_fits_its_budget_and_keeps_instruction_and_template(first: str, second: str, limit: int) -> None:
+    pair = task(**PAIR)
+    whole = f"Same or not?\nA: {first}\nB: {second}\nAnswer:"
+    instruction = len("Same or not?\nA: \nB: \nAnswer:")
+    row = {"first": first, "second": second, "label": "red"}
+    budget = Budget(limit, len)
+    if instruction > limit and len(whole) > limit:
+        with pytest.raises(DataError, match=f"{instruction} tokens, but {limit} fit"):
+            made(pair, row, budget)
+        return
+    query = made(pair, row, budget).query
+    assert query.truncated == (len(whole) > limit)
+    assert len(query.context) == min(limit, len(whole))
+    shown_first, shown_second = query.context.removeprefix("Same or not?\nA: ").removesuffix("\nAnswer:").split("\nB: ")
+    assert first.startswith(shown_first)
+    assert second.startswith(shown_second)
+    assert row == {"first": first, "second": second, "label": "red"}
+
+
+@given(
+    st.sampled_from(["Which?\n", "On {{topic}}: ", "{{ 'made' }} up\n", "", "{# note #}Which?"]),
+    st.sampled_from(["Text: {{text}}", "{{text}}\nAnswer:", "text", "Always the same"]),
+    st.booleans(),
+    st.text(max_size=10),
+)
+@settings(deadline=None, database=None)
+def test_every_context_starts_with_the_constant_text(description: str, text: str, keep: bool, value: str) -> None:
+    one = task(description=description, doc_to_text=text, multiprompt={"keep_description": keep})
+    context = made(one, {"text": value, "topic": value, "label": "red"}, CHARACTERS).query.context
+    assert context.startswith(constant_text(one))
+
+
+def test_the_constant_text_reaches_over_the_description_to_the_first_field() -> None:
+    assert constant_text(task(doc_to_text="Text: {{text}}")) == "Which colour?\nText: "
+    assert constant_text(task(description="On {{topic}}: ", doc_to_text="Text: {{text}}")) == "On "
+
+
+def test_a_generated_text_goes_through_the_filters() -> None:
+    def filtered(*names: str) -> str:
+        steps = [{"function": name} for name in names]
+        return postprocess(task("text", filter_list=[{"name": "none", "filter": steps}]), "  A b \n")
+
+    assert filtered("take_first") == "  A b \n"
+    assert filtered("remove_whitespace") == "A b"
+    assert filtered("remove_whitespace", "lowercase") == "a b"
+    assert filtered("uppercase") == "  A B \n"

@@ -1,0 +1,285 @@
+"""Splits: reading every data format, fingerprints of what was read, and packing."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from multiprompt.errors import DataError, IntegrityError
+from multiprompt.tasks.split import Split, load_data, load_test_split
+from multiprompt.tasks.task import Task
+from tests.conftest import task_mapping
+
+ROWS = [{"text": "blue as the sky", "label": "blue"}, {"text": 'zwölf, "rote"\nRosen', "label": "red"}]
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def array(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def zipped(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+
+
+def table(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), path)
+
+
+def task(folder: Path, builder: str = "json", *, files: dict[str, Any] | None = None, **keys: Any) -> Task:
+    files = files or {"train": "train.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"}
+    return Task.from_mapping(
+        task_mapping() | {"dataset_path": builder, "dataset_kwargs": {"data_files": files}} | keys, folder
+    )
+
+
+def evaluated_on(folder: Path, name: str, builder: str = "json") -> Task:
+    return task(folder, builder, files={"test": name}, training_split=None, validation_split=None)
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [{"text": f"row {number}", "label": "red"} for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("builder", "name", "write"),
+    [
+        ("json", "data.jsonl", lines),
+        ("json", "data.json", array),
+        ("json", "data.jsonl.gz", zipped),
+        ("csv", "data.csv", table),
+        ("parquet", "data.parquet", parquet),
+    ],
+)
+def test_every_format_gives_the_rows_in_order(
+    tmp_path: Path, builder: str, name: str, write: Callable[[Path, list[dict[str, Any]]], None]
+) -> None:
+    write(tmp_path / name, ROWS)
+    split = load_test_split(evaluated_on(tmp_path, name, builder))
+    assert split.name == "test"
+    assert list(split.rows) == ROWS
+
+
+def test_one_split_may_be_several_files_or_a_pattern(tmp_path: Path) -> None:
+    lines(tmp_path / "a.jsonl", rows(2))
+    lines(tmp_path / "b.jsonl", rows(3))
+    listed = task(tmp_path, files={"test": ["b.jsonl", "a.jsonl"]}, training_split=None, validation_split=None)
+    assert [row["text"] for row in load_test_split(listed).rows] == ["row 0", "row 1", "row 2", "row 0", "row 1"]
+    assert len(load_test_split(evaluated_on(tmp_path, "*.jsonl")).rows) == 5
+
+
+def test_an_edited_file_is_read_anew(tmp_path: Path) -> None:
+    lines(tmp_path / "data.jsonl", rows(2))
+    before = load_test_split(evaluated_on(tmp_path, "data.jsonl"))
+    lines(tmp_path / "data.jsonl", rows(3))
+    after = load_test_split(evaluated_on(tmp_path, "data.jsonl"))
+    assert (len(before.rows), len(after.rows)) == (2, 3)
+
+
+def test_the_three_splits_are_read_by_their_names(tmp_path: Path) -> None:
+    for name, count in (("train", 4), ("validation", 2), ("test", 3)):
+        lines(tmp_path / f"{name}.jsonl", rows(count))
+    data = load_data(task(tmp_path))
+    assert [split.name for split in (data.training, data.validation, data.test)] == ["train", "validation", "test"]
+    assert [len(split.rows) for split in (data.training, data.validation, data.test)] == [4, 2, 3]
+
+
+@pytest.mark.parametrize("missing", ["validation_split", "test_split"])
+def test_without_validation_rows_a_tenth_of_the_training_rows_is_held_out(tmp_path: Path, missing: str) -> None:
+    for name, count in (("train", 50), ("validation", 2), ("test", 3)):
+        lines(tmp_path / f"{name}.jsonl", rows(count))
+    data = load_data(task(tmp_path, **{missing: None}))
+    kept, held = ({row["text"] for row in split.rows} for split in (data.training, data.validation))
+    assert (len(kept), len(held)) == (45, 5)
+    assert kept | held == {row["text"] for row in rows(50)}
+    assert data.validation.name == "train[validation]"
+    assert data.test.name == ("validation" if missing == "test_split" else "test")
+    assert load_data(task(tmp_path, **{missing: None})) == data
+
+
+def test_held_out_rows_come_from_all_over_the_split(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        lines(tmp_path / f"{name}.jsonl", rows(100))
+    held = load_data(task(tmp_path, validation_split=None)).validation
+    numbers = [int(row["text"].split()[1]) for row in held.rows]
+    assert max(numbers) - min(numbers) > 20
+
+
+def test_one_row_is_too_few_to_hold_any_out(tmp_path: Path) -> None:
+    lines(tmp_path / "train.jsonl", rows(1))
+    lines(tmp_path / "test.jsonl", rows(1))
+    with pytest.raises(DataError, match="split 'train' has 1 row; two are needed"):
+        load_data(task(tmp_path, validation_split=None))
+
+
+def test_a_task_without_a_training_split_cannot_be_learned(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="colour names no training_split"):
+        load_data(task(tmp_path, training_split=None))
+
+
+def test_a_missing_file_is_named_with_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_test_split(evaluated_on(tmp_path, "nothing.jsonl"))
+    assert str(caught.value) == f"colour: the data file {tmp_path.resolve() / 'nothing.jsonl'} does not exist."
+
+
+def test_a_missing_split_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="colour has no data_files for split 'dev'; it has: train, validation, test"):
+        load_test_split(task(tmp_path, test_split="dev"))
+
+
+@pytest.mark.parametrize(
+    ("builder", "name", "content"),
+    [
+        ("json", "data.jsonl", b'{"text": "a"\n{{{\n'),
+        ("json", "data.jsonl.gz", b"no gzip"),
+        ("parquet", "data.parquet", b"no parquet"),
+        ("csv", "data.csv", "text,label\ncafé,red\n".encode("latin-1")),
+    ],
+)
+def test_data_that_cannot_be_parsed_names_task_split_and_cause(
+    tmp_path: Path, builder: str, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load_test_split(evaluated_on(tmp_path, name, builder))
+    message = str(caught.value)
+    assert message.startswith(f"colour: split 'test' of {builder} cannot be read: ")
+    assert len(message.rpartition("cannot be read: ")[2]) > 20
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("builder", "name", "content"), [("json", "data.jsonl", b""), ("csv", "data.csv", b"text,label\n")]
+)
+def test_an_empty_split_is_called_empty(tmp_path: Path, builder: str, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="colour: split 'test'.* is empty"):
+        load_test_split(evaluated_on(tmp_path, name, builder))
+
+
+def test_an_oversized_row_is_named(tmp_path: Path) -> None:
+    lines(tmp_path / "data.jsonl", [*rows(1), {"text": "x" * 2_000_001, "label": "red"}])
+    with pytest.raises(DataError, match="colour: row 1 of split 'test' has over 2000000 characters"):
+        load_test_split(evaluated_on(tmp_path, "data.jsonl"))
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_data_cannot_run_code(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    (tmp_path / "data.pkl").write_bytes(pickle.dumps(Touch(marker)))
+    (tmp_path / "data.py").write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\n")
+    for source in (evaluated_on(tmp_path, "data.pkl", "pandas"), task(tmp_path, str(tmp_path / "data.py"))):
+        with pytest.raises(DataError):
+            load_test_split(source)
+    assert not marker.exists()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+SPLITS = st.lists(st.dictionaries(st.text(max_size=8), VALUES, max_size=4), max_size=6).map(
+    lambda rows: Split("test", tuple(rows))
+)
+
+
+@given(SPLITS)
+@settings(deadline=None, database=None, max_examples=50)
+def test_packed_rows_come_back_equal(split: Split) -> None:
+    back = Split.unpack("test", split.pack())
+    assert back == split
+    assert back.fingerprint == split.fingerprint
+    assert back.pack() == split.pack()
+
+
+@given(SPLITS, st.data())
+@settings(deadline=None, database=None, max_examples=50)
+def test_damaged_rows_are_an_integrity_error_or_unharmed(split: Split, data: st.DataObject) -> None:
+    packed = bytearray(split.pack())
+    place = data.draw(st.integers(0, len(packed) - 1))
+    packed[place] ^= data.draw(st.integers(1, 255))
+    try:
+        back = Split.unpack("test", bytes(packed))
+    except IntegrityError as error:
+        assert "stored rows of split test" in str(error)
+    else:
+        assert back.fingerprint == split.fingerprint
+
+
+def test_a_flipped_byte_in_the_rows_is_found() -> None:
+    packed = bytearray(Split("test", tuple(rows(200))).pack())
+    packed[len(packed) // 2] ^= 0xFF
+    with pytest.raises(IntegrityError, match="the stored rows of split test cannot be read"):
+        Split.unpack("test", bytes(packed))
+
+
+@given(SPLITS, st.data())
+@settings(deadline=None, database=None, max_examples=50)
+def test_cut_rows_are_an_integrity_error(split: Split, data: st.DataObject) -> None:
+    packed = split.pack()
+    with pytest.raises(IntegrityError):
+        Split.unpack("test", packed[: data.draw(st.integers(0, len(packed) - 1))])
+
+
+def test_bytes_after_the_rows_are_an_integrity_error() -> None:
+    with pytest.raises(IntegrityError):
+        Split.unpack("test", Split("test", tuple(rows(2))).pack() + b"more")
+
+
+@given(SPLITS, SPLITS)
+@settings(deadline=None, database=None, max_examples=50)
+def test_equal_fingerprints_mean_equal_rows(one: Split, other: Split) -> None:
+    # 1, 1.0 and True are equal in Python and different in JSON.
+    assume(json.dumps(one.rows, sort_keys=True) != json.dumps(other.rows, sort_keys=True))
+    assert one.fingerprint != other.fingerprint
+
+
+def test_a_fingerprint_depends_on_name_content_order_and_number_of_rows() -> None:
+    split = Split("test", tuple(ROWS))
+    others = [
+        Split("train", split.rows),
+        Split("test", split.rows[::-1]),
+        Split("test", split.rows[:1]),
+        Split("test", split.rows * 2),
+        Split("test", (split.rows[0], {**split.rows[1], "label": "green"})),
+        Split("test", (split.rows[0], {**split.rows[1], "more": None})),
+    ]
+    assert len({split.fingerprint, *(other.fingerprint for other in others)}) == 7
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_a_row_s_fields() -> None:
+    turned = tuple(dict(reversed(row.items())) for row in ROWS)
+    assert Split("test", turned).fingerprint == Split("test", tuple(ROWS)).fingerprint

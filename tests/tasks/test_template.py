@@ -1,0 +1,244 @@
+"""Templates: what they render, what they cannot reach, and how much they can produce."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import jinja2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multiprompt.errors import TemplateError
+from multiprompt.tasks.template import MAX_RENDERED_CHARACTERS, Template
+
+ROW: dict[str, Any] = {"x": "aaaaaaaa", "long": "a" * 8000, "words": ["one", "two"], "n": 3}
+
+
+def rendered(source: str, **row: Any) -> str:
+    return Template(source, "doc_to_text").render(ROW | row)
+
+
+def refusal(source: str) -> str:
+    with pytest.raises(TemplateError) as caught:
+        rendered(source)
+    message = str(caught.value)
+    assert message.startswith("doc_to_text ")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{x}}\nAnswer:\n", "aaaaaaaa\nAnswer:\n"),
+        ("{{ words | join(', ') }}", "one, two"),
+        ("{% for w in words %}{{ loop.index }}={{ w }};{% endfor %}", "1=one;2=two;"),
+        ("{% if n > 2 %}many{% else %}few{% endif %}", "many"),
+        ("{{ x[:2] ~ (n * 2 + 1) }}", "aa7"),
+        ("{{ words[0].upper() | trim }}", "ONE"),
+        ("{{ n % 2 }}", "1"),
+        ("<b>{{ '&' }}</b>", "<b>&</b>"),
+    ],
+)
+def test_templates_of_the_harness_render_as_jinja_does(source: str, text: str) -> None:
+    assert rendered(source) == text
+    assert jinja2.Template(source, keep_trailing_newline=True).render(ROW) == text
+
+
+def test_braces_in_a_row_are_not_a_template() -> None:
+    assert rendered("{{x}}", x="{{ 1 + 1 }}") == "{{ 1 + 1 }}"
+
+
+@pytest.mark.parametrize(
+    ("source", "fields", "head"),
+    [
+        ("Hello {{a}}!", {"a"}, "Hello "),
+        ("{{a}}{{b}}", {"a", "b"}, ""),
+        ("no field", set(), "no field"),
+        ("{# note #}Hello\n{{a.b}}", {"a"}, "Hello\n"),
+        ("Hello  {{- a }}", {"a"}, "Hello"),
+        ("One {% if a %}two{% endif %}", {"a"}, "One "),
+        ("{% set b = a %}Hello {{b}}", {"a"}, ""),
+        ("{% for w in a %}{{w}}{% endfor %}", {"a"}, ""),
+        ("", set(), ""),
+    ],
+)
+def test_fields_and_the_text_before_the_first(source: str, fields: set[str], head: str) -> None:
+    template = Template(source, "doc_to_text")
+    assert template.fields == fields
+    assert template.constant_head == head
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            "Hello ",
+            "\n",
+            "  ",
+            "{{ a }}",
+            "{{- a -}}",
+            "{{ b }}",
+            "{# c #}",
+            "{{ 'constant' }}",
+            "{% if a %}yes{% else %}no{% endif %}",
+            "{% set z = a %}",
+            "{% for w in a %}{{ w }}{% endfor %}",
+            "{% raw %}{{{% endraw %}",
+        ]
+    ),
+    max_size=8,
+)
+
+
+@given(PIECES, st.text(max_size=5), st.text(max_size=5))
+@settings(deadline=None, database=None)
+def test_every_rendering_starts_with_the_constant_head(pieces: list[str], a: str, b: str) -> None:
+    template = Template("".join(pieces), "doc_to_text")
+    assert template.fields <= {"a", "b"}
+    assert template.render({"a": a, "b": b}).startswith(template.constant_head)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ x",
+        "{% if %}",
+        "{% endif %}",
+        "{% for %}",
+        "{{ x | nothing }}",
+        "{{ x | attr('__class__') }}",
+        "{% debug %}",
+        "{{ }}",
+    ],
+)
+def test_a_template_that_does_not_parse_is_refused(source: str) -> None:
+    assert "is not a valid template" in refusal(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{{ " + "1" * 5000 + " }}",
+        "{% for i in words %}" * 25 + "{% endfor %}" * 25,
+        "{{ " + "not " * 10_000 + "x }}",
+    ],
+    ids=["parentheses", "digits", "loops", "nots"],
+)
+def test_a_template_too_deep_for_its_parser_is_refused(source: str) -> None:
+    assert "is not a valid template" in refusal(source)
+
+
+def test_an_oversized_template_is_refused() -> None:
+    assert "the limit is 65536" in refusal("a" * 65_537)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ ''['__class__'] }}",
+        "{{ x.__init__.__globals__ }}",
+        "{{ '{0.__class__}'.format(x) }}",
+        "{{ '{x.__class__}'.format_map({'x': x}) }}",
+        "{{ self._TemplateReference__context }}",
+        "{{ (words | first).__class__ }}",
+        "{{ words.append('three') }}",
+        "{{ {}.update({'a': 1}) }}",
+    ],
+)
+def test_a_template_cannot_leave_its_sandbox(source: str) -> None:
+    assert "tried to leave the sandbox" in refusal(source)
+
+
+def test_a_filter_over_many_values_cannot_leave_the_sandbox_either() -> None:
+    assert "class" not in rendered("{{ [x] | map(attribute='__class__') | list }}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ cycler('a', 'b') }}",
+        "{{ lipsum() }}",
+        "{{ joiner() }}",
+        "{{ namespace() }}",
+        "{% for i in range(1000000000) %}a{% endfor %}",
+        "{% include 'other' %}",
+        "{% import 'os' as os %}",
+        "{% extends 'other' %}",
+    ],
+)
+def test_a_template_has_no_functions_and_no_other_templates(source: str) -> None:
+    refusal(source)
+
+
+def test_a_field_that_the_row_lacks_is_an_error() -> None:
+    assert "'missing' is undefined" in refusal("{{ missing }}")
+    assert "'dict object' has no attribute" in refusal("{{ {}.missing }}")
+
+
+def test_a_failure_inside_a_template_names_it() -> None:
+    assert "ZeroDivisionError" in refusal("{{ n / 0 + n }}")
+    assert "TypeError" in refusal("{{ n + x }}")
+
+
+def test_a_template_renders_the_same_text_every_time() -> None:
+    refusal("{{ words | random }}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a' * 10**9 }}",
+        "{{ 'a' * 1000000000 }}",
+        "{{ words * 1000000000 }}",
+        "{{ 10 ** 10 ** 10 }}",
+        "{{ '%1000000000d' % n }}",
+        "{{ x.center(1000000000) }}",
+        "{{ x.ljust(1000000000) }}",
+        "{{ x.zfill(1000000000) }}",
+        "{{ x | center(1000000000) }}",
+        "{{ x | indent(1000000000) }}",
+        "{{ '%1000000000d' | format(n) }}",
+        "{{ x | wordwrap(1) }}",
+        "{{ x | pprint }}",
+        "{% for a in long %}{{ long }}{% endfor %}",
+        "{{ long.replace('a', long) }}",
+        "{% set b = x" + " ~ x" * 7 + " %}" + "{% set b = b ~ b %}" * 20 + "{{ b }}",
+        "{% set b = x %}" + "{% set b = b + b %}" * 23 + "{{ b }}",
+        "{{ x" + " | replace('a', 'aaaaaaaaaa')" * 7 + " }}",
+        "{{ long | list | join(long) }}",
+        "{{ long.translate({97: long}) }}",
+        "{{ words | tojson(indent=20000000) }}",
+        "{{ words | batch(1000000, x) | list | length }}",
+        "{% set b %}{% for i in long %}{% for j in x %}{{ x }}{{ x }}{% endfor %}{% endfor %}{% endset %}{{ b }}",
+    ],
+)
+def test_an_amplifying_template_is_refused_before_it_fills_the_memory(source: str) -> None:
+    tracemalloc.start()
+    try:
+        refusal(source)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32_000_000
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in long %}{% for j in long[:400] %}{% endfor %}{% endfor %}",
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(13) }}",
+    ],
+    ids=["loops", "macro"],
+)
+def test_a_template_that_loops_without_producing_text_is_stopped(source: str) -> None:
+    refusal(source)
+
+
+def test_a_rendering_may_be_long_but_not_endless() -> None:
+    assert len(rendered("{{ x }}", x="a" * 1_000_000)) == 1_000_000
+    with pytest.raises(TemplateError, match=f"renders to more than {MAX_RENDERED_CHARACTERS} characters"):
+        rendered("{{ x }}", x="a" * (MAX_RENDERED_CHARACTERS + 1))
