@@ -74,6 +74,12 @@ def test_checks_and_partial_indexes_are_what_the_models_say(tmp_path: Path) -> N
     assert rules(created(tmp_path)) == rules(modelled)
 
 
+def test_verification_knows_the_triggers_that_the_migrations_make(tmp_path: Path) -> None:
+    with reading(created(tmp_path)) as connection:
+        names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars()
+        assert set(names) == schema.TRIGGERS
+
+
 def test_the_release_knows_the_newest_migration(tmp_path: Path) -> None:
     script = ScriptDirectory.from_config(config())
     assert script.get_heads() == [schema.REVISION]

@@ -69,6 +69,14 @@ def test_choices_may_be_a_mapping_whose_values_are_the_texts() -> None:
     assert task(doc_to_choice={"A": "red", "B": "green"}).doc_to_choice == ("red", "green")
 
 
+def test_settings_under_metadata_are_those_under_the_own_key_but_not_both() -> None:
+    settings = {"num_virtual_tokens": 7, "training": {"steps": 3}}
+    within = task(multiprompt=None, metadata={"version": 1.0, "multiprompt": settings})
+    assert within.config == task(multiprompt=settings).config
+    with pytest.raises(TaskFileError, match="both under multiprompt and under metadata.multiprompt"):
+        task(multiprompt=settings, metadata={"multiprompt": settings})
+
+
 def test_one_tag_or_none_is_as_good_as_a_list() -> None:
     assert task(tag="nlp").tags == ("nlp",)
     assert task().tags == ()
