@@ -39,7 +39,7 @@ class TrainingConfig:
 
     steps: int = 150
     batch_size: int = 16
-    learning_rate: float = 0.02
+    learning_rate: float = 0.03
     warmup: float = 0.1
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0

@@ -43,10 +43,6 @@ class Validation:
     exact: float
     loss: float
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        return self.exact, -self.loss
-
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -72,7 +68,7 @@ def train(
     config: TrainingConfig,
     on_step: OnStep = lambda step, steps, loss: None,
 ) -> Trained:
-    """Train with AdamW, warm-up, cosine decay and clipping; keep the best prompt on validation and stop early.
+    """Train with AdamW, warm-up, cosine decay and clipping; keep the prompt with the lowest validation loss, stop early.
 
     `constant` are the ids of the text that follows the prompt in every row. The loss is the mean cross-entropy over
     answer tokens. Raises TrainingError when the loss is not a finite number.
@@ -102,7 +98,7 @@ def train(
         if step % config.validate_every and step != config.steps:
             continue
         validations.append(validate(base, embeddings, constant, validation, step))
-        if validations[-1].rank > best.rank:
+        if validations[-1].loss < best.loss:
             best, best_embeddings = validations[-1], embeddings.detach().clone()
         elif len(validations) - 1 - validations.index(best) >= config.patience:
             break

@@ -59,7 +59,7 @@ def test_training_lowers_the_loss_and_keeps_the_best_prompt(
     losses = [validation.loss for validation in trained.validations]
     assert [validation.step for validation in trained.validations] == [0, 4, 8, 12]
     assert min(losses) < losses[0]
-    best = max(trained.validations, key=lambda validation: validation.rank)
+    best = min(trained.validations, key=lambda validation: validation.loss)
     assert trained.best_step == best.step
     again = training.validate(base, trained.prompt.embeddings, constant, rows, 0)
     assert again.loss == pytest.approx(best.loss, rel=1e-5)
