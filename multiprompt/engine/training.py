@@ -68,7 +68,7 @@ def train(
     config: TrainingConfig,
     on_step: OnStep = lambda step, steps, loss: None,
 ) -> Trained:
-    """Train with AdamW, warm-up, cosine decay and clipping; keep the prompt with the lowest validation loss, stop early.
+    """Train with AdamW, warm-up, cosine decay, clipping and early stopping; keep the lowest validation loss.
 
     `constant` are the ids of the text that follows the prompt in every row. The loss is the mean cross-entropy over
     answer tokens. Raises TrainingError when the loss is not a finite number.
