@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
+from multiprompt.cli import jobs as job_commands
+from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option, query_argument, working
 from multiprompt.cli.output import (
     lineage_text,
     print_check,
@@ -20,13 +19,10 @@ from multiprompt.cli.output import (
     print_learned,
     print_matrix,
     print_table,
-    progress_bars,
 )
-from multiprompt.config import DEFAULT_CATALOG
 from multiprompt.errors import DataError, MultipromptError, NotFoundError
-from multiprompt.workspace import Workspace, open_workspace, parse_label
+from multiprompt.workspace import open_workspace, parse_label
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 MAX_INPUT_BYTES = 256_000_000
 
 
@@ -56,52 +52,14 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def catalog_option(command: Command) -> Command:
-    return click.option(
-        "--catalog",
-        envvar="MULTIPROMPT_CATALOG",
-        default=DEFAULT_CATALOG,
-        show_default=True,
-        metavar="URL",
-        help="The catalog: a path or a SQLAlchemy URL.",
-    )(command)
-
-
-def json_option(command: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def query_argument(command: Command) -> Command:
-    return click.argument("query", default="")(command)
-
-
-def hub_metrics_option(command: Command) -> Command:
-    return click.option(
-        "--hub-metrics", is_flag=True, help="Allow metrics that the evaluate hub's code computes (hf_evaluate: true)."
-    )(command)
-
-
-@contextmanager
-def working(
-    catalog: str, base_model: str | None = None, *, create: bool = False, **options: Any
-) -> Iterator[Workspace]:
-    """A workspace for long work, with progress bars and quiet libraries."""
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    with progress_bars() as progress:
-        yield open_workspace(
-            catalog, base_model, create=create, progress=progress, notify=lambda m: click.echo(m, err=True), **options
-        )
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="multiprompt")
 def cli() -> None:
     """One frozen language model, many soft prompts: a catalog of them, and a gate that checks for forgetting."""
+
+
+for command in job_commands.COMMANDS:
+    cli.add_command(command)
 
 
 @cli.command()
@@ -396,108 +354,6 @@ def import_adapter(task: str, folder: Path, catalog: str, hub_metrics: bool, as_
     else:
         print_learned(report)
     sys.exit(0 if report.published else 1)
-
-
-@cli.command()
-@click.argument("task")
-@catalog_option
-@json_option
-def submit(task: str, catalog: str, as_json: bool) -> None:
-    """Queue the learning of a task for `multiprompt worker`."""
-    job = open_workspace(catalog, create=False).submit(task)
-    if as_json:
-        print_json(job)
-    else:
-        click.echo(f"{job.id} {job.state}")
-
-
-@cli.command()
-@catalog_option
-@json_option
-def jobs(catalog: str, as_json: bool) -> None:
-    """List the jobs: what waits, runs, is done or failed, and why."""
-    records = open_workspace(catalog, create=False).jobs()
-    if as_json:
-        print_json(records)
-        return
-    print_table(
-        ("job", "task", "state", "submitted", "updated", "outcome"),
-        [(j.id, j.task, j.state, j.created_at, j.updated_at, j.outcome[:60]) for j in records],
-    )
-
-
-@cli.group()
-def schedule() -> None:
-    """Learn tasks again and again, by cron."""
-
-
-@schedule.command("add")
-@click.argument("task")
-@click.option("--cron", required=True, metavar="EXPR", help="Five fields, for example '0 3 * * 0'.")
-@click.option("--timezone", metavar="ZONE", help="An IANA time zone; UTC by default.")
-@catalog_option
-def add_schedule(task: str, cron: str, timezone: str | None, catalog: str) -> None:
-    """Submit the learning of TASK at each tick of EXPR."""
-    added = open_workspace(catalog, create=False).schedule(task, cron=cron, timezone=timezone)
-    click.echo(f"{added.name}: {added.cron} {added.timezone}")
-
-
-@schedule.command("list")
-@catalog_option
-@json_option
-def list_schedules(catalog: str, as_json: bool) -> None:
-    """List the schedules with the next time of each."""
-    from multiprompt.jobs.durable import next_ticks
-
-    records = open_workspace(catalog, create=False).schedules()
-    if as_json:
-        print_json(records)
-        return
-    now = datetime.now(UTC)
-    print_table(
-        ("schedule", "task", "cron", "zone", "state", "next"),
-        [
-            (s.name, s.task, s.cron, s.timezone, "active" if s.active else "paused", next_ticks(s, now, 1)[0])
-            for s in records
-        ],
-    )
-
-
-@schedule.command("pause")
-@click.argument("name")
-@catalog_option
-def pause_schedule(name: str, catalog: str) -> None:
-    """Let a schedule rest until it is resumed."""
-    click.echo(f"{open_workspace(catalog, create=False).job_store.pause(name).name} is paused")
-
-
-@schedule.command("resume")
-@click.argument("name")
-@catalog_option
-def resume_schedule(name: str, catalog: str) -> None:
-    """Wake a paused schedule."""
-    click.echo(f"{open_workspace(catalog, create=False).job_store.resume(name).name} is active")
-
-
-@schedule.command("remove")
-@click.argument("name")
-@catalog_option
-def remove_schedule(name: str, catalog: str) -> None:
-    """Delete a schedule; jobs that it submitted stay."""
-    open_workspace(catalog, create=False).job_store.remove(name)
-    click.echo(f"{name} is removed")
-
-
-@cli.command()
-@click.option("--until-idle", is_flag=True, help="End when no job waits, instead of staying.")
-@catalog_option
-@hub_metrics_option
-def worker(until_idle: bool, catalog: str, hub_metrics: bool) -> None:
-    """Do the jobs of the catalog until SIGTERM or Ctrl-C; a job that a dead worker left is done again."""
-    from multiprompt.worker import work
-
-    with working(catalog, hub_metrics=hub_metrics) as workspace:
-        work(workspace, until_idle=until_idle)
 
 
 @cli.command()

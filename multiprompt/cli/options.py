@@ -1,0 +1,58 @@
+"""Options that commands share, and the workspace that long ones work in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from multiprompt.cli.output import progress_bars
+from multiprompt.config import DEFAULT_CATALOG
+from multiprompt.workspace import Workspace, open_workspace
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def catalog_option(command: Command) -> Command:
+    return click.option(
+        "--catalog",
+        envvar="MULTIPROMPT_CATALOG",
+        default=DEFAULT_CATALOG,
+        show_default=True,
+        metavar="URL",
+        help="The catalog: a path or a SQLAlchemy URL.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def query_argument(command: Command) -> Command:
+    return click.argument("query", default="")(command)
+
+
+def hub_metrics_option(command: Command) -> Command:
+    return click.option(
+        "--hub-metrics", is_flag=True, help="Allow metrics that the evaluate hub's code computes (hf_evaluate: true)."
+    )(command)
+
+
+@contextmanager
+def working(
+    catalog: str, base_model: str | None = None, *, create: bool = False, **options: Any
+) -> Iterator[Workspace]:
+    """A workspace for long work, with progress bars and quiet libraries."""
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with progress_bars() as progress:
+        yield open_workspace(
+            catalog, base_model, create=create, progress=progress, notify=lambda m: click.echo(m, err=True), **options
+        )
