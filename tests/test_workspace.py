@@ -149,7 +149,7 @@ def test_a_damaged_prompt_fails_the_check_and_blocks_the_next_task(
     report = workspace.check()
     assert not report.passed
     assert {r.version: r.verdict for r in report.results} == {"colour@1": "failed", "shade@1": "identical"}
-    assert [problem.where for problem in workspace.verify()] == ["artifacts", "colour@1"]
+    assert [problem.where for problem in workspace.verify()] == ["database", "artifacts", "colour@1"]
     workspace.add_task(make_task("shape"))
     with pytest.raises(IntegrityError, match="colour@1: stored as sha256"):
         workspace.learn("shape")

@@ -285,7 +285,12 @@ def show(label: str, catalog: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("label", metavar="TASK[@V]")
 @click.option(
-    "--format", "form", type=click.Choice(["tree", "mermaid", "dot", "json"]), default="tree", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["tree", "mermaid", "dot", "json"]),
+    default="tree",
+    show_default=True,
+    help="How it is drawn.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @catalog_option
