@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from multiprompt.errors import ConfigError, nearest
@@ -14,32 +14,75 @@ DEFAULT_CATALOG = "sqlite:///multiprompt.db"
 T = TypeVar("T")
 
 
+# How each method's parameters may start; the first is the default.
+_INITS = {
+    "prompt-tuning": ("text", "sample-vocab", "random", "tokens", "version"),
+    "multitask-prompt-tuning": ("text", "sample-vocab", "random", "tokens", "version"),
+    "prefix-tuning": ("text", "random", "version"),
+    "p-tuning": ("random", "version"),
+}
+# What AdamW starts from where a task file sets no learning rate: an encoder's weights bear less than embeddings do.
+LEARNING_RATES = {"prompt-tuning": 0.03, "multitask-prompt-tuning": 0.03, "prefix-tuning": 0.03, "p-tuning": 0.003}
+
+
 @dataclass(frozen=True)
 class PromptConfig:
-    """What the soft prompt is before training."""
+    """What the soft prompt is before training.
+
+    `init` is where it starts: from `init_text` (by default the description), sampled vocabulary, random numbers,
+    `init_tokens`, or the prompt `init_version`. `encoder`, `encoder_hidden_size` and `encoder_layers` are of P-tuning,
+    `projection` (through `encoder_hidden_size`) of prefix tuning, `num_ranks` of multitask prompt tuning.
+    """
 
     method: str = "prompt-tuning"
     num_virtual_tokens: int = 20
-    init: str = "text"
+    init: str | None = None
     init_text: str | None = None
+    init_tokens: tuple[int, ...] | None = None
+    init_version: str | None = None
+    encoder: str = "mlp"
+    encoder_hidden_size: int | None = None
+    encoder_layers: int = 2
+    projection: bool = False
+    num_ranks: int = 1
 
     def __post_init__(self) -> None:
-        _one_of("method", self.method, ("prompt-tuning",))
-        _one_of("init", self.init, ("text", "sample-vocab", "random"))
+        _one_of("method", self.method, tuple(_INITS))
+        if self.init is not None:
+            _one_of("init", self.init, self._inits)
+        for init, setting in (("tokens", "init_tokens"), ("version", "init_version")):
+            if (self.start == init) != (getattr(self, setting) is not None):
+                raise ConfigError(f"{setting} and init: {init} belong together, but init is {self.start}.")
+        _one_of("encoder", self.encoder, ("mlp", "lstm"))
         _between("num_virtual_tokens", self.num_virtual_tokens, 1, 1000)
+        if self.encoder_hidden_size is not None:
+            _between("encoder_hidden_size", self.encoder_hidden_size, 1, 16384)
+        _between("encoder_layers", self.encoder_layers, 1, 16)
+        _between("num_ranks", self.num_ranks, 1, 256)
+
+    @property
+    def start(self) -> str:
+        """`init`, or the method's default."""
+        return self.init or self._inits[0]
+
+    @property
+    def _inits(self) -> tuple[str, ...]:
+        return ("random", "version") if self.projection else _INITS[self.method]
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a prompt is trained; the optimizer is AdamW with linear warm-up and cosine decay.
 
-    `batch_size` counts rows, `warmup` is a share of `steps`, `max_grad_norm` is the L2 norm that gradients are
-    clipped to, `validate_every` counts steps, `patience` counts validations without improvement.
+    `batch_size` counts rows and `gradient_accumulation_steps` how many such batches make a step. `learning_rate` is by
+    default the method's, `warmup` is a share of `steps`, `max_grad_norm` is the L2 norm that gradients are clipped to,
+    `validate_every` counts steps, `patience` counts validations without improvement.
     """
 
     steps: int = 150
     batch_size: int = 16
-    learning_rate: float = 0.03
+    gradient_accumulation_steps: int = 1
+    learning_rate: float | None = None
     warmup: float = 0.1
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -51,7 +94,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _between("steps", self.steps, 1, 1_000_000)
         _between("batch_size", self.batch_size, 1, 4096)
-        _between("learning_rate", self.learning_rate, 0.0, 100.0)
+        _between("gradient_accumulation_steps", self.gradient_accumulation_steps, 1, 4096)
+        _between("learning_rate", self.learning_rate or 0.0, 0.0, 100.0)
         _between("warmup", self.warmup, 0.0, 1.0)
         _between("weight_decay", self.weight_decay, 0.0, 10.0)
         _between("max_grad_norm", self.max_grad_norm, 1e-6, 1e6)
@@ -87,6 +131,13 @@ class TaskConfig:
     def __post_init__(self) -> None:
         if self.max_input_tokens is not None:
             _between("max_input_tokens", self.max_input_tokens, 1, 10_000_000)
+
+    @property
+    def recipe(self) -> TrainingConfig:
+        """`training` with the method's learning rate where none is set."""
+        if self.training.learning_rate is not None:
+            return self.training
+        return replace(self.training, learning_rate=LEARNING_RATES[self.prompt.method])
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> TaskConfig:
@@ -129,14 +180,28 @@ def _typed(key: str, value: Any, annotation: str) -> Any:
         "str": (str,),
         "bool": (bool,),
         "int | None": (int, type(None)),
+        "float | None": (int, float, type(None)),
         "str | None": (str, type(None)),
     }
+    if annotation.startswith("tuple[int"):
+        return _token_ids(key, value)
     types = allowed.get(annotation)
     if types is None:
         return value
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise ConfigError(f"{key} is {value!r}, but it must be {annotation.replace(' | None', ' or null')}.")
     return value
+
+
+def _token_ids(key: str, value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= 1000:
+        raise ConfigError(f"{key} is {str(value)[:100]!r}, but it must be a list of 1 to 1000 token ids.")
+    for token in value:
+        if not isinstance(token, int) or isinstance(token, bool) or token < 0:
+            raise ConfigError(f"{key} holds {token!r}, which is no token id.")
+    return tuple(value)
 
 
 def _mapping(where: str, value: object) -> None:

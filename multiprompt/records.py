@@ -37,10 +37,14 @@ class BaseModelRecord:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A prompt's PEFT files: adapter_config.json and adapter_model.safetensors."""
+    """A prompt's PEFT files: adapter_config.json and adapter_model.safetensors.
+
+    `encoder` are the parameters that an encoder had, as safetensors; PEFT's files keep only what they came to.
+    """
 
     config: bytes
     weights: bytes
+    encoder: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -201,13 +205,14 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer: the choice with a probability for each, or a generated text."""
+    """An answer: the choice with a probability for each, or a generated text; or the `error` that stood in its way."""
 
     task: str
     version: str
     output: str
     probabilities: Mapping[str, float] | None = None
     truncated: bool = False
+    error: str | None = None
 
 
 @dataclass(frozen=True)

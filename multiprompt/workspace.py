@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.labels import parse_label
 from multiprompt.catalog.writing import Candidate, Parent, digest
 from multiprompt.config import DEFAULT_BASE_MODEL
 from multiprompt.continual.gate import compare, failure
@@ -20,10 +21,9 @@ from multiprompt.errors import (
     BaseMismatchError,
     ConfigError,
     ConflictError,
-    DataError,
     MultipromptError,
-    NotFoundError,
     StateError,
+    TrainingError,
     nearest,
 )
 from multiprompt.records import (
@@ -45,8 +45,8 @@ from multiprompt.records import (
 
 if TYPE_CHECKING:
     from multiprompt.engine.base import BaseModel
-    from multiprompt.engine.prefix import Prefix
     from multiprompt.engine.prompt import SoftPrompt
+    from multiprompt.inference import Inference
     from multiprompt.jobs.durable import JobStore
     from multiprompt.tasks.split import Split
     from multiprompt.tasks.task import Task
@@ -70,6 +70,7 @@ class _Admission:
     parents: tuple[Parent, ...]
     test: Split
     training_data: tuple[Split, Split] | None
+    encoder: bytes | None = None
 
 
 class Workspace:
@@ -97,7 +98,7 @@ class Workspace:
         self._notify = notify
         self._base: BaseModel | None = None
         self._base_lock = Lock()
-        self._prefixes: Any = None
+        self._inference: Inference | None = None
 
     # Learning
 
@@ -115,33 +116,69 @@ class Workspace:
     def learn(self, name: str) -> LearnReport:
         """Train a prompt for a task, evaluate it, check every other published prompt, and publish or reject it.
 
-        Nothing is stored before the one transaction at the end, so an interrupted call leaves the catalog as it was.
+        A version is stored in the one transaction at the end. A call that was interrupted goes on, when it is made
+        again, from the last validation that its training reached.
         """
-        from multiprompt.engine.learning import learn_prompt
+        return self.learn_many([name])[0]
+
+    def learn_many(self, names: Sequence[str]) -> list[LearnReport]:
+        """Train prompts for several tasks in the same passes over the base model, then admit one after another.
+
+        Each comes out as `learn` would make it. One whose training fails raises TrainingError after the others are in.
+        """
+        from multiprompt.engine.learning import Learned, Lesson, learn_prompts
         from multiprompt.tasks.split import load_data
 
-        task = self._task(name)
+        if len(set(names)) < len(names):
+            raise ConfigError(f"learn_many got a task twice: {', '.join(sorted(names))}.")
+        tasks = [self._task(name) for name in names]
         before = self.catalog.digests()
-        data = load_data(task)
         base = self.base_model()
-        learned = learn_prompt(base, task, data, lambda done, total: self._progress(f"{name}: training", done, total))
-        parents = tuple(Parent("retrained-from", old.label, old) for old in self._published_of(name))
-        splits = (data.training, data.validation)
-        return self._admit(_Admission(task, learned.prompt, learned.run, parents, data.test, splits), before)
+        starts = [self._start(task) for task in tasks]
+        lessons = [
+            Lesson(task, load_data(task), None if start is None else self._prompt(start, to_train=True))
+            for task, start in zip(tasks, starts, strict=True)
+        ]
+        outcomes = learn_prompts(
+            base,
+            lessons,
+            lambda training: self._progress(f"{training.name}: training", training.step, training.config.steps),
+            self.catalog.checkpoint,
+            lambda name, key, data: self.catalog.save_checkpoint(name, key, data, self._actor, self._clock()),
+        )
+        reports = []
+        for lesson, start, outcome in zip(lessons, starts, outcomes, strict=True):
+            if isinstance(outcome, Learned):
+                parents = [Parent("retrained-from", old.label, old) for old in self._published_of(lesson.task.name)]
+                if start is not None:
+                    parents.append(Parent("initialised-from", start.label, start))
+                splits = (lesson.data.training, lesson.data.validation)
+                admission = _Admission(
+                    lesson.task, outcome.prompt, outcome.run, tuple(parents), lesson.data.test, splits
+                )
+                reports.append(self._admit(admission, before | self.catalog.digests()))
+        for outcome in outcomes:
+            if isinstance(outcome, TrainingError):
+                raise outcome
+        return reports
 
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
-        """Take a PEFT prompt-tuning adapter as a new version; it is evaluated, gated and published like a trained one.
+        """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.
 
         Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model.
         """
-        from multiprompt.engine.prompt import from_adapter, read_adapter
+        from multiprompt.engine.adapter import from_adapter, read_adapter, trainable
         from multiprompt.tasks.split import load_test_split
 
         task = self._task(name)
         before = self.catalog.digests()
-        prompt = from_adapter(self.base_model(), read_adapter(Path(folder)), str(folder))
+        adapter = read_adapter(Path(folder))
+        prompt = from_adapter(self.base_model(), adapter, str(folder))
+        trainable(self.base_model(), adapter, str(folder))
         parents = (Parent("imported-from", str(folder)),)
-        return self._admit(_Admission(task, prompt, None, parents, load_test_split(task), None), before)
+        return self._admit(
+            _Admission(task, prompt, None, parents, load_test_split(task), None, adapter.encoder), before
+        )
 
     def rollback(self, name: str, to: int | None = None, reason: str = "") -> VersionRecord:
         """Publish a retired version again, by default the one retired last."""
@@ -149,41 +186,31 @@ class Workspace:
 
     # Inference
 
-    def predict(self, rows: Sequence[tuple[str, Mapping[str, Any] | str]]) -> list[Prediction]:
+    def predict(
+        self, rows: Sequence[tuple[str, Mapping[str, Any] | str]], *, strict: bool = True, seed: int = 0
+    ) -> list[Prediction]:
         """Answers for any mix of tasks; a row is a mapping of fields, or a text where the task reads one field.
 
-        A name may carry a version: `sst2@2`. Raises NotFoundError for an unknown task or version, DataError naming the
-        row that lacks a field.
+        A name may carry a version: `sst2@2`. A row that cannot be answered raises NotFoundError or DataError naming it;
+        with `strict=False` it gets a Prediction whose `error` says why, and the others their answers. `seed` is for
+        tasks that ask for sampling.
         """
-        from multiprompt.engine.answering import Question, answer, budget
-        from multiprompt.tasks.example import queries
+        advance = self._counter("predicting", len(rows))
+        return self.inference().predict(rows, strict=strict, seed=seed, advance=advance)
+
+    def stream(self, name: str, row: Mapping[str, Any] | str, *, seed: int = 0) -> Iterator[str]:
+        """A generated answer piece by piece, as the model writes it and before the task's filters."""
+        return self.inference().stream(name, row, seed)
+
+    def inference(self) -> Inference:
+        """What `predict` and `stream` go through; made on first use and kept."""
+        from multiprompt.inference import Inference
 
         base = self.base_model()
-        versions = {label: self.version(label) for label in dict.fromkeys(label for label, _ in rows)}
-        tasks = {label: self.catalog.task_file(version) for label, version in versions.items()}
-        questions = []
-        for number, (label, row) in enumerate(rows):
-            task, version = tasks[label], versions[label]
-            try:
-                (query,) = queries(task, [_as_row(task, row)], budget(base, task, version.num_virtual_tokens))
-            except DataError as error:
-                raise DataError(f"row {number} of the call: {error}") from None
-            questions.append(Question(task, self._prefix(base, task, version), query))
-        answers = answer(base, questions, self._counter("predicting", len(questions)))
-        return [
-            Prediction(
-                task=question.task.name,
-                version=versions[label].label,
-                output=str(found.output)
-                if question.query.choices is None
-                else question.query.choices[int(found.output)],
-                probabilities=None
-                if found.probabilities is None
-                else dict(zip(question.query.choices or (), found.probabilities, strict=True)),
-                truncated=question.query.truncated,
-            )
-            for (label, _), question, found in zip(rows, questions, answers, strict=True)
-        ]
+        with self._base_lock:
+            if self._inference is None:
+                self._inference = Inference(self.catalog, base)
+            return self._inference
 
     # Regression
 
@@ -250,7 +277,7 @@ class Workspace:
 
     def export(self, label: str, folder: str | Path) -> Path:
         """Write a version as a PEFT adapter folder that `PeftModel.from_pretrained` loads."""
-        from multiprompt.engine.prompt import write_adapter
+        from multiprompt.engine.adapter import write_adapter
 
         version = self.version(label)
         target = Path(folder)
@@ -291,8 +318,8 @@ class Workspace:
 
         Raises BaseMismatchError naming both when it is another than the catalog's.
         """
-        from multiprompt.engine.base import load_base_model
         from multiprompt.engine.hub import locate
+        from multiprompt.engine.loading import load_base_model
 
         with self._base_lock:
             if self._base is None:
@@ -306,6 +333,7 @@ class Workspace:
                         f"{self.catalog.path} holds prompts for {bound}, but {base.record} was loaded. "
                         "Open it with that base model and dtype, or make another catalog for this one."
                     )
+                self.catalog.set_forward(base.fallback, self._actor, self._clock())
                 self._base = base
             return self._base
 
@@ -316,17 +344,20 @@ class Workspace:
 
         `before` are the digests of all published prompts from before the training.
         """
+        from multiprompt.engine.adapter import to_adapter
         from multiprompt.engine.evaluation import Subject
-        from multiprompt.engine.prompt import to_adapter
 
         base, task = self.base_model(), admission.task
         adapter = to_adapter(admission.prompt)
+        if admission.encoder is not None:
+            adapter = replace(adapter, encoder=admission.encoder)
         soft = self._evaluate(task, admission.test, Subject.soft(admission.prompt, digest(adapter)))
         hard = self._evaluate(task, admission.test, Subject.hard(task))
         candidate = Candidate(
             task,
             base.record,
             adapter,
+            admission.prompt.method,
             admission.prompt.num_virtual_tokens,
             admission.run,
             admission.parents,
@@ -418,25 +449,15 @@ class Workspace:
             base, task, split, subject, hub_metrics=self._hub_metrics, advance=self._counter(what, len(split.rows))
         )
 
-    def _prompt(self, version: VersionRecord) -> SoftPrompt:
-        from multiprompt.engine.prompt import from_adapter
+    def _prompt(self, version: VersionRecord, *, to_train: bool = False) -> SoftPrompt:
+        from multiprompt.inference import load_prompt
 
-        base = self.base_model()
-        if version.base_model.identity != base.record.identity:
-            raise BaseMismatchError(
-                f"{version.label} was trained on {version.base_model}, but the catalog is open with {base.record}. "
-                f"Open it with that base model, or run `multiprompt learn {version.task}`."
-            )
-        return from_adapter(base, self.catalog.adapter(version), version.label)
+        return load_prompt(self.catalog, self.base_model(), version, to_train=to_train)
 
-    def _prefix(self, base: BaseModel, task: Task, version: VersionRecord) -> Prefix:
-        from multiprompt.engine.answering import compile_task
-        from multiprompt.engine.prefix import PrefixCache
-
-        if self._prefixes is None:
-            self._prefixes = PrefixCache()
-        prefix: Prefix = self._prefixes.get(version.id, lambda: compile_task(base, task, self._prompt(version)))
-        return prefix
+    def _start(self, task: Task) -> VersionRecord | None:
+        """The version that a task's prompt starts from. Raises NotFoundError."""
+        label = task.config.prompt.init_version
+        return None if label is None else self.version(label)
 
     def _published_of(self, name: str) -> list[VersionRecord]:
         return [version for version in self.catalog.versions_of(name) if version.state == "published"]
@@ -468,16 +489,6 @@ class Workspace:
         return advance
 
 
-def parse_label(label: str) -> tuple[str, int | None]:
-    """`sst2@2` → ("sst2", 2); `sst2` → ("sst2", None). Raises NotFoundError for anything else after the @."""
-    name, at, number = label.partition("@")
-    if not at:
-        return name, None
-    if not number.isdecimal() or len(number) > 9:
-        raise NotFoundError(f"{label!r} names no version: write task@number, for example {name}@1.")
-    return name, int(number)
-
-
 def _closure(start: set[str], steps: Sequence[tuple[str, str, Edge]]) -> set[Edge]:
     """The edges that can be walked from `start`; a step is (from, to, edge)."""
     reached, found, frontier = set(start), set(), set(start)
@@ -487,16 +498,6 @@ def _closure(start: set[str], steps: Sequence[tuple[str, str, Edge]]) -> set[Edg
         frontier = {to for to, _ in walked} - reached
         reached |= frontier
     return found
-
-
-def _as_row(task: Task, row: Mapping[str, Any] | str) -> Mapping[str, Any]:
-    if not isinstance(row, str):
-        return row
-    if len(task.fields) != 1:
-        raise DataError(
-            f"{task.name} reads the fields {', '.join(sorted(task.fields))}; give them by name instead of one text."
-        )
-    return {next(iter(task.fields)): row}
 
 
 def _model_card(version: VersionRecord) -> str:

@@ -7,14 +7,18 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 import multiprompt as mp
-from multiprompt.engine.base import BaseModel, load_base_model
+from multiprompt.engine.base import BaseModel
 from multiprompt.engine.hub import locate
+from multiprompt.engine.loading import load_base_model
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 COLOURS = ("red", "green", "blue", "yellow")
@@ -33,11 +37,11 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> None:
     datasets.disable_progress_bars()
 
 
-def write_tiny_model(folder: Path, seed: int = 0, **settings: Any) -> Path:
-    """A random Llama with a byte-level tokenizer, as a folder that transformers loads."""
+def write_model(folder: Path, config: PretrainedConfig, seed: int = 0) -> Path:
+    """A random model with a byte-level tokenizer of its own, as a folder that transformers loads."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -51,25 +55,31 @@ def write_tiny_model(folder: Path, seed: int = 0, **settings: Any) -> Path:
     text = ["the colour of the sky is blue", "Answer: red green yellow", "Which colour? Answer:"] * 4
     tokenizer.train_from_iterator(text, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>")
+    config.vocab_size = len(fast)
+    config.eos_token_id = config.bos_token_id = config.pad_token_id = 0
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def write_tiny_model(folder: Path, seed: int = 0, **settings: Any) -> Path:
+    """A random Llama that `write_model` writes."""
+    from transformers import LlamaConfig
+
     config = LlamaConfig(
         **{
-            "vocab_size": len(fast),
             "hidden_size": 32,
             "intermediate_size": 64,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 256,
-            "eos_token_id": 0,
-            "bos_token_id": 0,
             "initializer_range": 0.3,
             **settings,
         }
     )
-    torch.manual_seed(seed)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
+    return write_model(folder, config, seed)
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiprompt.config import PromptConfig, RegressionConfig, TaskConfig, TrainingConfig
+from multiprompt.config import LEARNING_RATES, PromptConfig, RegressionConfig, TaskConfig, TrainingConfig
 from multiprompt.errors import ConfigError
 
 # name: (section, lowest, highest)
 RANGES: dict[str, tuple[str, float, float]] = {
     "num_virtual_tokens": ("", 1, 1000),
+    "encoder_hidden_size": ("", 1, 16384),
+    "encoder_layers": ("", 1, 16),
+    "num_ranks": ("", 1, 256),
     "max_input_tokens": ("", 1, 10_000_000),
     "steps": ("training", 1, 1_000_000),
     "batch_size": ("training", 1, 4096),
+    "gradient_accumulation_steps": ("training", 1, 4096),
     "learning_rate": ("training", 0.0, 100.0),
     "warmup": ("training", 0.0, 1.0),
     "weight_decay": ("training", 0.0, 10.0),
@@ -29,6 +33,9 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "seed": ("training", 0, 2**32 - 1),
     "max_drop": ("regression", 0.0, 100.0),
 }
+OF_THE_PROMPT = ("num_virtual_tokens", "encoder_hidden_size", "encoder_layers", "num_ranks")
+# What null leaves to the method or the base model.
+OPEN = ("max_input_tokens", "encoder_hidden_size", "learning_rate")
 WHOLE = [name for name, (_, low, _high) in RANGES.items() if isinstance(low, int)]
 
 
@@ -39,7 +46,7 @@ def read(name: str, value: Any) -> TaskConfig:
 
 def value(config: TaskConfig, name: str) -> Any:
     section = RANGES[name][0]
-    own = config.prompt if name == "num_virtual_tokens" else config
+    own = config.prompt if name in OF_THE_PROMPT else config
     return getattr(getattr(config, section) if section else own, name)
 
 
@@ -117,22 +124,63 @@ def test_a_whole_number_may_stand_for_a_fraction() -> None:
     assert read("learning_rate", 1).training.learning_rate == 1
 
 
-@pytest.mark.parametrize("name", [name for name in RANGES if name != "max_input_tokens"])
+@pytest.mark.parametrize("name", [name for name in RANGES if name not in OPEN])
 def test_null_is_no_number(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is None"):
         read(name, None)
 
 
 def test_null_is_no_bound_and_no_text() -> None:
-    assert TaskConfig.from_mapping({"max_input_tokens": None, "init_text": None}) == TaskConfig()
+    settings = ("max_input_tokens", "encoder_hidden_size", "init", "init_text", "init_tokens", "init_version")
+    assert TaskConfig.from_mapping(dict.fromkeys(settings)) == TaskConfig()
+    assert read("learning_rate", None) == TaskConfig()
 
 
 @pytest.mark.parametrize(
     ("mapping", "says"),
     [
-        ({"method": "prefix"}, "multiprompt.method is 'prefix', but it must be one of: prompt-tuning"),
-        ({"init": "zeros"}, "multiprompt.init is 'zeros', but it must be one of: text, sample-vocab, random"),
-        ({"init": 1}, "multiprompt.init is 1, but it must be str"),
+        (
+            {"method": "prefix"},
+            "multiprompt.method is 'prefix', but it must be one of: "
+            "prompt-tuning, multitask-prompt-tuning, prefix-tuning, p-tuning",
+        ),
+        (
+            {"init": "zeros"},
+            "multiprompt.init is 'zeros', but it must be one of: text, sample-vocab, random, tokens, version",
+        ),
+        (
+            {"method": "p-tuning", "init": "text"},
+            "multiprompt.init is 'text', but it must be one of: random, version",
+        ),
+        (
+            {"method": "prefix-tuning", "init": "sample-vocab"},
+            "multiprompt.init is 'sample-vocab', but it must be one of: text, random, version",
+        ),
+        (
+            {"method": "prefix-tuning", "projection": True, "init": "text"},
+            "multiprompt.init is 'text', but it must be one of: random, version",
+        ),
+        ({"init": "tokens"}, "multiprompt.init_tokens and init: tokens belong together, but init is tokens"),
+        ({"init_tokens": [1]}, "multiprompt.init_tokens and init: tokens belong together, but init is text"),
+        ({"init": "version"}, "multiprompt.init_version and init: version belong together, but init is version"),
+        (
+            {"method": "p-tuning", "init_version": "a@1"},
+            "multiprompt.init_version and init: version belong together, but init is random",
+        ),
+        (
+            {"init": "tokens", "init_tokens": []},
+            "multiprompt.init_tokens is '[]', but it must be a list of 1 to 1000 token ids",
+        ),
+        (
+            {"init": "tokens", "init_tokens": 5},
+            "multiprompt.init_tokens is '5', but it must be a list of 1 to 1000 token ids",
+        ),
+        ({"init": "tokens", "init_tokens": [1, -1]}, "multiprompt.init_tokens holds -1, which is no token id"),
+        ({"init": "tokens", "init_tokens": [True]}, "multiprompt.init_tokens holds True, which is no token id"),
+        ({"init": "tokens", "init_tokens": ["sky"]}, "multiprompt.init_tokens holds 'sky', which is no token id"),
+        ({"encoder": "gru"}, "multiprompt.encoder is 'gru', but it must be one of: mlp, lstm"),
+        ({"projection": 1}, "multiprompt.projection is 1, but it must be bool"),
+        ({"init": 1}, "multiprompt.init is 1, but it must be str or null"),
         ({"init_text": 5}, "multiprompt.init_text is 5, but it must be str or null"),
         ({"max_input_tokens": "9"}, "multiprompt.max_input_tokens is '9', but it must be int or null"),
         ({"keep_description": "no"}, "multiprompt.keep_description is 'no', but it must be bool"),
@@ -164,6 +212,44 @@ def test_an_unknown_setting_gives_the_nearest(mapping: dict[Any, Any], says: str
     assert refusal(mapping).startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("method", "start", "rate"),
+    [
+        ("prompt-tuning", "text", 0.03),
+        ("multitask-prompt-tuning", "text", 0.03),
+        ("prefix-tuning", "text", 0.03),
+        ("p-tuning", "random", 0.003),
+    ],
+)
+def test_a_method_brings_its_start_and_its_learning_rate(method: str, start: str, rate: float) -> None:
+    config = TaskConfig.from_mapping({"method": method})
+    assert config.prompt.start == start
+    assert config.training.learning_rate is None
+    assert config.recipe == TrainingConfig(learning_rate=rate)
+    assert LEARNING_RATES[method] == rate
+
+
+def test_a_projection_starts_at_random() -> None:
+    assert PromptConfig(method="prefix-tuning", projection=True).start == "random"
+
+
+@pytest.mark.parametrize("rate", [0, 0.5])
+def test_a_learning_rate_that_is_set_stays(rate: float) -> None:
+    config = TaskConfig.from_mapping({"method": "p-tuning", "training": {"learning_rate": rate, "steps": 3}})
+    assert config.recipe == config.training == TrainingConfig(learning_rate=rate, steps=3)
+
+
+@pytest.mark.parametrize("method", LEARNING_RATES)
+def test_a_prompt_of_any_method_may_start_from_another_version(method: str) -> None:
+    config = TaskConfig.from_mapping({"method": method, "init": "version", "init_version": "sst2@2"})
+    assert (config.prompt.start, config.prompt.init_version) == ("version", "sst2@2")
+
+
+def test_token_ids_are_read_from_a_list() -> None:
+    config = TaskConfig.from_mapping({"init": "tokens", "init_tokens": [3, 0, 7]})
+    assert config.prompt.init_tokens == (3, 0, 7)
+
+
 def test_settings_made_in_python_are_checked_too() -> None:
     with pytest.raises(ConfigError, match="steps is 0, but it must lie between 1 and 1e\\+06"):
         TrainingConfig(steps=0)
@@ -178,7 +264,9 @@ def test_settings_are_frozen() -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from([*RANGES, "method", "init", "keep_description", "training", "regression", "x"]),
+        st.sampled_from(
+            [*RANGES, "method", "init", "init_tokens", "projection", "keep_description", "training", "regression", "x"]
+        ),
         st.none()
         | st.booleans()
         | st.integers()

@@ -11,12 +11,14 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from multiprompt.config import PromptConfig
-from multiprompt.engine.base import BaseModel, load_base_model
+from multiprompt.engine.adapter import to_adapter, write_adapter
+from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
-from multiprompt.engine.encoding import encode_pairs
+from multiprompt.engine.encoding import constant_tokens, encode_pairs
+from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.hub import locate
-from multiprompt.engine.prefix import compile_prefix, constant_tokens
-from multiprompt.engine.prompt import new_prompt, to_adapter, write_adapter
+from multiprompt.engine.loading import load_base_model
+from multiprompt.engine.prompt import new_prompt
 
 pytestmark = pytest.mark.slow
 DESCRIPTION = "What is the sentiment of the film review? Options: good, bad.\n\n"
@@ -39,7 +41,7 @@ def test_log_likelihoods_agree_with_peft_to_1e_4(real_base: BaseModel, tmp_path:
     theirs = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
 
     with torch.inference_mode():
-        prefix = compile_prefix(real_base, prompt.embeddings, constant_tokens(real_base, DESCRIPTION))
+        prefix = compile_prefix(real_base, prompt.virtual_tokens(), constant_tokens(real_base, DESCRIPTION))
     contexts = [f"{DESCRIPTION}{text}\nAnswer:" for text in TEXTS]
     ours = score_choices(real_base, [ChoiceRequest(prefix, context, CHOICES) for context in contexts])
     for context, scores in zip(contexts, ours, strict=True):

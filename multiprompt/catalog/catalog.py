@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
 from multiprompt.catalog import migration, reading, verification, writing
-from multiprompt.catalog.database import database_engine, database_path
+from multiprompt.catalog.database import database_engine, database_path, watching_engine
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.writing import Candidate, Stamp
@@ -56,6 +57,10 @@ class Catalog:
         migration.require_current(engine)
         return cls(engine)
 
+    @cached_property
+    def _watching(self) -> Engine:
+        return watching_engine(self._engine)
+
     @property
     def path(self) -> Path:
         return database_path(self._engine)
@@ -73,6 +78,30 @@ class Catalog:
                 raise StateError(f"{self.path} is bound to {bound} already.")
             if bound is None:
                 writing.bind_base_model(connection, record, Stamp(actor, at))
+
+    def forward(self) -> str | None:
+        """Why the base model is not run by the packed forward; empty if it is, None before it was loaded."""
+        with read_transaction(self._engine) as connection:
+            return reading.forward(connection)
+
+    def set_forward(self, fallback: str, actor: str, at: datetime) -> None:
+        if self.forward() != fallback:
+            with write_transaction(self._engine) as connection:
+                writing.set_forward(connection, fallback, Stamp(actor, at))
+
+    def checkpoint(self, task: str, key: str) -> bytes | None:
+        """Where a training stood that depends on the same things, see `engine.learning`."""
+        with read_transaction(self._engine) as connection:
+            return reading.checkpoint(connection, task, key)
+
+    def save_checkpoint(self, task: str, key: str, data: bytes, actor: str, at: datetime) -> None:
+        with write_transaction(self._engine) as connection:
+            writing.save_checkpoint(connection, task, key, data, Stamp(actor, at))
+
+    def epoch(self) -> int:
+        """How many pointers have moved so far; quick enough to ask before each answer."""
+        with read_transaction(self._watching) as connection:
+            return reading.epoch(connection)
 
     def add_task(self, task: Task, actor: str, at: datetime) -> TaskRecord:
         with write_transaction(self._engine) as connection:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.exc import IntegrityError as ConstraintError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from multiprompt.errors import CatalogError, IntegrityError, SchemaError
 
@@ -35,7 +35,19 @@ def database_engine(url: str) -> Engine:
         raise CatalogError(f"{parsed.render_as_string()} is not SQLite, which is the one supported database so far.")
     if not parsed.database or parsed.database == ":memory:":
         raise CatalogError("a catalog is a file: give a path, or a URL like sqlite:///multiprompt.db.")
-    engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    return _engine(parsed, NullPool)
+
+
+def watching_engine(engine: Engine) -> Engine:
+    """The same database over connections that stay open, for reads of a fraction of a millisecond.
+
+    Others close after each use, so that the file alone is the whole catalog whenever nobody is at work.
+    """
+    return _engine(engine.url, QueuePool)
+
+
+def _engine(url: URL, pool: type[Pool]) -> Engine:
+    engine = create_engine(url, poolclass=pool, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     return engine

@@ -125,13 +125,14 @@ def artifact(connection: Connection, sha256: str, label: str) -> bytes:
 
 def adapter(connection: Connection, record: VersionRecord) -> Adapter:
     row = connection.execute(
-        select(s.prompt_versions.c.config_sha256, s.prompt_versions.c.weights_sha256).where(
-            s.prompt_versions.c.id == record.id
-        )
+        select(
+            s.prompt_versions.c.config_sha256, s.prompt_versions.c.weights_sha256, s.prompt_versions.c.encoder_sha256
+        ).where(s.prompt_versions.c.id == record.id)
     ).one()
     return Adapter(
         config=artifact(connection, row.config_sha256, record.label),
         weights=artifact(connection, row.weights_sha256, record.label),
+        encoder=None if row.encoder_sha256 is None else artifact(connection, row.encoder_sha256, record.label),
     )
 
 
@@ -144,6 +145,19 @@ def base_model(connection: Connection) -> tuple[str | None, str, BaseModelRecord
         return row.base_model_source, row.dtype, None
     found = connection.execute(select(*_base_columns()).where(s.base_models.c.id == row.base_model_id)).one()
     return row.base_model_source, row.dtype, _base(found)
+
+
+def forward(connection: Connection) -> str | None:
+    """Why the base model is not run by the packed forward; empty if it is, None before it was loaded."""
+    found: str | None = connection.execute(select(s.settings.c.forward)).scalar_one()
+    return found
+
+
+def checkpoint(connection: Connection, name: str, key: str) -> bytes | None:
+    query = select(s.checkpoints.c.data).where(
+        s.checkpoints.c.task_id == task_id(connection, name), s.checkpoints.c.key == key
+    )
+    return connection.execute(query).scalar()
 
 
 def baseline(connection: Connection, record: VersionRecord) -> Evaluation:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 # The newest migration in migrations/versions; a catalog of another revision is refused or upgraded.
-REVISION = "0001"
+REVISION = "0002"
 
 # What the migrations make beside the tables; without one of them a published prompt could be changed.
 TRIGGERS = frozenset(
@@ -116,7 +116,8 @@ base_models = Table(
     UniqueConstraint("weights", "tokenizer", "config", "dtype"),
 )
 
-# One row: what the catalog is bound to, and the count of pointer moves that publishing compares and sets.
+# One row: what the catalog is bound to and how it is run (`forward` says why it is not packed), and the count of
+# pointer moves that publishing compares and sets.
 settings = Table(
     "settings",
     metadata,
@@ -125,6 +126,7 @@ settings = Table(
     Column("base_model_source", Text, nullable=True),
     Column("dtype", String(20), nullable=False),
     Column("epoch", Integer, nullable=False),
+    Column("forward", Text, nullable=True),
 )
 
 tasks = Table(
@@ -188,6 +190,16 @@ runs = Table(
     _at(),
 )
 
+# Where a task's training stands, until its version is stored; `key` is a digest of all that the training depends on.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("task_id", ForeignKey("tasks.id"), primary_key=True),
+    Column("key", String(80), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    _at(),
+)
+
 prompt_versions = Table(
     "prompt_versions",
     metadata,
@@ -202,6 +214,7 @@ prompt_versions = Table(
     _to("run_id", "runs", nullable=True),
     Column("config_sha256", ForeignKey("artifacts.sha256"), nullable=False, index=True),
     Column("weights_sha256", ForeignKey("artifacts.sha256"), nullable=False, index=True),
+    Column("encoder_sha256", ForeignKey("artifacts.sha256"), nullable=True, index=True),
     Column("digest", String(80), nullable=False),
     _to("baseline_id", "evaluations", nullable=True, cyclic=True),
     Column("reason", Text, nullable=False),

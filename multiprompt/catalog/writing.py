@@ -54,6 +54,7 @@ class Candidate:
     task: Task
     base_model: BaseModelRecord
     adapter: Adapter
+    method: str
     num_virtual_tokens: int
     run: Run | None
     parents: tuple[Parent, ...]
@@ -64,7 +65,7 @@ class Candidate:
 
 
 def digest(adapter: Adapter) -> str:
-    """What identifies a prompt: a digest over the digests of its two files."""
+    """What identifies a prompt: a digest over the digests of the two files that its outputs depend on."""
     parts = hashlib.sha256(adapter.config).hexdigest() + hashlib.sha256(adapter.weights).hexdigest()
     return "sha256:" + hashlib.sha256(parts.encode()).hexdigest()
 
@@ -88,6 +89,23 @@ def bind_base_model(connection: Connection, record: BaseModelRecord, stamp: Stam
         s.settings.update().values(base_model_id=identity, base_model_source=record.source, dtype=record.dtype)
     )
     event(connection, "base-model-bound", None, None, None, str(record), stamp)
+
+
+def set_forward(connection: Connection, fallback: str, stamp: Stamp) -> None:
+    """Record how the base model is run, as an event where that changed."""
+    found = connection.execute(select(s.settings.c.forward)).scalar_one()
+    if found == fallback:
+        return
+    connection.execute(s.settings.update().values(forward=fallback))
+    if fallback or found:
+        event(connection, "engine-fallback" if fallback else "engine-packed", None, None, None, fallback, stamp)
+
+
+def save_checkpoint(connection: Connection, name: str, key: str, data: bytes, stamp: Stamp) -> None:
+    """Keep where a task's training stands, in place of what was kept before."""
+    identity = task_id(connection, name)
+    connection.execute(s.checkpoints.delete().where(s.checkpoints.c.task_id == identity))
+    connection.execute(s.checkpoints.insert().values(task_id=identity, key=key, data=data, created_at=stamp.at))
 
 
 def admit(
@@ -116,6 +134,7 @@ def admit(
     for parent in candidate.parents:
         _edge(connection, version_id, parent)
     save_check(connection, check, {}, version_id, stamp)
+    connection.execute(s.checkpoints.delete().where(s.checkpoints.c.task_id == identity))
     _set(connection, version_id, baseline_id=baseline_id)
     if publish:
         _publish(connection, identity, version_id, number, reason, stamp)
@@ -237,13 +256,14 @@ def _insert_version(
         task_id=identity,
         number=number,
         state=state,
-        method="prompt-tuning",
+        method=candidate.method,
         num_virtual_tokens=candidate.num_virtual_tokens,
         base_model_id=_base_model(connection, candidate.base_model, stamp),
         task_file_id=_task_file(connection, identity, candidate.task, stamp),
         run_id=None if candidate.run is None else _run(connection, identity, candidate, candidate.run, stamp),
         config_sha256=_artifact(connection, "adapter-config", candidate.adapter.config, stamp),
         weights_sha256=_artifact(connection, "adapter-weights", candidate.adapter.weights, stamp),
+        encoder_sha256=_encoder(connection, candidate.adapter, stamp),
         digest=digest(candidate.adapter),
         reason=reason,
         created_at=stamp.at,
@@ -377,6 +397,10 @@ def _artifact(connection: Connection, kind: str, data: bytes, stamp: Stamp) -> s
     if known is None:
         connection.execute(s.artifacts.insert().values(sha256=sha256, kind=kind, data=data, created_at=stamp.at))
     return sha256
+
+
+def _encoder(connection: Connection, adapter: Adapter, stamp: Stamp) -> str | None:
+    return None if adapter.encoder is None else _artifact(connection, "prompt-encoder", adapter.encoder, stamp)
 
 
 def _set(connection: Connection, version_id: int, **values: Any) -> None:

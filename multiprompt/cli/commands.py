@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from multiprompt.catalog.labels import parse_label
 from multiprompt.cli import jobs as job_commands
 from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option, query_argument, working
 from multiprompt.cli.output import (
@@ -21,7 +22,7 @@ from multiprompt.cli.output import (
     print_table,
 )
 from multiprompt.errors import DataError, MultipromptError, NotFoundError
-from multiprompt.workspace import open_workspace, parse_label
+from multiprompt.workspace import open_workspace
 
 MAX_INPUT_BYTES = 256_000_000
 
@@ -33,7 +34,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; the catalog is as it was before the command", 130)
+        _fail("interrupted; no prompt was changed, run the command again to go on", 130)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -266,7 +267,8 @@ def show(label: str, catalog: str, as_json: bool) -> None:
         evaluation = (
             None if baseline is None else {"metrics": baseline.metrics, "rows": baseline.rows, "key": baseline.key}
         )
-        print_json({"task": task, "version": version, "baseline": evaluation})
+        engine = {"fallback": workspace.catalog.forward()}
+        print_json({"task": task, "version": version, "baseline": evaluation, "engine": engine})
         return
     click.echo(f"task         {task.name}\ninstruction  {task.description}\nmetric       {task.metric}")
     if version is None:
@@ -275,7 +277,7 @@ def show(label: str, catalog: str, as_json: bool) -> None:
     click.echo(
         f"version      {version.label} ({version.state})\nmethod       {version.method}, "
         f"{version.num_virtual_tokens} virtual tokens\nbase model   {version.base_model}\n"
-        f"digest       {version.digest}"
+        f"digest       {version.digest}\n{_engine_line(workspace.catalog.forward())}"
     )
     if baseline is not None:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in baseline.metrics.items())
@@ -385,6 +387,12 @@ def upgrade(catalog: str) -> None:
 
     old, new, copy = migration.upgrade(database_engine(catalog))
     click.echo(f"schema {new} already, nothing to do" if copy is None else f"schema {old} → {new}; copy: {copy}")
+
+
+def _engine_line(fallback: str | None) -> str:
+    if fallback:
+        return f"engine       plain forward, a row at a time, as the packed one is wrong here: {fallback}"
+    return "engine       packed forward" if fallback == "" else "engine       not loaded yet"
 
 
 def _read_rows(source: Any, task: str | None) -> list[tuple[str, Any]]:

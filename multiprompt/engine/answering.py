@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
-from multiprompt.engine.generation import GenerationRequest, generate
-from multiprompt.engine.prefix import Prefix, compile_prefix, constant_tokens
+from multiprompt.engine.encoding import constant_tokens
+from multiprompt.engine.forward import compile_prefix
+from multiprompt.engine.generation import GenerationRequest, Sampling, generate, stream
+from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.errors import DataError
 from multiprompt.tasks.example import Budget, Query, constant_text, postprocess
@@ -36,18 +38,19 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """A query of a task, to be answered behind a compiled prompt."""
+    """A query of a task, to be answered behind a compiled prompt; `seed` is for answers that are sampled."""
 
     task: Task
     prefix: Prefix
     query: Query
+    seed: int = 0
 
 
 def compile_task(base: BaseModel, task: Task, prompt: SoftPrompt | None) -> Prefix:
     """The prefix of a task's rows: soft prompt (None: the hard prompt alone), then the template's constant text."""
     with torch.inference_mode():
-        embeddings = None if prompt is None else prompt.embeddings
-        return compile_prefix(base, embeddings, constant_tokens(base, constant_text(task)))
+        virtual = VirtualTokens() if prompt is None else prompt.virtual_tokens()
+        return compile_prefix(base, virtual, constant_tokens(base, constant_text(task)))
 
 
 def budget(base: BaseModel, task: Task, num_virtual_tokens: int) -> Budget:
@@ -76,6 +79,11 @@ def answer(base: BaseModel, questions: Sequence[Question], advance: Advance = la
     return [found for found in answers if found is not None]
 
 
+def stream_answer(base: BaseModel, question: Question) -> Iterator[str]:
+    """A free answer in pieces, as the model writes it; the task's filters are not applied."""
+    return stream(base, _generation_request(question))
+
+
 def _choice_request(question: Question) -> ChoiceRequest:
     delimiter = question.task.target_delimiter
     choices = question.query.choices or ()
@@ -84,7 +92,8 @@ def _choice_request(question: Question) -> ChoiceRequest:
 
 def _generation_request(question: Question) -> GenerationRequest:
     settings = question.task.generation
-    return GenerationRequest(question.prefix, question.query.context, settings.until, settings.max_new_tokens)
+    sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, question.seed)
+    return GenerationRequest(question.prefix, question.query.context, settings.until, settings.max_new_tokens, sampling)
 
 
 def _answer_tokens(base: BaseModel, task: Task) -> int:

@@ -1,44 +1,38 @@
-"""A base model in memory: the frozen transformer, its tokenizer, and the fingerprints that identify it."""
+"""A base model in memory: the frozen transformer and its tokenizer."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-import mmap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from multiprompt.engine.hub import Source
-from multiprompt.errors import BaseModelError
+from multiprompt.errors import AdapterError
 from multiprompt.records import BaseModelRecord
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Names, what wrote the file, and what other parts of the record hold.
-_CONFIG_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
-_TOKENIZER_CONFIG_WITHOUT_EFFECT = (
-    "name_or_path", "tokenizer_file", "is_local", "local_files_only", "backend", "model_max_length", "chat_template",
-    "processor_class",
-)  # fmt: skip
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "special_tokens_map.json")
+# Rotary embeddings that change with the length of the input, so that a longer neighbour or prefix would change a row.
+_LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True, eq=False)
 class BaseModel:
-    """A frozen causal language model. `record` identifies it; two with equal identity give equal scores."""
+    """A frozen causal language model. `record` identifies it; two with equal identity give equal scores.
+
+    `fallback` says why the packed forward cannot be used on it; it is empty where it can.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     record: BaseModelRecord
     folder: Path
+    fallback: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -55,16 +49,40 @@ class BaseModel:
     @property
     def max_tokens(self) -> int:
         """The longest input the model takes, in tokens."""
-        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2048)
+        config = self.model.config.get_text_config()
+        longest = int(getattr(config, "max_position_embeddings", None) or 2048)
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") in _LENGTH_DEPENDENT:
+            return min(longest, int(rope.get("original_max_position_embeddings") or longest))
+        return longest
+
+    @property
+    def num_layers(self) -> int:
+        return int(self.model.config.get_text_config().num_hidden_layers)
+
+    @property
+    def key_value_shape(self) -> tuple[int, int]:
+        """KV heads and head dimension, the same in every layer. Raises AdapterError where the model has none."""
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", None)
+        if not heads:
+            raise AdapterError(
+                f"{self.record.architecture} has no keys and values to put a prefix in: use prompt-tuning or p-tuning."
+            )
+        head_dim = getattr(config, "head_dim", None) or self.hidden_size // heads
+        return int(getattr(config, "num_key_value_heads", None) or heads), int(head_dim)
 
     def embed(self, tokens: Sequence[int]) -> Tensor:
         """Word embeddings, (len(tokens), hidden)."""
         embedding = self.model.get_input_embeddings()
         return cast("Tensor", embedding(torch.tensor(tokens, dtype=torch.long, device=self.device)))
 
-    def hidden(self, cache: Cache, **inputs: Any) -> Tensor:
-        """Last hidden states (rows, tokens, hidden) without the LM head; `cache` grows by the tokens."""
-        output = self.model.base_model(**{self._cache_argument: cache}, use_cache=True, **inputs)
+    def hidden(self, embeddings: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """(rows, tokens, hidden) embeddings → last hidden states of the same shape, without the LM head."""
+        inputs: dict[str, Any] = {} if positions is None else {"position_ids": positions}
+        if cache is not None:
+            inputs[self._cache_argument] = cache
+        output = self.model.base_model(inputs_embeds=embeddings, use_cache=cache is not None, **inputs)
         return cast("Tensor", output.last_hidden_state)
 
     @cached_property
@@ -74,9 +92,29 @@ class BaseModel:
         return "cache" if "cache" in named else "past_key_values"
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(n, hidden) → (n, vocabulary), in float32."""
+        """(n, hidden) → (n, vocabulary), in float32; scaled and capped as the model's own are."""
         head = cast("nn.Module", self.model.get_output_embeddings())
-        return cast("Tensor", head(hidden)).float()
+        logits = cast("Tensor", head(hidden)).float() * self._logit_scale
+        return logits if self._logit_cap is None else torch.tanh(logits / self._logit_cap) * self._logit_cap
+
+    @cached_property
+    def _logit_scale(self) -> float:
+        """Cohere multiplies, Granite divides."""
+        config = self.model.config.get_text_config()
+        return (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+
+    @cached_property
+    def _logit_cap(self) -> float | None:
+        """Gemma's soft cap."""
+        config = self.model.config.get_text_config()
+        return getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
+
+    @property
+    def first_token(self) -> int:
+        """What stands for a text without a token, as in the harness: the token that texts begin or else end with."""
+        first = self.tokenizer.bos_token_id
+        found = self.tokenizer.eos_token_id if first is None else first
+        return int(found[0] if isinstance(found, list) else found or 0)
 
     def encode(self, text: str) -> list[int]:
         """Token ids as the harness gets them: with the special tokens that the tokenizer adds by itself."""
@@ -87,88 +125,3 @@ class BaseModel:
 
     def count_tokens(self, text: str) -> int:
         return len(self.encode(text))
-
-
-def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
-    """Load a base model from its folder. `dtype` is auto, float32, bfloat16 or float16.
-
-    Only safetensors are read and no code of the folder is run. Raises BaseModelError naming the folder.
-    """
-    if dtype != "auto" and dtype not in DTYPES:
-        raise BaseModelError(f"dtype is {dtype!r}; it must be one of: auto, {', '.join(DTYPES)}.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    resolved = _fastest_dtype(device) if dtype == "auto" else dtype
-    weights = sorted(source.folder.glob("*.safetensors"))
-    if not weights:
-        raise BaseModelError(
-            f"{source.folder} holds no *.safetensors weights; convert the model, pickles are not read."
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            source.folder,
-            dtype=DTYPES[resolved],
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation=_attention(device),
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise BaseModelError(f"{source.folder} cannot be loaded as a causal language model: {error}") from error
-    model.requires_grad_(False).eval().to(device)
-    record = BaseModelRecord(
-        name=source.name,
-        source=source.reference,
-        revision=source.revision,
-        architecture=type(model).__name__,
-        dtype=resolved,
-        weights=_weights_fingerprint(weights),
-        tokenizer=_tokenizer_fingerprint(source.folder),
-        config=_fingerprint(_settings(source.folder / "config.json", _CONFIG_WITHOUT_EFFECT)),
-    )
-    return BaseModel(model, tokenizer, record, source.folder)
-
-
-def _fastest_dtype(device: str) -> str:
-    """bfloat16 where the hardware multiplies it natively, else float32."""
-    if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    cpu: Any = torch.cpu
-    native = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
-    return "bfloat16" if native else "float32"
-
-
-def _attention(device: str) -> str:
-    """On a CPU at prompt lengths eager attention beats SDPA, whose backward with a mask is slow."""
-    return "sdpa" if device == "cuda" else "eager"
-
-
-def _weights_fingerprint(files: Sequence[Path]) -> str:
-    """A digest of every tensor's name, dtype, shape and bytes, however they are spread over files."""
-    tensors: dict[str, bytes] = {}
-    for file in files:
-        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            start = 8 + int.from_bytes(data[:8], "little")
-            for name, entry in json.loads(data[8:start]).items():
-                if name != "__metadata__":
-                    begin, end = (start + offset for offset in entry["data_offsets"])
-                    with memoryview(data)[begin:end] as content:
-                        tensor = hashlib.sha256(f"{name} {entry['dtype']} {entry['shape']}\n".encode())
-                        tensor.update(content)
-                    tensors[name] = tensor.digest()
-    return "sha256:" + hashlib.sha256(b"".join(tensors[name] for name in sorted(tensors))).hexdigest()
-
-
-def _tokenizer_fingerprint(folder: Path) -> str:
-    files = {name: (folder / name).read_bytes() for name in _TOKENIZER_FILES if (folder / name).is_file()}
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    return _fingerprint(digests | _settings(folder / "tokenizer_config.json", _TOKENIZER_CONFIG_WITHOUT_EFFECT))
-
-
-def _settings(path: Path, without: Collection[str]) -> dict[str, Any]:
-    """A JSON file's settings less those that change no output."""
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {key: value for key, value in settings.items() if key not in without}
-
-
-def _fingerprint(value: Mapping[str, Any]) -> str:
-    return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -10,8 +10,9 @@ import torch
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_pairs
-from multiprompt.engine.forward import Row, TokenTree, batches, forward
+from multiprompt.engine.forward import run
 from multiprompt.engine.prefix import Prefix
+from multiprompt.engine.rows import Row, TokenTree, batches
 
 Advance = Callable[[int], None]
 
@@ -86,21 +87,13 @@ def _grow(continuations: tuple[tuple[int, ...], ...]) -> _Paths:
 
 
 def _score(base: BaseModel, batch: Sequence[tuple[Row, _Paths]]) -> list[list[float]]:
-    hidden = forward(base, [row for row, _ in batch]).hidden
-    row_ids: list[int] = []
+    hidden = run(base, [row for row, _ in batch])
     columns: list[int] = []
-    offsets: list[int] = []
-    for r, (row, path) in enumerate(batch):
-        offsets.append(len(columns))
-        last = len(row.tokens) - 1
-        row_ids += [r] * (1 + len(path.tree.tokens))
-        columns += [last, *range(last + 1, last + 1 + len(path.tree.tokens))]
-    log_probs = torch.log_softmax(base.logits(hidden[row_ids, columns]), dim=-1)
-    flat = [
-        (offset + 1 + node, token)
-        for offset, (_, path) in zip(offsets, batch, strict=True)
-        for steps in path.steps
-        for node, token in steps
-    ]
-    picked = iter(log_probs[[i for i, _ in flat], [t for _, t in flat]].tolist())
+    picks: list[tuple[int, int]] = []
+    for start, (row, path) in zip(hidden.starts, batch, strict=True):
+        context = len(columns)
+        columns += range(start + len(row.tokens) - 1, start + len(row))
+        picks += [(context + 1 + node, token) for steps in path.steps for node, token in steps]
+    log_probs = torch.log_softmax(base.logits(hidden.states[columns]), dim=-1)
+    picked = iter(log_probs[[i for i, _ in picks], [t for _, t in picks]].tolist())
     return [[sum(next(picked) for _ in steps) for steps in path.steps] for _, path in batch]

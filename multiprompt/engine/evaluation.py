@@ -48,7 +48,7 @@ def evaluation_key(base: BaseModel, task: Task, split: Split, subject: Subject) 
         "task file": task.fingerprint,
         "data": split.fingerprint,
         "metric": ", ".join(metric_version(metric) for metric in task.metrics),
-        "decoding": "greedy",
+        "decoding": task.generation.decoding,
         "dtype": base.record.dtype,
         "device": base.device.type,
         "library": ", ".join(f"{name}=={library_version(name)}" for name in _LIBRARIES),

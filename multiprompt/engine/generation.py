@@ -1,8 +1,9 @@
-"""Free generation: greedy decoding of a mixed batch, rows leaving as they finish."""
+"""Free generation: greedy or sampled decoding of a mixed batch, whole or as a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -10,10 +11,29 @@ import torch
 from torch import Tensor
 
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.forward import Forward, Row, additive, batches, forward
+from multiprompt.engine.forward import decoder
 from multiprompt.engine.prefix import Prefix
+from multiprompt.engine.rows import Row, batches
 
 Advance = Callable[[int], None]
+# A batch is made smaller once this share of its rows, or less, is still unfinished; each time costs a copy.
+_WORTH_SHRINKING = 0.75
+# What a tokenizer decodes the first bytes of an unfinished character to.
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen: the likeliest at `temperature` 0, else drawn from the `top_k` likeliest that make
+    up `top_p` of the probability (Holtzman et al. 2020). A seed and a context fix the draw, whatever the batch."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+GREEDY = Sampling()
 
 
 @dataclass(frozen=True)
@@ -24,68 +44,114 @@ class GenerationRequest:
     context: str
     until: tuple[str, ...]
     max_new_tokens: int
+    sampling: Sampling = GREEDY
 
 
 @dataclass
 class _Answer:
+    """What has been written so far; `text` ends before the first stop string."""
+
     request: GenerationRequest
     tokens: list[int] = field(default_factory=list)
     text: str = ""
+    done: bool = False
 
-    def add(self, base: BaseModel, token: int) -> bool:
-        """Take one token; true when the answer is complete."""
+    def __post_init__(self) -> None:
+        self.random = random.Random(f"{self.request.sampling.seed}\0{self.request.context}")
+
+    def add(self, base: BaseModel, token: int) -> None:
         if token in _end_tokens(base):
-            return True
+            self.done = True
+            return
         self.tokens.append(token)
         text = cast("str", base.tokenizer.decode(self.tokens, skip_special_tokens=True))
         self.text = min((text.split(stop, 1)[0] for stop in self.request.until), key=len, default=text)
-        return len(self.text) < len(text) or len(self.tokens) >= self.request.max_new_tokens
+        self.done = len(self.text) < len(text) or len(self.tokens) >= self.request.max_new_tokens
+
+    @property
+    def settled(self) -> int:
+        """How many characters no later token can change: no part of a character or of a stop string to come."""
+        if self.done:
+            return len(self.text)
+        text = self.text.rstrip(_UNFINISHED)
+        starts = (n for stop in self.request.until for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        return len(text) - max(starts, default=0)
 
 
 def generate(base: BaseModel, requests: Sequence[GenerationRequest], advance: Advance = lambda _: None) -> list[str]:
-    """The greedy continuation of each request, cut before its first stop string."""
-    encoded = base.encode_batch([request.context for request in requests])
-    rows = [Row.of(request.prefix, tokens) for request, tokens in zip(requests, encoded, strict=True)]
+    """The continuation of each request, cut before its first stop string."""
+    rows = _rows(base, requests)
     texts = [""] * len(requests)
     for batch in batches([len(row) for row in rows]):
         answers = [_Answer(requests[i]) for i in batch]
-        with torch.inference_mode():
-            _decode(base, [rows[i] for i in batch], answers)
+        for _ in _decode(base, [rows[i] for i in batch], answers):
+            pass
         for index, answer in zip(batch, answers, strict=True):
             texts[index] = answer.text
         advance(len(batch))
     return texts
 
 
-def _decode(base: BaseModel, rows: Sequence[Row], answers: Sequence[_Answer]) -> None:
-    state = forward(base, rows)
-    last = torch.tensor([len(row) - 1 for row in rows], device=base.device)
-    every = torch.arange(len(rows), device=base.device)
-    hidden, visible = state.hidden[every, last], state.visible[every, last]
-    positions = torch.tensor([row.shared + len(row) for row in rows], device=base.device)
-    active = list(range(len(rows)))
+def stream(base: BaseModel, request: GenerationRequest) -> Iterator[str]:
+    """The same text as `generate` gives, in pieces as they settle."""
+    answer, sent = _Answer(request), 0
+    for _ in _decode(base, _rows(base, [request]), [answer]):
+        settled = answer.settled
+        if settled > sent:
+            yield answer.text[sent:settled]
+            sent = settled
+
+
+def _rows(base: BaseModel, requests: Sequence[GenerationRequest]) -> list[Row]:
+    encoded = base.encode_batch([request.context for request in requests])
+    return [
+        Row.of(request.prefix, tokens or [base.first_token]) for request, tokens in zip(requests, encoded, strict=True)
+    ]
+
+
+def _decode(base: BaseModel, rows: Sequence[Row], answers: Sequence[_Answer]) -> Iterator[None]:
+    """Write the answers; comes back after every token of the batch."""
+    active = list(answers)
+    with torch.inference_mode():
+        state = decoder(base, rows)
     while True:
-        chosen = base.logits(hidden).argmax(dim=-1)
-        going = [i for i, token in enumerate(chosen.tolist()) if not answers[active[i]].add(base, token)]
+        with torch.inference_mode():
+            chosen = _choose(base.logits(state.hidden), active)
+        for answer, token in zip(active, chosen.tolist(), strict=True):
+            if not answer.done:
+                answer.add(base, token)
+        yield
+        going = [i for i, answer in enumerate(active) if not answer.done]
         if not going:
             return
-        if len(going) < len(active):
-            active = [active[i] for i in going]
-            keep = torch.tensor(going, device=base.device)
-            state.cache.batch_select_indices(keep)
-            chosen, visible, positions = chosen[keep], visible[keep], positions[keep]
-        visible = torch.cat([visible, visible.new_ones(len(active), 1)], dim=1)
-        hidden = _step(base, state, chosen, positions, visible)
-        positions = positions + 1
+        with torch.inference_mode():
+            if len(going) <= _WORTH_SHRINKING * len(active):
+                keep = torch.tensor(going, device=base.device)
+                state.keep(keep)
+                active, chosen = [active[i] for i in going], chosen[keep]
+            state.step(chosen)
 
 
-def _step(base: BaseModel, state: Forward, tokens: Tensor, positions: Tensor, visible: Tensor) -> Tensor:
-    return base.hidden(
-        state.cache,
-        input_ids=tokens[:, None],
-        position_ids=positions[:, None],
-        attention_mask=additive(visible[:, None], base.dtype),
-    )[:, 0]
+def _choose(logits: Tensor, answers: Sequence[_Answer]) -> Tensor:
+    """The next token of each row, (rows,) from (rows, vocabulary)."""
+    chosen = logits.argmax(dim=-1)
+    for row, answer in enumerate(answers):
+        if answer.request.sampling.temperature > 0:
+            chosen[row] = _draw(logits[row], answer.request.sampling, answer.random.random())
+    return chosen
+
+
+def _draw(logits: Tensor, sampling: Sampling, uniform: float) -> Tensor:
+    """The token at which the cumulative probability passes a number drawn from [0, 1)."""
+    probabilities, tokens = torch.softmax(logits.double() / sampling.temperature, dim=-1).sort(
+        descending=True, stable=True
+    )
+    cumulative = probabilities.cumsum(0)
+    kept = int((cumulative - probabilities < sampling.top_p).sum())
+    if sampling.top_k:
+        kept = min(kept, sampling.top_k)
+    place = int(torch.searchsorted(cumulative[:kept], uniform * cumulative[kept - 1], right=True))
+    return tokens[min(place, kept - 1)]
 
 
 def _end_tokens(base: BaseModel) -> set[int]:

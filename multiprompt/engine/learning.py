@@ -1,26 +1,39 @@
-"""Learning: a task's rows to a trained prompt and the record of its run."""
+"""Learning: tasks' rows to trained prompts and the records of their runs."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as library_version
 
 from multiprompt.engine.answering import budget
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.prefix import constant_tokens
+from multiprompt.engine.encoding import constant_tokens
 from multiprompt.engine.prompt import SoftPrompt, new_prompt
-from multiprompt.engine.training import TrainingExample, encode_examples, train
+from multiprompt.engine.training import OnTraining, Training, TrainingExample, encode_examples, train
+from multiprompt.errors import TrainingError
 from multiprompt.records import Run
 from multiprompt.tasks.example import Example, constant_text, examples
 from multiprompt.tasks.split import Split, TaskData
 from multiprompt.tasks.task import Task
 
-OnStep = Callable[[int, int], None]
 _LIBRARIES = ("multiprompt", "torch", "transformers", "peft", "tokenizers", "datasets", "evaluate")
+
+FindCheckpoint = Callable[[str, str], bytes | None]
+KeepCheckpoint = Callable[[str, str, bytes], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a prompt is to be learned from; `start` is the prompt that the task's `init_version` names."""
+
+    task: Task
+    data: TaskData
+    start: SoftPrompt | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,40 +44,81 @@ class Learned:
     run: Run
 
 
-def learn_prompt(base: BaseModel, task: Task, data: TaskData, on_step: OnStep = lambda done, total: None) -> Learned:
-    """Train a prompt for a task. Raises DataError for a row that is no example, TrainingError for a NaN loss."""
-    started = time.perf_counter()
-    config = task.config
-    prompt = new_prompt(base, config.prompt, task.description.source, config.training.seed)
+def learn_prompts(
+    base: BaseModel,
+    lessons: Sequence[Lesson],
+    on_step: OnTraining = lambda _: None,
+    find: FindCheckpoint = lambda name, key: None,
+    keep: KeepCheckpoint = lambda name, key, checkpoint: None,
+) -> list[Learned | TrainingError]:
+    """Train a prompt for each task, all in the same passes over the base model; each ends as it would alone.
+
+    A task whose loss is not a finite number gets its TrainingError. Checkpoints are kept at each validation under a key
+    of all that the training depends on, and looked for at the start. Raises DataError for a row that is no example.
+    """
+    trainings, cut = [], []
+    for lesson in lessons:
+        training, truncated = _prepare(base, lesson)
+        cut.append(truncated)
+        trainings.append(training)
+    keys = {id(t): _key(base, lesson, t) for t, lesson in zip(trainings, lessons, strict=True)}
+    for training in trainings:
+        checkpoint = find(training.name, keys[id(training)])
+        if checkpoint is not None:
+            training.restore(checkpoint)
+    train(base, trainings, on_step, lambda training: keep(training.name, keys[id(training)], training.checkpoint()))
+    return [
+        training.failure or Learned(training.result(), _run(base, lesson, training, truncated))
+        for lesson, training, truncated in zip(lessons, trainings, cut, strict=True)
+    ]
+
+
+def _prepare(base: BaseModel, lesson: Lesson) -> tuple[Training, int]:
+    """The training of a lesson, and how many of its rows were cut."""
+    task, data, config = lesson.task, lesson.data, lesson.task.config
+    prompt = new_prompt(base, config.prompt, task.description.source, config.training.seed, lesson.start)
     room = budget(base, task, prompt.num_virtual_tokens)
     training = examples(task, data.training, room)
     validation = examples(task, _sample(data.validation, config.training.validation_rows, config.training.seed), room)
-    trained = train(
-        base,
-        prompt,
-        constant_tokens(base, constant_text(task)),
-        _encode(base, task, training),
-        _encode(base, task, validation),
-        config.training,
-        lambda step, steps, loss: on_step(step, steps),
-    )
-    run = Run(
-        settings={"prompt": asdict(config.prompt), "training": asdict(config.training)},
+    constant = constant_tokens(base, constant_text(task))
+    encoded, held_out = _encode(base, task, training), _encode(base, task, validation)
+    truncated = sum(example.query.truncated for example in training)
+    return Training(task.name, prompt, constant, encoded, held_out, config.recipe), truncated
+
+
+def _run(base: BaseModel, lesson: Lesson, training: Training, truncated: int) -> Run:
+    return Run(
+        settings={"prompt": asdict(lesson.task.config.prompt), "training": asdict(training.config)},
         environment={
             **{name: library_version(name) for name in _LIBRARIES},
             "python": platform.python_version(),
             "device": base.device.type,
             "dtype": base.record.dtype,
+            "forward": f"plain: {base.fallback}" if base.fallback else "packed",
         },
-        training_data=data.training.fingerprint,
-        validation_data=data.validation.fingerprint,
-        losses=trained.losses,
-        validations=tuple((v.step, v.exact, v.loss) for v in trained.validations),
-        best_step=trained.best_step,
-        truncated=sum(example.query.truncated for example in training),
-        seconds=time.perf_counter() - started,
+        training_data=lesson.data.training.fingerprint,
+        validation_data=lesson.data.validation.fingerprint,
+        losses=tuple(training.losses),
+        validations=tuple((v.step, v.exact, v.loss) for v in training.validations),
+        best_step=training.best.step,
+        truncated=truncated,
+        seconds=training.seconds,
     )
-    return Learned(trained.prompt, run)
+
+
+def _key(base: BaseModel, lesson: Lesson, training: Training) -> str:
+    """A digest of all that a training depends on, so that no other one goes on from its checkpoint."""
+    start = hashlib.sha256()
+    for name, tensor in training.prompt.module.state_dict().items():
+        start.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    parts = {
+        "base": base.record.identity,
+        "task": [lesson.task.fingerprint, asdict(lesson.task.config.prompt), asdict(training.config)],
+        "data": [lesson.data.training.fingerprint, lesson.data.validation.fingerprint],
+        "start": start.hexdigest(),
+        "library": [library_version(name) for name in _LIBRARIES],
+    }
+    return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _encode(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:

@@ -1,147 +1,242 @@
-"""Soft prompts: PEFT holds the parameters, the config and the file format."""
+"""Soft prompts: PEFT's modules hold the parameters, its configs describe them, and all methods come to a prefix."""
 
 from __future__ import annotations
 
-import json
-import tempfile
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import peft
-import safetensors.torch
 import torch
-from peft import PromptEmbedding, PromptTuningConfig, TaskType
-from safetensors import SafetensorError
-from torch import Tensor
+from peft import (
+    MultitaskPromptTuningConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    TaskType,
+)
+from peft.config import PromptLearningConfig
+from peft.tuners import MultitaskPromptEmbedding, PrefixEncoder, PromptEmbedding, PromptEncoder
+from torch import Tensor, nn
 
 from multiprompt.config import PromptConfig
 from multiprompt.engine.base import BaseModel
+from multiprompt.engine.forward import compile_prefix
+from multiprompt.engine.prefix import VirtualTokens
 from multiprompt.errors import AdapterError
-from multiprompt.records import Adapter
 
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
-MAX_ADAPTER_BYTES = 64_000_000
-_EMBEDDINGS = "prompt_embeddings"
-_INITS = {"text": "TEXT", "sample-vocab": "SAMPLE_VOCAB", "random": "RANDOM"}
+METHODS: Mapping[str, type[PromptLearningConfig]] = {
+    "prompt-tuning": PromptTuningConfig,
+    "p-tuning": PromptEncoderConfig,
+    "prefix-tuning": PrefixTuningConfig,
+    "multitask-prompt-tuning": MultitaskPromptTuningConfig,
+}
+_PEFT_INITS = {"text": "TEXT", "sample-vocab": "SAMPLE_VOCAB"}
+_ONE_TASK = torch.zeros(1, dtype=torch.long)
 
 
 @dataclass(frozen=True, eq=False)
 class SoftPrompt:
-    """Virtual tokens: float32 embeddings (num_virtual_tokens, hidden), and the PEFT config that describes them."""
+    """A PEFT prompt encoder with float32 parameters, and the config that describes it.
 
-    config: PromptTuningConfig
-    embeddings: Tensor
+    With `config.inference_mode` it holds what an encoder came to; without, the encoder itself, so that it can be
+    trained on.
+    """
+
+    config: PromptLearningConfig
+    module: nn.Module
+
+    @property
+    def method(self) -> str:
+        return next(name for name, config in METHODS.items() if type(self.config) is config)
 
     @property
     def num_virtual_tokens(self) -> int:
-        return int(self.embeddings.shape[0])
+        return int(self.config.num_virtual_tokens)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether training needs more parameters than inference."""
+        return (
+            not self.config.inference_mode
+            and isinstance(self.module, (PromptEncoder, PrefixEncoder))
+            and (len(list(self.module.parameters())) > 1)
+        )
+
+    def output(self) -> Tensor:
+        """(num_virtual_tokens, hidden), or for prefix tuning (num_virtual_tokens, layers · 2 · kv_heads · head_dim);
+        with its gradient."""
+        embedding = cast("nn.Embedding", self.module.embedding).weight
+        if isinstance(self.module, MultitaskPromptEmbedding):
+            indices = torch.arange(len(embedding), device=embedding.device)[None]
+            return cast("Tensor", self.module(indices, _ONE_TASK.to(embedding.device)))[0]
+        if not self.is_encoded:
+            return embedding
+        return cast("Tensor", self.module(torch.arange(self.num_virtual_tokens, device=embedding.device)))
+
+    def virtual_tokens(self) -> VirtualTokens:
+        """What the prompt puts in front of its rows, with the gradient of its parameters."""
+        output = self.output()
+        if not isinstance(self.config, PrefixTuningConfig):
+            return VirtualTokens(output)
+        layers_and_heads = cast("tuple[int, int]", (self.config.num_layers, self.config.num_attention_heads))
+        layers = output.view(len(output), layers_and_heads[0], 2, layers_and_heads[1], -1).permute(1, 2, 3, 0, 4)
+        return VirtualTokens(layers=tuple((keys, values) for keys, values in layers))
+
+    def copy(self) -> SoftPrompt:
+        return SoftPrompt(self.config, copy.deepcopy(self.module))
 
 
-def new_prompt(base: BaseModel, config: PromptConfig, description: str, seed: int) -> SoftPrompt:
-    """A prompt before training; `text` starts from `init_text` or else the task's description, repeated to length.
+def new_prompt(
+    base: BaseModel, config: PromptConfig, description: str, seed: int, start: SoftPrompt | None = None
+) -> SoftPrompt:
+    """A prompt before training. `start` is the prompt that `init: version` names.
 
-    Raises AdapterError when there is no text to start from.
+    Raises AdapterError when what it is to start from is missing or does not fit.
     """
-    init = config.init
     text = config.init_text or description.strip()
-    if init == "text" and not text:
+    if config.start == "text" and not text:
         raise AdapterError(
             "the prompt starts from the task's description, but the task has none: write a description, "
             "or set multiprompt.init_text, or set multiprompt.init to sample-vocab."
         )
-    peft_config = PromptTuningConfig(
-        task_type=TaskType.CAUSAL_LM,
-        num_virtual_tokens=config.num_virtual_tokens,
-        num_transformer_submodules=1,
-        token_dim=base.hidden_size,
-        prompt_tuning_init=_INITS[init],
-        prompt_tuning_init_text=text if init == "text" else None,
-        tokenizer_name_or_path=str(base.folder) if init == "text" else None,
-        base_model_name_or_path=base.record.source,
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = PromptEmbedding(peft_config, base.model.get_input_embeddings())
-    # A path of this machine means nothing elsewhere.
-    peft_config.tokenizer_name_or_path = base.record.source if init == "text" else None
-    return SoftPrompt(peft_config, module.embedding.weight.detach().clone().float().to(base.device))
+        described = peft_config(base, config, text)
+        prompt = SoftPrompt(described, build(described).to(base.device))
+        with torch.no_grad():
+            _initialise(base, prompt, config, text, start)
+    return prompt
 
 
-def to_adapter(prompt: SoftPrompt) -> Adapter:
-    """The prompt as the files that `PeftModel.from_pretrained` loads."""
-    config = {key: _plain(value) for key, value in prompt.config.to_dict().items()}
-    config.update(inference_mode=True, peft_version=peft.__version__)
-    return Adapter(
-        config=json.dumps(config, indent=2, sort_keys=True).encode(),
-        weights=safetensors.torch.save({_EMBEDDINGS: prompt.embeddings.detach().cpu().contiguous()}),
+def peft_config(base: BaseModel, config: PromptConfig, text: str) -> PromptLearningConfig:
+    """PEFT's config of a prompt for a base model."""
+    common: dict[str, Any] = {
+        "task_type": TaskType.CAUSAL_LM,
+        "num_virtual_tokens": config.num_virtual_tokens,
+        "num_transformer_submodules": 1,
+        "num_layers": base.num_layers,
+        "token_dim": base.hidden_size,
+        "base_model_name_or_path": base.record.source,
+    }
+    if config.method == "p-tuning":
+        return PromptEncoderConfig(
+            **common,
+            encoder_reparameterization_type=config.encoder.upper(),
+            encoder_hidden_size=config.encoder_hidden_size or base.hidden_size,
+            encoder_num_layers=config.encoder_layers if config.encoder == "lstm" else 2,
+        )
+    if config.method == "prefix-tuning":
+        heads, head_dim = base.key_value_shape
+        common |= {"token_dim": heads * head_dim, "num_attention_heads": heads}
+        return PrefixTuningConfig(
+            **common,
+            prefix_projection=config.projection,
+            encoder_hidden_size=config.encoder_hidden_size or base.hidden_size,
+        )
+    from_text = config.start == "text"
+    tuning: dict[str, Any] = {
+        "prompt_tuning_init": _PEFT_INITS.get(config.start, "RANDOM"),
+        "prompt_tuning_init_text": text if from_text else None,
+        "tokenizer_name_or_path": base.record.source if from_text else None,
+    }
+    if config.method == "prompt-tuning":
+        return PromptTuningConfig(**common, **tuning)
+    return MultitaskPromptTuningConfig(
+        **common, **tuning | {"prompt_tuning_init": "TEXT" if from_text else "RANDOM"}, num_ranks=config.num_ranks
     )
 
 
-def from_adapter(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
-    """Read adapter files. Raises AdapterError on a wrong method, shape or dtype, or a number that is not finite."""
-    if len(adapter.weights) > MAX_ADAPTER_BYTES or len(adapter.config) > MAX_ADAPTER_BYTES:
-        raise AdapterError(f"{label}: the adapter has {len(adapter.weights)} bytes; the limit is {MAX_ADAPTER_BYTES}.")
-    config = _read_config(adapter.config, label)
-    try:
-        tensors = safetensors.torch.load(adapter.weights)
-    except SafetensorError as error:
-        raise AdapterError(f"{label}: {WEIGHTS_FILE} is no safetensors file: {error}") from None
-    if set(tensors) != {_EMBEDDINGS}:
-        raise AdapterError(f"{label}: {WEIGHTS_FILE} holds {sorted(tensors)}, expected one tensor {_EMBEDDINGS!r}.")
-    embeddings = tensors[_EMBEDDINGS]
-    expected = (config.num_virtual_tokens, base.hidden_size)
-    if tuple(embeddings.shape) != expected:
+def build(config: PromptLearningConfig) -> nn.Module:
+    """PEFT's module for a config, its parameters random; word embeddings are ours to fill in."""
+    if isinstance(config, PromptEncoderConfig):
+        return PromptEncoder(config)
+    if isinstance(config, PrefixTuningConfig):
+        return PrefixEncoder(config)
+    assert isinstance(config, PromptTuningConfig)
+    bare = copy.copy(config)
+    bare.prompt_tuning_init = "RANDOM"
+    if isinstance(bare, MultitaskPromptTuningConfig):
+        return MultitaskPromptEmbedding(bare, None)
+    return PromptEmbedding(bare, None)
+
+
+def _initialise(base: BaseModel, prompt: SoftPrompt, config: PromptConfig, text: str, start: SoftPrompt | None) -> None:
+    """Fill in what the parameters start from; without anything to start from they stay random."""
+    if isinstance(prompt.module, MultitaskPromptEmbedding):
+        _let_through(prompt.module)
+    if config.start == "version":
+        assert start is not None, "the workspace looks the version up"
+        _start_from(base, prompt, start)
+        return
+    tokens = _start_tokens(base, config, text)
+    if not tokens:
+        return
+    embedding = cast("nn.Embedding", prompt.module.embedding).weight
+    repeated = (tokens * -(-len(embedding) // len(tokens)))[: len(embedding)]
+    embeddings = base.embed(repeated).float()
+    if isinstance(prompt.config, PrefixTuningConfig):
+        embedding.copy_(_activations(base, VirtualTokens(embeddings)))
+        return
+    embedding.copy_(embeddings)
+
+
+def _start_tokens(base: BaseModel, config: PromptConfig, text: str) -> list[int]:
+    vocabulary = int(base.model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
+    if config.start == "text":
+        return base.encode(text)
+    if config.start == "sample-vocab":
+        return cast("list[int]", torch.randint(vocabulary, (config.num_virtual_tokens,)).tolist())
+    tokens = list(config.init_tokens or ())
+    if tokens and max(tokens) >= vocabulary:
+        raise AdapterError(f"init_tokens holds {max(tokens)}, but {base.record.name} has {vocabulary} tokens.")
+    return tokens
+
+
+def _start_from(base: BaseModel, prompt: SoftPrompt, start: SoftPrompt) -> None:
+    """Take over another prompt: all parameters where they are of one shape, else what it puts in front."""
+    theirs = start.module.state_dict()
+    mine = prompt.module.state_dict()
+    if prompt.method == start.method and {k: v.shape for k, v in mine.items()} == {
+        k: v.shape for k, v in theirs.items()
+    }:
+        prompt.module.load_state_dict(theirs)
+        return
+    if len(mine) > 1 and not isinstance(prompt.module, MultitaskPromptEmbedding):
         raise AdapterError(
-            f"{label}: the prompt has shape {tuple(embeddings.shape)}, but {base.record.name} takes {expected}."
+            f"an encoder of {prompt.method} can only start from one of its own shape, not from {start.method} with "
+            f"{start.num_virtual_tokens} tokens: give both the same settings, or learn this one from a random start."
         )
-    if not embeddings.is_floating_point():
-        raise AdapterError(f"{label}: the prompt has dtype {embeddings.dtype}, but it must be a floating-point one.")
-    if not torch.isfinite(embeddings).all():
-        raise AdapterError(f"{label}: the prompt holds numbers that are not finite.")
-    return SoftPrompt(config, embeddings.float().to(base.device))
+    wanted = cast("nn.Embedding", prompt.module.embedding).weight
+    output = start.output()
+    if isinstance(start.config, PrefixTuningConfig) and not isinstance(prompt.config, PrefixTuningConfig):
+        raise AdapterError(
+            f"{prompt.method} cannot start from {start.method} with {start.num_virtual_tokens} tokens: it starts from "
+            "embeddings, and the other holds keys and values. Name a version of another method."
+        )
+    if isinstance(prompt.config, PrefixTuningConfig) and not isinstance(start.config, PrefixTuningConfig):
+        output = _activations(base, start.virtual_tokens())
+    if output.shape != wanted.shape:
+        raise AdapterError(
+            f"{prompt.method} with {prompt.num_virtual_tokens} tokens cannot start from {start.method} with "
+            f"{start.num_virtual_tokens}: give both the same num_virtual_tokens and a method of the same kind."
+        )
+    wanted.copy_(output)
 
 
-def write_adapter(adapter: Adapter, folder: Path) -> None:
-    """Write the two files into a folder, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in ((CONFIG_FILE, adapter.config), (WEIGHTS_FILE, adapter.weights)):
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(content)
-        Path(file.name).replace(folder / name)
+def _let_through(module: MultitaskPromptEmbedding) -> None:
+    """Make the task's factor one, so that the prompt starts as the shared matrix is (PEFT starts it near zero)."""
+    module.prefix_task_cols.zero_()[:, :, 0] = 1.0
+    module.prefix_task_rows[:, 0] = 1.0
 
 
-def read_adapter(folder: Path) -> Adapter:
-    """Read the two files from a folder. Raises AdapterError naming the one that is missing or too large."""
-    contents = []
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        path = folder / name
-        try:
-            if path.stat().st_size > MAX_ADAPTER_BYTES:
-                raise AdapterError(f"{path} has {path.stat().st_size} bytes; the limit is {MAX_ADAPTER_BYTES}.")
-            contents.append(path.read_bytes())
-        except OSError as error:
-            raise AdapterError(f"{folder} is no PEFT adapter: {name} cannot be read ({error.strerror}).") from None
-    return Adapter(*contents)
-
-
-def _read_config(raw: bytes, label: str) -> PromptTuningConfig:
-    try:
-        config = json.loads(raw)
-        method = config["peft_type"]
-    except (ValueError, KeyError, TypeError):
-        raise AdapterError(f"{label}: {CONFIG_FILE} is no PEFT config.") from None
-    if method != "PROMPT_TUNING":
-        raise AdapterError(f"{label}: the adapter's method is {method!r}; only PROMPT_TUNING is supported.")
-    known = {key: value for key, value in config.items() if key in PromptTuningConfig.__dataclass_fields__}
-    known.pop("auto_mapping", None)
-    try:
-        return PromptTuningConfig(**known)
-    except (TypeError, ValueError) as error:
-        raise AdapterError(f"{label}: {CONFIG_FILE} is no valid prompt-tuning config: {error}") from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    return getattr(value, "value", value)
+def _activations(base: BaseModel, virtual: VirtualTokens) -> Tensor:
+    """The keys and values that embeddings come to, laid out as prefix tuning's parameters (Li & Liang 2021, sec. 5.3:
+    starting from real words' activations is better than from random numbers)."""
+    if base.fallback:
+        raise AdapterError(
+            f"prefix tuning on {base.record.name} can only start with init: random, as it runs by the plain forward."
+        )
+    layers = compile_prefix(base, virtual, ()).compiled or ()
+    stacked = torch.stack([torch.stack(pair) for pair in layers])
+    return stacked.permute(3, 0, 1, 2, 4).reshape(stacked.shape[3], -1).float()

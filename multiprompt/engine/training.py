@@ -1,12 +1,16 @@
-"""Training a soft prompt: one prefix forward a step at batch 1 with gradient, then the rows against it."""
+"""Training soft prompts: each step is one pass of prefixes and rows, for one task or for several at once."""
 
 from __future__ import annotations
 
+import json
 import math
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,14 +18,15 @@ from torch.nn import functional
 from multiprompt.config import TrainingConfig
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_pairs
-from multiprompt.engine.forward import Row, batches, forward
-from multiprompt.engine.prefix import Prefix, compile_prefix
+from multiprompt.engine.forward import compile_prefix, run
+from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.prompt import SoftPrompt
+from multiprompt.engine.rows import Row, batches
 from multiprompt.errors import TrainingError
 
+# Tasks share a pass up to about this many tokens; beyond, larger matrices are no faster and activations fill memory.
+MAX_PASS_TOKENS = 2048
 _BUCKETED_BATCHES = 8
-
-OnStep = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class TrainingExample:
 
     context: tuple[int, ...]
     answer: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.context) + len(self.answer)
 
 
 @dataclass(frozen=True)
@@ -44,14 +52,146 @@ class Validation:
     loss: float
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """The prompt at its best validation, and the curves that led there."""
+Part = tuple["Training", Sequence[TrainingExample]]
+OnTraining = Callable[["Training"], None]
 
-    prompt: SoftPrompt
-    losses: tuple[float, ...]
-    validations: tuple[Validation, ...]
-    best_step: int
+
+class Training:
+    """One task's training under way: its parameters, optimizer and place in the data, and the best prompt so far.
+
+    `constant` are the ids of the text that follows the prompt in every row. The loss is the mean cross-entropy over a
+    step's answer tokens. `config.learning_rate` must be set.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        prompt: SoftPrompt,
+        constant: Sequence[int],
+        training: Sequence[TrainingExample],
+        validation: Sequence[TrainingExample],
+        config: TrainingConfig,
+    ) -> None:
+        assert config.learning_rate is not None, "TaskConfig.recipe fills it in"
+        self.name = name
+        self.prompt = prompt.copy()
+        self.constant = tuple(constant)
+        self.config = config
+        self.step = 0
+        self.seconds = 0.0
+        self.losses: list[float] = []
+        self.validations: list[Validation] = []
+        self.failure: TrainingError | None = None
+        self._training, self._validation = training, validation
+        self._parameters = dict(self.prompt.module.named_parameters())
+        self._optimizer = torch.optim.AdamW(self._parameters.values(), lr=0.0, weight_decay=config.weight_decay)
+        self._picks = picks([len(row) for row in training], config)
+        self._best = self._copied()
+        self._loss = 0.0
+
+    @property
+    def best(self) -> Validation:
+        return min(self.validations, key=lambda validation: (math.isnan(validation.loss), validation.loss))
+
+    @property
+    def done(self) -> bool:
+        """Whether it has failed, has taken all steps, or has not improved for `patience` validations."""
+        if self.failure or self.step >= self.config.steps:
+            return True
+        stale = len(self.validations) - 1 - self.validations.index(self.best) if self.validations else 0
+        return stale >= self.config.patience
+
+    @property
+    def due(self) -> bool:
+        """Whether this step's prompt is to be validated."""
+        return self.step % self.config.validate_every == 0 or self.step == self.config.steps
+
+    def result(self) -> SoftPrompt:
+        """The prompt at its lowest validation loss. Raises TrainingError when training failed."""
+        if self.failure:
+            raise self.failure
+        best = self.prompt.copy()
+        best.module.load_state_dict(self._best)
+        return best
+
+    def prefix(self) -> Prefix:
+        """Prompt and constant text, not yet run, with the gradient of the prompt's parameters."""
+        return Prefix(self.prompt.virtual_tokens(), self.constant)
+
+    def parts(self) -> list[Part]:
+        """The rows of the next step, a batch a part."""
+        rows = [self._training[i] for i in next(self._picks)]
+        size = self.config.batch_size
+        self._answer_tokens = sum(len(row.answer) for row in rows)
+        return [(self, rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    def part_loss(self, total: Tensor) -> Tensor:
+        """The share of the step's loss of a part whose answer tokens cost `total` nats."""
+        loss = total / self._answer_tokens
+        self._loss += loss.item()
+        return loss
+
+    def update(self) -> None:
+        """Clip, and take the step."""
+        loss, self._loss = self._loss, 0.0
+        rate = self.config.learning_rate * _decay(self.step, self.config)  # type: ignore[operator]
+        self.step += 1
+        if not math.isfinite(loss):
+            self.failure = TrainingError(
+                f"{self.name}: the loss is {loss} at step {self.step} with learning rate {rate:.3g}: "
+                "lower multiprompt.training.learning_rate, or use dtype float32."
+            )
+            return
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.config.max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.losses.append(loss)
+
+    def validate(self, base: BaseModel) -> None:
+        """Measure the prompt as it is, and keep it if it is the best."""
+        self.validations.append(validate(base, self.prompt, self.constant, self._validation, self.step))
+        if self.best is self.validations[-1]:
+            self._best = self._copied()
+
+    def checkpoint(self) -> bytes:
+        """All that the rest of the training depends on, as safetensors; the rows' order follows from seed and step."""
+        moments = self._optimizer.state_dict()["state"]
+        tensors: dict[str, Tensor] = {f"parameter.{name}": value for name, value in self._parameters.items()}
+        tensors |= {f"best.{name}": value for name, value in self._best.items()}
+        tensors |= {f"adam.{i}.{name}": value for i, state in moments.items() for name, value in state.items()}
+        progress = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "losses": self.losses,
+            "validations": [asdict(validation) for validation in self.validations],
+        }
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        return safetensors.torch.save(plain, metadata={"progress": json.dumps(progress)})
+
+    def restore(self, checkpoint: bytes) -> None:
+        """Go on from a checkpoint of the same prompt, data and settings; the result is that of never having stopped."""
+        tensors = safetensors.torch.load(checkpoint)
+        progress = _progress(checkpoint)
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(tensors[f"parameter.{name}"])
+        self._best = {name: tensors[f"best.{name}"].to(value.device) for name, value in self._best.items()}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "adam":
+                number, _, moment = rest.partition(".")
+                moments.setdefault(int(number), {})[moment] = tensor
+        self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": moments})
+        self.step, self.seconds, self.losses = progress["step"], progress["seconds"], progress["losses"]
+        self.validations = [Validation(**validation) for validation in progress["validations"]]
+        for _ in range(self.step):
+            next(self._picks)
+
+    def _copied(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.prompt.module.state_dict().items()}
 
 
 def encode_examples(base: BaseModel, contexts: Sequence[str], answers: Sequence[str]) -> list[TrainingExample]:
@@ -61,71 +201,109 @@ def encode_examples(base: BaseModel, contexts: Sequence[str], answers: Sequence[
 
 def train(
     base: BaseModel,
-    prompt: SoftPrompt,
-    constant: Sequence[int],
-    training: Sequence[TrainingExample],
-    validation: Sequence[TrainingExample],
-    config: TrainingConfig,
-    on_step: OnStep = lambda step, steps, loss: None,
-) -> Trained:
-    """Train with AdamW, warm-up, cosine decay, clipping and early stopping; keep the lowest validation loss.
+    trainings: Sequence[Training],
+    on_step: OnTraining = lambda _: None,
+    on_validation: OnTraining = lambda _: None,
+) -> None:
+    """Train with AdamW, warm-up, cosine decay, clipping and early stopping, each task by its own settings.
 
-    `constant` are the ids of the text that follows the prompt in every row. The loss is the mean cross-entropy over
-    answer tokens. Raises TrainingError when the loss is not a finite number.
+    The tasks share passes over the weights and nothing else: each ends as it would alone, and one that fails (see
+    `Training.failure`) leaves the others going.
     """
-    embeddings = prompt.embeddings.clone().requires_grad_()
-    optimizer = torch.optim.AdamW([embeddings], lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate_factor(step, config))
-    lengths = [len(example.context) + len(example.answer) for example in training]
-    picks = _picks(lengths, config.batch_size, config.seed)
-    best, best_embeddings = validate(base, embeddings, constant, validation, 0), embeddings.detach().clone()
-    losses: list[float] = []
-    validations = [best]
-    for step in range(1, config.steps + 1):
-        loss = _loss(base, embeddings, constant, [training[i] for i in next(picks)])
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {step} with learning rate {schedule.get_last_lr()[0]:.3g}: "
-                "lower multiprompt.training.learning_rate, or use dtype float32."
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([embeddings], config.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        on_step(step, config.steps, losses[-1])
-        if step % config.validate_every and step != config.steps:
-            continue
-        validations.append(validate(base, embeddings, constant, validation, step))
-        if validations[-1].loss < best.loss:
-            best, best_embeddings = validations[-1], embeddings.detach().clone()
-        elif len(validations) - 1 - validations.index(best) >= config.patience:
-            break
-    return Trained(SoftPrompt(prompt.config, best_embeddings), tuple(losses), tuple(validations), best.step)
+    for training in trainings:
+        if not training.validations:
+            training.validate(base)
+    while active := [training for training in trainings if not training.done]:
+        started = time.perf_counter()
+        for parts in _passes([part for training in active for part in training.parts()]):
+            _backward(base, parts)
+        for training in active:
+            training.update()
+            training.seconds += (time.perf_counter() - started) / len(active)
+            on_step(training)
+        for training in active:
+            if training.due and not training.failure:
+                started = time.perf_counter()
+                training.validate(base)
+                training.seconds += time.perf_counter() - started
+                on_validation(training)
 
 
 def validate(
-    base: BaseModel, embeddings: Tensor, constant: Sequence[int], examples: Sequence[TrainingExample], step: int
+    base: BaseModel, prompt: SoftPrompt, constant: Sequence[int], examples: Sequence[TrainingExample], step: int
 ) -> Validation:
     """Teacher-forced exactness and loss over all examples."""
     hits, total, count = 0, 0.0, 0
     with torch.inference_mode():
-        prefix = compile_prefix(base, embeddings, constant)
-        rows = [_row(prefix, example) for example in examples]
-        for batch in batches([len(row) for row in rows]):
-            logits, targets, owners = _answer_logits(base, [rows[i] for i in batch], [examples[i] for i in batch])
+        prefix = compile_prefix(base, prompt.virtual_tokens(), constant)
+        lengths = [len(_row(prefix, example)) for example in examples]
+        for batch in batches(lengths):
+            logits, targets, owners = _answer_logits(base, [(prefix, [examples[i] for i in batch])])
             total += functional.cross_entropy(logits, targets, reduction="sum").item()
             count += len(targets)
-            missed = set(owners[logits.argmax(dim=-1) != targets].tolist())
-            hits += len(batch) - len(missed)
+            hits += len(batch) - len(set(owners[logits.argmax(dim=-1) != targets].tolist()))
     return Validation(step, hits / len(examples), total / count)
 
 
-def _loss(base: BaseModel, embeddings: Tensor, constant: Sequence[int], batch: Sequence[TrainingExample]) -> Tensor:
-    prefix = compile_prefix(base, embeddings, constant)
-    logits, targets, _ = _answer_logits(base, [_row(prefix, example) for example in batch], batch)
-    return functional.cross_entropy(logits, targets)
+def picks(lengths: Sequence[int], config: TrainingConfig) -> Iterator[list[int]]:
+    """Endless steps of row indices, every row once an epoch, in an order that the seed fixes.
+
+    Rows are sorted by length within some steps at a time, so that rows of like length stand together.
+    """
+    rng = random.Random(config.seed)
+    size = config.batch_size * config.gradient_accumulation_steps
+    window = size * max(1, min(_BUCKETED_BATCHES, len(lengths) // size))
+    queue: list[int] = []
+    while True:
+        while len(queue) < window:
+            queue += rng.sample(range(len(lengths)), len(lengths))
+        bucket, queue = sorted(queue[:window], key=lengths.__getitem__), queue[window:]
+        starts = range(0, window, size)
+        yield from (bucket[start : start + size] for start in rng.sample(starts, len(starts)))
+
+
+def _passes(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Parts in the order given, together as far as they fit a pass, and never two of one task."""
+    waiting = list(parts)
+    while waiting:
+        taken: list[Part] = []
+        tokens = 0
+        for part in list(waiting):
+            size = part[0].prompt.num_virtual_tokens + sum(map(len, part[1]))
+            if taken and (tokens + size > MAX_PASS_TOKENS or any(part[0] is other for other, _ in taken)):
+                continue
+            tokens += size
+            taken.append(part)
+            waiting.remove(part)
+        yield taken
+
+
+def _backward(base: BaseModel, parts: Sequence[Part]) -> None:
+    """One pass: the gradient of each part's loss, added to that of its task's parameters."""
+    logits, targets, owners = _answer_logits(base, [(training.prefix(), rows) for training, rows in parts])
+    costs = functional.cross_entropy(logits, targets, reduction="none")
+    ends = torch.tensor([len(rows) for _, rows in parts], device=owners.device).cumsum(0)
+    owner = torch.searchsorted(ends, owners, right=True)
+    losses = [training.part_loss(costs[owner == i].sum()) for i, (training, _) in enumerate(parts)]
+    torch.stack(losses).sum().backward()
+
+
+def _answer_logits(
+    base: BaseModel, parts: Sequence[tuple[Prefix, Sequence[TrainingExample]]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (answer tokens, vocabulary) at the answers alone, their targets, and the row that each belongs to."""
+    examples = [example for _, group in parts for example in group]
+    rows = [_row(prefix, example) for prefix, group in parts for example in group]
+    hidden = run(base, rows)
+    columns: list[int] = []
+    owners: list[int] = []
+    for r, (start, row, example) in enumerate(zip(hidden.starts, rows, examples, strict=True)):
+        end = start + len(row)
+        columns += range(end - len(example.answer), end)
+        owners += [r] * len(example.answer)
+    targets = [token for example in examples for token in example.answer]
+    states = hidden.states[torch.tensor(columns, device=base.device)]
+    return base.logits(states), torch.tensor(targets, device=base.device), torch.tensor(owners, device=base.device)
 
 
 def _row(prefix: Prefix, example: TrainingExample) -> Row:
@@ -134,39 +312,14 @@ def _row(prefix: Prefix, example: TrainingExample) -> Row:
     return Row(prefix, head.shared, head.tokens + example.answer[:-1])
 
 
-def _answer_logits(
-    base: BaseModel, rows: Sequence[Row], examples: Sequence[TrainingExample]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (answer tokens, vocabulary) at the answers alone, their targets, and the row that each belongs to."""
-    owners: list[int] = []
-    columns: list[int] = []
-    targets: list[int] = []
-    for r, (row, example) in enumerate(zip(rows, examples, strict=True)):
-        owners += [r] * len(example.answer)
-        columns += range(len(row) - len(example.answer), len(row))
-        targets += example.answer
-    hidden = forward(base, rows).hidden[owners, columns]
-    return base.logits(hidden), torch.tensor(targets, device=base.device), torch.tensor(owners, device=base.device)
-
-
-def _learning_rate_factor(step: int, config: TrainingConfig) -> float:
+def _decay(step: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then a half cosine, as a share of the learning rate (Loshchilov & Hutter 2017)."""
     warmup = math.ceil(config.warmup * config.steps)
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
 
 
-def _picks(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Endless batches of row indices, every row once an epoch, in an order that the seed fixes.
-
-    Rows are sorted by length within some batches at a time, so that little of a batch is padding.
-    """
-    rng = random.Random(seed)
-    window = batch_size * _BUCKETED_BATCHES
-    queue: list[int] = []
-    while True:
-        while len(queue) < window:
-            queue += rng.sample(range(len(lengths)), len(lengths))
-        bucket, queue = sorted(queue[:window], key=lengths.__getitem__), queue[window:]
-        starts = range(0, window, batch_size)
-        yield from (bucket[start : start + batch_size] for start in rng.sample(starts, len(starts)))
+def _progress(checkpoint: bytes) -> Any:
+    header = json.loads(checkpoint[8 : 8 + int.from_bytes(checkpoint[:8], "little")])
+    return json.loads(header["__metadata__"]["progress"])

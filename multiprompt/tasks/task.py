@@ -78,10 +78,21 @@ class DataSource:
 
 @dataclass(frozen=True)
 class Generation:
-    """How answers are generated: greedily, until a stop string, the end token or `max_new_tokens`."""
+    """How answers are generated, until a stop string, the end token or `max_new_tokens`: greedily at `temperature` 0,
+    else sampled from the `top_k` likeliest tokens (0: all) that make up `top_p` of the probability."""
 
     until: tuple[str, ...] = ("\n\n",)
     max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    @property
+    def decoding(self) -> str:
+        """What of it is part of a score's key; evaluations draw with seed 0."""
+        if self.temperature == 0:
+            return "greedy"
+        return f"sampled, temperature {self.temperature:g}, top_k {self.top_k}, top_p {self.top_p:g}, seed 0"
 
 
 @dataclass(frozen=True)
@@ -339,12 +350,10 @@ def _data_files(value: Any, training_split: str | None) -> Mapping[str, list[str
 def _generation(options: Mapping[str, Any]) -> Generation:
     if not isinstance(options, dict):
         raise TaskFileError(f"generation_kwargs is {options!r}, but it must be a mapping.")
-    known = {"until", "max_gen_toks", "do_sample", "temperature"}
+    known = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
     for key in options:
         if key not in known:
             raise TaskFileError(f"generation_kwargs has {key!r}, which is not supported; {nearest(str(key), known)}")
-    if options.get("do_sample") or options.get("temperature"):
-        raise TaskFileError("generation_kwargs asks for sampling; scores are taken greedily, so remove it.")
     until = options.get("until", Generation.until)
     stops = tuple(until) if isinstance(until, (list, tuple)) else (until,)
     if not all(isinstance(stop, str) and stop for stop in stops):
@@ -352,7 +361,25 @@ def _generation(options: Mapping[str, Any]) -> Generation:
     limit = options.get("max_gen_toks", Generation.max_new_tokens)
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 100_000:
         raise TaskFileError(f"generation_kwargs.max_gen_toks is {limit!r}; it must lie between 1 and 100000.")
-    return Generation(until=stops, max_new_tokens=limit)
+    return Generation(stops, limit, **_sampling(options))
+
+
+def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
+    """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1."""
+    if not options.get("do_sample", bool(options.get("temperature"))):
+        return {}
+    settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} | {
+        key: options[key] for key in ("temperature", "top_k", "top_p") if options.get(key) is not None
+    }
+    for key, low, high, types in (
+        ("temperature", 0.0, 100.0, (int, float)),
+        ("top_k", 0, 1_000_000, (int,)),
+        ("top_p", 1e-6, 1.0, (int, float)),
+    ):
+        value = settings[key]
+        if not isinstance(value, types) or isinstance(value, bool) or not low <= value <= high:
+            raise TaskFileError(f"generation_kwargs.{key} is {value!r}; it must lie between {low:g} and {high:g}.")
+    return settings
 
 
 def _filters(value: Any) -> tuple[str, ...]:

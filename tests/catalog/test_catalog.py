@@ -97,6 +97,7 @@ def a_candidate(task: Task, score: float = 0.5, seed: int = 0, **values: Any) ->
         task=task,
         base_model=BASE,
         adapter=Adapter(b'{"peft_type": "PROMPT_TUNING"}', f"weights of {task.name} {seed}".encode()),
+        method="prompt-tuning",
         num_virtual_tokens=4,
         run=None,
         parents=(),
@@ -230,7 +231,8 @@ def test_a_published_version_has_all_that_it_was_admitted_with(catalog: Catalog)
 
 def test_a_digest_identifies_the_two_files(catalog: Catalog) -> None:
     version = learn(catalog)
-    config, weights = (hashlib.sha256(part).hexdigest() for part in vars(catalog.adapter(version)).values())
+    adapter = catalog.adapter(version)
+    config, weights = (hashlib.sha256(part).hexdigest() for part in (adapter.config, adapter.weights))
     expected = "sha256:" + hashlib.sha256((config + weights).encode()).hexdigest()
     assert version.digest == expected
     assert catalog.digests() == {"colour@1": expected}

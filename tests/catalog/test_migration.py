@@ -20,11 +20,13 @@ from sqlalchemy.pool import NullPool
 
 from multiprompt.catalog import migration, schema
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.database import database_engine, reading, writing
+from multiprompt.catalog.database import database_engine, database_path, reading, writing
 from multiprompt.errors import SchemaError
 from tests.catalog.test_catalog import contents, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
+# A dump of a catalog as each earlier schema left it, with two versions of a task.
+RELEASED = Path(__file__).parent / "released"
 
 
 def config(connection: Any = None) -> Config:
@@ -35,6 +37,7 @@ def config(connection: Any = None) -> Config:
 
 
 def created(folder: Path) -> Engine:
+    folder.mkdir(exist_ok=True)
     engine = database_engine(str(folder / "catalog.db"))
     migration.create(engine)
     return engine
@@ -120,23 +123,26 @@ def test_upgrading_what_is_no_catalog_or_a_newer_one_is_refused(tmp_path: Path) 
         migration.upgrade(catalog._engine)
 
 
-def test_upgrading_an_older_catalog_keeps_a_copy_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    catalog = new_catalog(tmp_path)
-    version = learn(catalog)
-    with sqlite3.connect(catalog.path) as raw:
-        raw.execute("UPDATE alembic_version SET version_num = '0000'")
+@pytest.mark.parametrize("released", sorted(RELEASED.glob("*.sql")), ids=lambda path: path.stem)
+def test_a_catalog_of_an_older_release_is_upgraded_after_a_copy(tmp_path: Path, released: Path) -> None:
+    path = tmp_path / "catalog.db"
+    with sqlite3.connect(path) as raw:
+        raw.executescript(released.read_text(encoding="utf-8"))
     raw.close()
-    before = contents(catalog.path)
+    before = contents(path)
+    with pytest.raises(SchemaError, match=f"schema {released.stem}.*run `multiprompt upgrade`"):
+        Catalog.open(str(path))
 
-    def migrate(connection: Any) -> None:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    old, new, copy = migration.upgrade(database_engine(str(path)))
 
-    monkeypatch.setattr(migration, "_run_migrations", migrate)
-    old, new, copy = migration.upgrade(catalog._engine)
-    assert (old, new) == ("0000", schema.REVISION)
+    assert (old, new) == (released.stem, schema.REVISION)
     assert copy is not None
     assert contents(copy) == before
-    assert Catalog.open(str(catalog.path)).versions() == [version]
+    catalog = Catalog.open(str(path))
+    assert [(v.label, v.state) for v in catalog.versions()] == [("colour@1", "retired"), ("colour@2", "published")]
+    assert catalog.verify() == []
+    assert definitions(path) == definitions(database_path(created(tmp_path / "new")))
+    assert learn(catalog).label == "colour@3"
 
 
 def test_a_failed_upgrade_leaves_the_catalog_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +213,7 @@ def test_processes_that_create_one_catalog_at_once_all_succeed(tmp_path: Path) -
     for racer in racers:
         _, errors = racer.communicate()
         assert racer.returncode == 0, errors
-    assert contents(path)["settings"] == [(1, None, None, "auto", 0)]
+    assert contents(path)["settings"] == [(1, None, None, "auto", 0, None)]
     assert Catalog.open(str(path)).verify() == []
 
 

@@ -232,11 +232,11 @@ def test_an_interrupt_exits_130_and_leaves_the_catalog(catalog: Run, monkeypatch
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_loss", interrupt)
+    monkeypatch.setattr(training, "_backward", interrupt)
     before = catalog("versions", "--json").out
     done = catalog("learn", "word")
     assert (done.status, done.err.strip().splitlines()[-1]) == (
-        130, "error: interrupted; the catalog is as it was before the command",
+        130, "error: interrupted; no prompt was changed, run the command again to go on",
     )  # fmt: skip
     assert catalog("versions", "--json").out == before
 

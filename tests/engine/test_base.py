@@ -10,8 +10,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from multiprompt.engine.base import BaseModel, load_base_model
+from multiprompt.engine.base import BaseModel
 from multiprompt.engine.hub import locate
+from multiprompt.engine.loading import load_base_model
 from multiprompt.errors import BaseModelError
 from multiprompt.records import BaseModelRecord
 

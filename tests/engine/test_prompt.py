@@ -1,131 +1,224 @@
-"""Adapter files: PEFT loads what is written, and what cannot be a prompt is refused by name."""
+"""Soft prompts before training: what each method starts from, and what it cannot start from."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
-from peft import PeftModel, PromptTuningConfig, PromptTuningInit, get_peft_model
-from transformers import AutoModelForCausalLM
+from torch import Tensor
 
 from multiprompt.config import PromptConfig
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.prompt import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    from_adapter,
-    new_prompt,
-    read_adapter,
-    to_adapter,
-    write_adapter,
-)
+from multiprompt.engine.forward import compile_prefix, run
+from multiprompt.engine.hub import locate
+from multiprompt.engine.loading import load_base_model
+from multiprompt.engine.prefix import VirtualTokens
+from multiprompt.engine.prompt import SoftPrompt, new_prompt
+from multiprompt.engine.rows import Row
 from multiprompt.errors import AdapterError
-from multiprompt.records import Adapter
+from tests.conftest import write_tiny_model
 from tests.engine.reference import plain_logits
 
-# PEFT calls parts of transformers that are deprecated.
-peft_warns = pytest.mark.filterwarnings("ignore::FutureWarning")
+METHODS: dict[str, dict[str, Any]] = {
+    "prompt tuning": {"method": "prompt-tuning"},
+    "p-tuning by MLP": {"method": "p-tuning"},
+    "p-tuning by LSTM": {"method": "p-tuning", "encoder": "lstm", "encoder_hidden_size": 12},
+    "prefix tuning": {"method": "prefix-tuning"},
+    "prefix tuning with projection": {"method": "prefix-tuning", "projection": True, "encoder_hidden_size": 12},
+    "multitask prompt tuning": {"method": "multitask-prompt-tuning", "num_ranks": 2},
+}
+ENCODED = ("p-tuning by MLP", "p-tuning by LSTM", "prefix tuning with projection")
+OF_EMBEDDINGS = ("prompt tuning", "multitask prompt tuning")
+TEXT = "Which colour is it?"
+LENGTH = 6
 
 
-def made(base: BaseModel, **settings: Any) -> Adapter:
-    return to_adapter(new_prompt(base, PromptConfig(num_virtual_tokens=6, **settings), "Which colour is it?", seed=1))
+def made(
+    base: BaseModel, method: str, seed: int = 0, start: SoftPrompt | None = None, text: str = TEXT, **settings: Any
+) -> SoftPrompt:
+    config = PromptConfig(**{"num_virtual_tokens": LENGTH, **METHODS[method], **settings})
+    return new_prompt(base, config, text, seed, start)
 
 
-@peft_warns
-def test_peft_loads_an_exported_adapter_and_gives_the_same_logits(
-    base: BaseModel, tiny_model: Path, tmp_path: Path
-) -> None:
-    adapter = made(base)
-    write_adapter(adapter, tmp_path / "out")
-    peft_model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path / "out").eval()
-    tokens = base.encode("the colour of the sky")
+def from_version(base: BaseModel, method: str, start: SoftPrompt, **settings: Any) -> SoftPrompt:
+    return made(base, method, seed=5, start=start, init="version", init_version="other@1", **settings)
+
+
+def words(base: BaseModel, text: str = TEXT, length: int = LENGTH) -> Tensor:
+    tokens = base.encode(text)
+    return base.embed(list(itertools.islice(itertools.cycle(tokens), length)))
+
+
+def logits_behind(base: BaseModel, virtual: VirtualTokens, tokens: Sequence[int]) -> Tensor:
+    """What the engine says on one row behind virtual tokens, (tokens, vocabulary)."""
     with torch.inference_mode():
-        theirs = peft_model(input_ids=torch.tensor([tokens])).logits[0, -len(tokens) :]
-        ours = plain_logits(base, from_adapter(base, adapter, "x").embeddings, tokens)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        hidden = run(base, [Row.of(compile_prefix(base, virtual, ()), tokens)])
+        return base.logits(hidden.states)
 
 
-@peft_warns
-def test_an_adapter_saved_by_peft_is_read(base: BaseModel, tiny_model: Path, tmp_path: Path) -> None:
-    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3, prompt_tuning_init=PromptTuningInit.RANDOM)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
-    model.save_pretrained(tmp_path / "theirs")
-    prompt = from_adapter(base, read_adapter(tmp_path / "theirs"), "theirs")
-    assert torch.equal(prompt.embeddings, model.prompt_encoder["default"].embedding.weight)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_new_prompt_has_the_length_that_was_asked_for(base: BaseModel, method: str) -> None:
+    prompt = made(base, method)
+    assert prompt.method == METHODS[method]["method"]
+    assert prompt.num_virtual_tokens == prompt.virtual_tokens().length == LENGTH
+    assert prompt.is_encoded == (method in ENCODED)
+    assert all(parameter.dtype == torch.float32 for parameter in prompt.module.parameters())
+    assert prompt.output().isfinite().all()
 
 
-def test_files_survive_a_round_trip_unchanged(base: BaseModel, tmp_path: Path) -> None:
-    adapter = made(base)
-    write_adapter(adapter, tmp_path / "out")
-    assert read_adapter(tmp_path / "out") == adapter
-    assert to_adapter(from_adapter(base, adapter, "x")) == adapter
+@pytest.mark.parametrize("method", OF_EMBEDDINGS)
+def test_text_initialisation_starts_from_the_words_of_the_description(base: BaseModel, method: str) -> None:
+    torch.testing.assert_close(made(base, method).output(), words(base))
 
 
-def test_text_initialisation_starts_from_the_words_of_the_text(base: BaseModel) -> None:
-    prompt = new_prompt(base, PromptConfig(num_virtual_tokens=4), "Which colour is it?", seed=0)
-    words = base.encode("Which colour is it?")
-    tokens = (words * 4)[:4]
-    assert torch.equal(prompt.embeddings, base.embed(tokens))
+@pytest.mark.parametrize("length", [1, 3, 40])
+def test_a_text_is_cut_or_repeated_to_the_length_of_the_prompt(base: BaseModel, length: int) -> None:
+    prompt = made(base, "prompt tuning", num_virtual_tokens=length)
+    assert torch.equal(prompt.output(), words(base, length=length))
 
 
-def test_an_adapter_holds_no_path_of_this_machine(base: BaseModel, tiny_model: Path) -> None:
-    config = json.loads(made(base).config)
-    assert config["tokenizer_name_or_path"] == base.record.source
-    assert config["base_model_name_or_path"] == base.record.source
-    assert config["inference_mode"] is True
+@pytest.mark.parametrize("method", OF_EMBEDDINGS)
+def test_a_text_of_its_own_takes_the_place_of_the_description(base: BaseModel, method: str) -> None:
+    torch.testing.assert_close(made(base, method, init_text="Answer: red").output(), words(base, "Answer: red"))
 
 
-def test_random_initialisation_follows_the_seed(base: BaseModel) -> None:
-    config = PromptConfig(init="random", num_virtual_tokens=4)
-    first, again, other = (new_prompt(base, config, "", seed).embeddings for seed in (1, 1, 2))
+def test_prefix_tuning_from_a_text_scores_as_the_words_of_the_text_do(base: BaseModel) -> None:
+    prompt = made(base, "prefix tuning", init="text")
+    tokens = base.encode("the colour of the sky is")
+    ours = logits_behind(base, prompt.virtual_tokens(), tokens)
+    torch.testing.assert_close(ours, plain_logits(base, words(base), tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", OF_EMBEDDINGS)
+def test_sampled_vocabulary_is_words_of_the_vocabulary_that_the_seed_fixes(base: BaseModel, method: str) -> None:
+    vocabulary = base.embed(range(base.model.config.vocab_size))
+    first, again, other = (made(base, method, seed, init="sample-vocab").output() for seed in (1, 1, 2))
+    assert torch.cdist(first, vocabulary, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1).values.max() < 1e-5
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_text_initialisation_without_a_text_says_how_to_give_one(base: BaseModel) -> None:
-    with pytest.raises(AdapterError, match="init_text"):
-        new_prompt(base, PromptConfig(), "  ", seed=0)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_seed_fixes_a_random_start_and_leaves_other_randomness_alone(base: BaseModel, method: str) -> None:
+    before = torch.get_rng_state()
+    first, again, other = (made(base, method, seed, init="random", text="").output() for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
-def spoilt(adapter: Adapter, tensors: dict[str, torch.Tensor] | None = None, **config: Any) -> Adapter:
-    mapping = json.loads(adapter.config) | config
-    weights = adapter.weights if tensors is None else safetensors.torch.save(tensors)
-    return Adapter(json.dumps(mapping).encode(), weights)
+@pytest.mark.parametrize("method", OF_EMBEDDINGS)
+def test_a_prompt_starts_from_the_tokens_that_are_given(base: BaseModel, method: str) -> None:
+    prompt = made(base, method, init="tokens", init_tokens=(7, 8, 9, 10))
+    torch.testing.assert_close(prompt.output(), base.embed([7, 8, 9, 10, 7, 8]))
+
+
+@pytest.mark.parametrize("init", ["text", "sample-vocab", "tokens", "random", "version"])
+def test_multitask_prompt_tuning_starts_as_the_shared_matrix(base: BaseModel, init: str) -> None:
+    given = {
+        "tokens": {"init_tokens": (7, 8)},
+        "version": {"init_version": "x", "start": made(base, "prompt tuning", seed=3, init="random")},
+    }
+    prompt = made(base, "multitask prompt tuning", init=init, **given.get(init, {}))
+    torch.testing.assert_close(prompt.output(), prompt.module.embedding.weight)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prompt_starts_from_another_of_its_kind_with_all_its_parameters(base: BaseModel, method: str) -> None:
+    start = made(base, method, seed=3, init="random")
+    prompt = from_version(base, method, start)
+    theirs = start.module.state_dict()
+    mine = prompt.module.state_dict()
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    with torch.no_grad():
+        prompt.module.embedding.weight.add_(1)
+    assert not torch.equal(prompt.output(), start.output()), "it is a copy"
+
+
+@pytest.mark.parametrize("start", ["prompt tuning", "p-tuning by MLP", "p-tuning by LSTM", "multitask prompt tuning"])
+@pytest.mark.parametrize("method", OF_EMBEDDINGS)
+def test_embeddings_start_from_what_any_prompt_of_embeddings_came_to(base: BaseModel, method: str, start: str) -> None:
+    other = made(base, start, seed=3, init="random")
+    torch.testing.assert_close(from_version(base, method, other).output(), other.output())
+
+
+def test_multitask_prompt_tuning_starts_from_one_of_another_rank(base: BaseModel) -> None:
+    other = made(base, "multitask prompt tuning", seed=3, num_ranks=5)
+    torch.testing.assert_close(from_version(base, "multitask prompt tuning", other).output(), other.output())
+
+
+def test_prefix_tuning_starts_from_what_a_projection_came_to(base: BaseModel) -> None:
+    other = made(base, "prefix tuning with projection", seed=3)
+    assert torch.equal(from_version(base, "prefix tuning", other).output(), other.output())
+
+
+@pytest.mark.parametrize("start", ["prompt tuning", "p-tuning by LSTM", "multitask prompt tuning"])
+def test_prefix_tuning_from_embeddings_scores_as_they_do(base: BaseModel, start: str) -> None:
+    other = made(base, start, seed=3)
+    tokens = base.encode("the sea")
+    ours = logits_behind(base, from_version(base, "prefix tuning", other).virtual_tokens(), tokens)
+    theirs = plain_logits(base, other.output(), tokens)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("tensors", "config", "message"),
+    ("method", "start", "settings", "message"),
     [
-        (None, {"peft_type": "LORA"}, "method is 'LORA'"),
-        (None, {"num_virtual_tokens": 7}, r"shape \(6, 32\).*\(7, 32\)"),
-        ({"prompt_embeddings": torch.zeros(6, 31)}, {}, r"shape \(6, 31\).*\(6, 32\)"),
-        ({"prompt_embeddings": torch.full((6, 32), torch.nan)}, {}, "not finite"),
-        ({"prompt_embeddings": torch.zeros(6, 32, dtype=torch.int64)}, {}, "torch.int64"),
-        ({"other": torch.zeros(6, 32)}, {}, r"\['other'\]"),
+        ("prompt tuning", "prompt tuning", {"num_virtual_tokens": 4}, "prompt-tuning with 4 tokens cannot start from"),
+        ("prompt tuning", "prefix tuning", {}, "cannot start from prefix-tuning with 6"),
+        ("multitask prompt tuning", "prefix tuning", {}, "cannot start from prefix-tuning with 6"),
+        ("prefix tuning", "prompt tuning", {"num_virtual_tokens": 4}, "cannot start from prompt-tuning with 6"),
+        ("prefix tuning", "prefix tuning", {"num_virtual_tokens": 4}, "cannot start from prefix-tuning with 6"),
+        ("p-tuning by MLP", "prompt tuning", {}, "an encoder of p-tuning .*not from prompt-tuning"),
+        ("p-tuning by MLP", "p-tuning by LSTM", {}, "an encoder of p-tuning .*of its own shape"),
+        ("p-tuning by MLP", "p-tuning by MLP", {"encoder_hidden_size": 9}, "an encoder of p-tuning .*of its own shape"),
+        ("prefix tuning with projection", "prefix tuning", {}, "an encoder of prefix-tuning .*of its own shape"),
     ],
 )
-def test_an_adapter_that_cannot_be_a_prompt_is_refused(
-    base: BaseModel, tensors: dict[str, torch.Tensor] | None, config: dict[str, Any], message: str
+def test_a_version_that_does_not_fit_is_refused(
+    base: BaseModel, method: str, start: str, settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(AdapterError, match=f"^mine: .*{message}"):
-        from_adapter(base, spoilt(made(base), tensors, **config), "mine")
+    with pytest.raises(AdapterError, match=message):
+        from_version(base, method, made(base, start), **settings)
 
 
-def test_weights_that_are_no_safetensors_are_refused(base: BaseModel) -> None:
-    adapter = made(base)
-    for weights in (b"", b"\x80\x04pickle", adapter.weights[:-1]):
-        with pytest.raises(AdapterError, match="no safetensors"):
-            from_adapter(base, Adapter(adapter.config, weights), "mine")
+def test_embeddings_never_start_from_keys_and_values_not_even_of_their_shape(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "flat", num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=1)
+    flat = load_base_model(locate(str(folder)), "float32")
+    keys_and_values = made(flat, "prefix tuning", init="random")
+    assert keys_and_values.output().shape == made(flat, "prompt tuning").output().shape
+    with pytest.raises(AdapterError, match="cannot start from prefix-tuning"):
+        from_version(flat, "prompt tuning", keys_and_values)
 
 
-def test_a_folder_that_lacks_a_file_is_no_adapter(base: BaseModel, tmp_path: Path) -> None:
-    write_adapter(made(base), tmp_path)
-    (tmp_path / WEIGHTS_FILE).unlink()
-    with pytest.raises(AdapterError, match=f"{WEIGHTS_FILE} cannot be read"):
-        read_adapter(tmp_path)
-    with pytest.raises(AdapterError, match=f"{CONFIG_FILE} cannot be read"):
-        read_adapter(tmp_path / "nowhere")
+def test_a_token_beyond_the_vocabulary_is_named(base: BaseModel) -> None:
+    vocabulary = base.model.config.vocab_size
+    with pytest.raises(AdapterError, match=f"init_tokens holds {vocabulary}, but tiny has {vocabulary} tokens"):
+        made(base, "prompt tuning", init="tokens", init_tokens=(1, vocabulary))
+
+
+@pytest.mark.parametrize("method", ["prompt tuning", "prefix tuning", "multitask prompt tuning"])
+def test_text_initialisation_without_a_text_says_how_to_give_one(base: BaseModel, method: str) -> None:
+    with pytest.raises(AdapterError, match="init_text"):
+        made(base, method, text=" \n")
+
+
+def test_prefix_tuning_without_the_packed_forward_starts_at_random_alone(base: BaseModel) -> None:
+    plain = dataclasses.replace(base, fallback="for this test")
+    with pytest.raises(AdapterError, match="can only start with init: random"):
+        made(plain, "prefix tuning", init="text")
+    assert made(plain, "prefix tuning", init="random").virtual_tokens().length == LENGTH
+
+
+def test_a_copy_is_trained_without_moving_the_prompt(base: BaseModel) -> None:
+    prompt = made(base, "prompt tuning")
+    before = prompt.output().detach().clone()
+    with torch.no_grad():
+        prompt.copy().module.embedding.weight.zero_()
+    assert torch.equal(prompt.output(), before)

@@ -1,0 +1,132 @@
+"""Switching between many published prompts, ours in a catalog and PEFT's in one model."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import peers
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.writing import Candidate
+from multiprompt.config import PromptConfig
+from multiprompt.engine.adapter import to_adapter, write_adapter
+from multiprompt.engine.base import BaseModel
+from multiprompt.engine.prompt import SoftPrompt, new_prompt
+from multiprompt.inference import Inference
+from multiprompt.records import CheckReport, Evaluation
+from multiprompt.tasks.split import Split
+from multiprompt.tasks.task import Task
+
+COUNTS = (1, 100, 1_000, 10_000)
+PEFT_COUNTS = (1, 100, 1_000)
+LOOKS = 200
+LOADS = 20
+
+
+def switching(base: BaseModel, tokens: int, folder: Path) -> list[str]:
+    """Time to the prompt of a row: compiled already, and from the catalog; PEFT: set_adapter, and load_adapter."""
+    prompt = new_prompt(base, PromptConfig(num_virtual_tokens=tokens, init="random"), "", seed=0)
+    return [*_ours(base, prompt, folder), *_peft(base, prompt, folder)]
+
+
+def _ours(base: BaseModel, prompt: SoftPrompt, folder: Path) -> list[str]:
+    catalog = Catalog.open(str(folder / "catalog.db"), create=True)
+    catalog.bind_base_model(base.record, "benchmark", datetime.now(UTC))
+    # Compiled prompts are all kept, by sharing one: what is measured is finding them.
+    inference = Inference(catalog, base, cache_bytes=1 << 60)
+    found, made = [], 0
+    for count in COUNTS:
+        for number in range(made, count):
+            _publish(catalog, base, prompt, number)
+        made = count
+        rng = random.Random(count)
+        loads = [_timed(inference, f"task{number}") for number in rng.sample(range(count), min(LOADS, count))]
+        versions = catalog.versions()
+        _, prefix = inference._switch("task0")
+        for version in versions:
+            inference._prefixes.get(version.id, lambda prefix=prefix: prefix)
+            inference._serve(version.label.partition("@")[0])
+        looks = [_timed(inference, f"task{rng.randrange(count)}") for _ in range(LOOKS)]
+        found.append(
+            f"switch among {count:>6} prompts: compiled {statistics.median(looks) * 1e3:.3f} ms "
+            f"(max {max(looks) * 1e3:.3f}); from the catalog {statistics.median(loads) * 1e3:.1f} ms"
+        )
+    return found
+
+
+def _timed(inference: Inference, label: str) -> float:
+    """From a label to a compiled prefix, the catalog asked whether a pointer has moved."""
+    started = time.perf_counter()
+    inference._follow_catalog()
+    inference._switch(label)
+    return time.perf_counter() - started
+
+
+def _publish(catalog: Catalog, base: BaseModel, prompt: SoftPrompt, number: int) -> None:
+    task = Task.from_mapping(
+        {
+            "task": f"task{number}",
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": "test.jsonl"}},
+            "test_split": "test",
+            "output_type": "multiple_choice",
+            "doc_to_text": "{{text}}\nAnswer:",
+            "doc_to_target": "label",
+            "doc_to_choice": ["yes", "no"],
+            "metric_list": [{"metric": "acc"}],
+        }
+    )
+    at = datetime.now(UTC)
+    with torch.no_grad():
+        prompt.module.embedding.weight[0, 0] = float(number)  # type: ignore[union-attr,index,operator]
+    soft, hard = (_evaluation(task.name, kind, number) for kind in ("soft", "hard"))
+    catalog.add_task(task, "benchmark", at)
+    candidate = Candidate(
+        task,
+        base.record,
+        to_adapter(prompt),
+        prompt.method,
+        prompt.num_virtual_tokens,
+        None,
+        (),
+        hard,
+        soft,
+        Split("test", ({"text": "a", "label": "yes"},)),
+        None,
+    )
+    epoch = catalog.epoch()
+    check = CheckReport((), 0.0)
+    catalog.admit(candidate, check, publish=True, reason="benchmark", epoch=epoch, actor="benchmark", at=at)
+
+
+def _evaluation(task: str, kind: Any, number: int) -> Evaluation:
+    key = {"prompt": f"{kind} {number}"}
+    return Evaluation(task, kind, "acc", 1.0, True, {"acc": 1.0}, key, (0,), (0,), 0, 0.0)
+
+
+def _peft(base: BaseModel, prompt: SoftPrompt, folder: Path) -> list[str]:
+    write_adapter(to_adapter(prompt), folder / "adapter")
+    switch = peers.Switching(base, {"task0": prompt})
+    found, made = [], 1
+    for count in PEFT_COUNTS:
+        loads = []
+        for number in range(made, count):
+            started = time.perf_counter()
+            switch.model.load_adapter(folder / "adapter", adapter_name=f"task{number}")
+            loads.append(time.perf_counter() - started)
+        made = count
+        rng = random.Random(count)
+        switches = []
+        for _ in range(LOADS):
+            started = time.perf_counter()
+            switch.model.set_adapter(f"task{rng.randrange(count)}")
+            switches.append(time.perf_counter() - started)
+        load = f"; load_adapter {statistics.median(loads[-LOADS:]) * 1e3:.1f} ms" if loads else ""
+        found.append(f"PEFT among {count:>6} prompts: set_adapter {statistics.median(switches) * 1e3:.3f} ms{load}")
+    return found

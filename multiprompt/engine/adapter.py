@@ -1,0 +1,184 @@
+"""Adapter files: a soft prompt as PEFT writes and reads it, checked before it is believed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import peft
+import safetensors.torch
+import torch
+from peft import PeftType, PrefixTuningConfig
+from peft.config import PromptLearningConfig
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from multiprompt.engine.base import BaseModel
+from multiprompt.engine.prompt import METHODS, SoftPrompt, build
+from multiprompt.errors import AdapterError
+from multiprompt.records import Adapter
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+# Beside PEFT's files: the parameters of an encoder, of which PEFT keeps only what they come to.
+ENCODER_FILE = "prompt_encoder.safetensors"
+MAX_ADAPTER_BYTES = 256_000_000
+_EMBEDDINGS = "prompt_embeddings"
+_PEFT_TYPES = {str(PeftType(config().peft_type).value): config for config in METHODS.values()}
+
+_BOUNDS = {"num_virtual_tokens": 1000, "encoder_hidden_size": 16384, "encoder_num_layers": 16, "num_ranks": 256}
+
+
+def to_adapter(prompt: SoftPrompt) -> Adapter:
+    """The prompt as the files that `PeftModel.from_pretrained` loads, and its encoder's parameters if it has one."""
+    config = {key: _plain(value) for key, value in prompt.config.to_dict().items()}
+    config.update(inference_mode=True, peft_version=peft.__version__)
+    state = dict(prompt.module.state_dict())
+    if prompt.method == "multitask-prompt-tuning":
+        weights = {_EMBEDDINGS: state.pop("embedding.weight"), **state}
+    else:
+        weights = {_EMBEDDINGS: prompt.output()}
+    return Adapter(
+        config=json.dumps(config, indent=2, sort_keys=True).encode(),
+        weights=_save(weights),
+        encoder=_save(state) if prompt.is_encoded else None,
+    )
+
+
+def from_adapter(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
+    """The prompt for inference. Raises AdapterError on a wrong method, shape, dtype, or a number that is not finite."""
+    config = _read_config(base, adapter.config, label)
+    tensors = _load(adapter.weights, f"{label}: {WEIGHTS_FILE}")
+    return SoftPrompt(config, _filled(base, config, tensors, label, {"embedding.weight": _EMBEDDINGS}))
+
+
+def trainable(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
+    """The prompt to be trained on, with its encoder where it has one."""
+    prompt = from_adapter(base, adapter, label)
+    if adapter.encoder is None:
+        return prompt
+    config = _read_config(base, adapter.config, label)
+    config.inference_mode = False
+    encoder = _load(adapter.encoder, f"{label}: {ENCODER_FILE}")
+    encoded = SoftPrompt(config, _filled(base, config, encoder, label, {}))
+    if not torch.allclose(encoded.output(), prompt.output(), rtol=1e-3, atol=1e-3):
+        raise AdapterError(f"{label}: {ENCODER_FILE} does not come to what {WEIGHTS_FILE} holds; leave it out.")
+    return encoded
+
+
+def write_adapter(adapter: Adapter, folder: Path) -> None:
+    """Write the files into a folder, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {CONFIG_FILE: adapter.config, WEIGHTS_FILE: adapter.weights, ENCODER_FILE: adapter.encoder}
+    for name, content in files.items():
+        if content is None:
+            (folder / name).unlink(missing_ok=True)
+            continue
+        unfinished = folder / f".{name}.{os.getpid()}"
+        unfinished.write_bytes(content)
+        unfinished.replace(folder / name)
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Read the files from a folder. Raises AdapterError naming the one that is missing or too large."""
+    config, weights = (_read(folder, name) for name in (CONFIG_FILE, WEIGHTS_FILE))
+    return Adapter(config, weights, _read(folder, ENCODER_FILE) if (folder / ENCODER_FILE).exists() else None)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    try:
+        if path.stat().st_size > MAX_ADAPTER_BYTES:
+            raise AdapterError(f"{path} has {path.stat().st_size} bytes; the limit is {MAX_ADAPTER_BYTES}.")
+        return path.read_bytes()
+    except OSError as error:
+        raise AdapterError(f"{folder} is no PEFT adapter: {name} cannot be read ({error.strerror}).") from None
+
+
+def _save(tensors: dict[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _load(content: bytes, where: str) -> dict[str, Tensor]:
+    if len(content) > MAX_ADAPTER_BYTES:
+        raise AdapterError(f"{where} has {len(content)} bytes; the limit is {MAX_ADAPTER_BYTES}.")
+    try:
+        return safetensors.torch.load(content)
+    except (SafetensorError, KeyError) as error:
+        raise AdapterError(f"{where} is no safetensors file of plain numbers: {error}") from None
+
+
+def _filled(
+    base: BaseModel, config: PromptLearningConfig, tensors: dict[str, Tensor], label: str, stored_as: dict[str, str]
+) -> nn.Module:
+    """PEFT's module for a config with these parameters, after their names, shapes and numbers are checked.
+
+    `stored_as` are the parameters that have another name in the file.
+    """
+    try:
+        with torch.device("meta"):
+            module = build(config)
+    except (TypeError, ValueError) as error:
+        raise AdapterError(f"{label}: {CONFIG_FILE} describes no prompt that PEFT can build: {error}") from None
+    names = {stored_as.get(name, name): name for name in module.state_dict()}
+    expected = {name: tuple(module.state_dict()[parameter].shape) for name, parameter in names.items()}
+    if set(tensors) != set(expected):
+        raise AdapterError(f"{label}: the weights hold {sorted(tensors)}, expected {sorted(expected)}.")
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != expected[name]:
+            raise AdapterError(
+                f"{label}: {name} has shape {tuple(tensor.shape)}, but {base.record.name} takes {expected[name]}."
+            )
+        if not tensor.is_floating_point():
+            raise AdapterError(f"{label}: {name} has dtype {tensor.dtype}, but it must be a floating-point one.")
+        if not torch.isfinite(tensor.float()).all():
+            raise AdapterError(f"{label}: {name} holds numbers that are not finite.")
+    parameters = {names[name]: tensor.float().to(base.device) for name, tensor in tensors.items()}
+    module.load_state_dict(parameters, assign=True)
+    return module
+
+
+def _read_config(base: BaseModel, raw: bytes, label: str) -> PromptLearningConfig:
+    """PEFT's config for inference, its shape set by the base model and its sizes bounded."""
+    try:
+        settings = json.loads(raw)
+        peft_type = settings["peft_type"]
+    except (ValueError, KeyError, TypeError):
+        raise AdapterError(f"{label}: {CONFIG_FILE} is no PEFT config.") from None
+    if not isinstance(peft_type, str) or peft_type not in _PEFT_TYPES:
+        raise AdapterError(
+            f"{label}: the adapter's method is {peft_type!r}; it must be one of: {', '.join(_PEFT_TYPES)}."
+        )
+    kind = _PEFT_TYPES[peft_type]
+    known = {key: value for key, value in settings.items() if key in kind.__dataclass_fields__}
+    known.pop("auto_mapping", None)
+    try:
+        config = kind(**known)
+    except (TypeError, ValueError) as error:
+        raise AdapterError(f"{label}: {CONFIG_FILE} is no valid {peft_type} config: {error}") from None
+    for name, most in _BOUNDS.items():
+        value = getattr(config, name, None)
+        if value is not None and not (isinstance(value, int) and 1 <= value <= most):
+            raise AdapterError(f"{label}: {CONFIG_FILE} has {name} {value!r}; it must lie between 1 and {most}.")
+    if not isinstance(config.num_virtual_tokens, int):
+        raise AdapterError(f"{label}: {CONFIG_FILE} gives no num_virtual_tokens.")
+    num_tasks = getattr(config, "num_tasks", 1)
+    if num_tasks != 1:
+        raise AdapterError(
+            f"{label}: the adapter holds the prompts of {num_tasks} tasks, but a version is the prompt of one: "
+            "save one task's row of prefix_task_cols and prefix_task_rows with num_tasks 1."
+        )
+    config.num_transformer_submodules = 1
+    config.num_layers, config.token_dim = base.num_layers, base.hidden_size
+    if isinstance(config, PrefixTuningConfig):
+        config.num_attention_heads, head_dim = base.key_value_shape
+        config.token_dim = config.num_attention_heads * head_dim
+    config.inference_mode = True
+    return config
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return getattr(value, "value", value)

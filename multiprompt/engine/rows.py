@@ -1,0 +1,102 @@
+"""Rows: what stands behind a prefix, and how rows are put together in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from multiprompt.engine.prefix import Prefix
+
+MAX_BATCH_ROWS = 64
+MAX_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class TokenTree:
+    """Continuations that share their heads: node i has `tokens[i]` and hangs under `parents[i]` (-1: the context)."""
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+
+    @cached_property
+    def depths(self) -> list[int]:
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(0 if parent < 0 else depths[parent] + 1)
+        return depths
+
+    @cached_property
+    def visible(self) -> Tensor:
+        """(nodes, nodes) bool: which nodes each node attends to, its ancestors and itself."""
+        seen = torch.eye(len(self.tokens), dtype=torch.bool)
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                seen[node] |= seen[parent]
+        return seen
+
+    @property
+    def leaves(self) -> list[int]:
+        return sorted(set(range(len(self.tokens))) - set(self.parents))
+
+    def path(self, node: int) -> list[int]:
+        """The nodes from the context down to a node."""
+        path: list[int] = []
+        while node >= 0:
+            path.append(node)
+            node = self.parents[node]
+        return path[::-1]
+
+
+EMPTY_TREE = TokenTree((), ())
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row's own tokens, after the `shared` positions of the prefix that it attends to, and a tree behind them."""
+
+    prefix: Prefix
+    shared: int
+    tokens: tuple[int, ...]
+    tree: TokenTree = EMPTY_TREE
+
+    @classmethod
+    def of(cls, prefix: Prefix, tokens: Sequence[int], tree: TokenTree = EMPTY_TREE) -> Row:
+        """A row from all of its token ids, constant text included."""
+        count = prefix.shared(tokens)
+        return cls(prefix, prefix.virtual.length + count, tuple(tokens[count:]), tree)
+
+    def __len__(self) -> int:
+        return len(self.tokens) + len(self.tree.tokens)
+
+    @property
+    def end(self) -> int:
+        """The position behind the row's own tokens."""
+        return self.shared + len(self.tokens)
+
+    @property
+    def positions(self) -> list[int]:
+        return [*range(self.shared, self.end), *(self.end + depth for depth in self.tree.depths)]
+
+
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of rows of like length, longest first, in batches that stay within the limits when padded."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and (len(batch) >= MAX_BATCH_ROWS or (len(batch) + 1) * lengths[batch[0]] > MAX_BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Last hidden states of a batch, (tokens, hidden); row r's token t stands at `starts[r] + t`."""
+
+    states: Tensor
+    starts: Sequence[int]
