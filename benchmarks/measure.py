@@ -37,10 +37,16 @@ class Comparison:
         )
 
 
-def compare(name: str, ours: Sequence[Side], peer: Sequence[Side], warm_up: int = 1) -> Comparison:
-    """Run the sides pair by pair, ours first in even pairs; the first `warm_up` pairs do not count."""
+def compare(
+    name: str, ours: Sequence[Side], peer: Sequence[Side], warm_up: int = 1, before: Side = lambda: None
+) -> Comparison:
+    """Run the sides pair by pair, ours first in even pairs; the first `warm_up` pairs do not count.
+
+    `before` is run, untimed, ahead of each pair.
+    """
     taken: list[tuple[float, float]] = []
     for number, (one, other) in enumerate(zip(ours, peer, strict=True)):
+        before()
         if number % 2:
             theirs = seconds(other)
             mine = seconds(one)

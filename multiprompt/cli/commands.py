@@ -114,10 +114,13 @@ def add(files: tuple[Path, ...], catalog: str) -> None:
 @cli.command()
 @click.argument("tasks", nargs=-1, metavar="TASK…")
 @click.option("--all", "everything", is_flag=True, help="Every task that has no published version yet.")
+@click.option("--together", is_flag=True, help="Train them in the same passes over the base model.")
 @catalog_option
 @hub_metrics_option
 @json_option
-def learn(tasks: tuple[str, ...], everything: bool, catalog: str, hub_metrics: bool, as_json: bool) -> None:
+def learn(
+    tasks: tuple[str, ...], everything: bool, together: bool, catalog: str, hub_metrics: bool, as_json: bool
+) -> None:
     """Train a prompt for each task, check the others, publish or reject it."""
     if bool(tasks) == everything:
         raise click.UsageError("name tasks, or give --all")
@@ -126,10 +129,11 @@ def learn(tasks: tuple[str, ...], everything: bool, catalog: str, hub_metrics: b
         known = {record.name: record for record in workspace.tasks()}
         for name in tasks:
             workspace.catalog.task(name)
-        for name in tasks or [name for name, record in known.items() if record.published is None]:
-            reports.append(workspace.learn(name))
-            if not as_json:
-                print_learned(reports[-1])
+        names = list(tasks) or [name for name, record in known.items() if record.published is None]
+        for group in [names] if together else [[name] for name in names]:
+            reports += workspace.learn_many(group)
+            for report in [] if as_json else reports[-len(group) :]:
+                print_learned(report)
     if as_json:
         print_json(reports)
     sys.exit(0 if all(report.published for report in reports) else 1)
@@ -146,13 +150,17 @@ def learn(tasks: tuple[str, ...], everything: bool, catalog: str, hub_metrics: b
 def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str, as_json: bool) -> None:
     """Answer TEXTs of one task, or the rows of a file.
 
-    A row of --input is an object with the task's fields, and with "task" where no TASK is given.
+    A row of --input is an object with the task's fields, and with "task" where no TASK is given. A row that cannot be
+    answered is named on standard error, the others are answered, and the exit status is 2.
     """
     if bool(texts) == (source is not None) or (task is None and source is None):
         raise click.UsageError("give TASK and TEXT…, or --input")
     rows: list[tuple[str, Any]] = [(task, text) for text in texts] if task and texts else _read_rows(source, task)
     with working(catalog) as workspace:
-        predictions = workspace.predict(rows)
+        predictions = workspace.predict(rows, strict=source is None)
+    failed = [prediction.error for prediction in predictions if prediction.error is not None]
+    for error in failed:
+        click.echo(f"error: {error}", err=True)
     cut = sum(prediction.truncated for prediction in predictions)
     if cut:
         click.echo(f"{cut} of {len(predictions)} texts were cut at their end to fit the model's context", err=True)
@@ -162,6 +170,7 @@ def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str,
         for prediction in predictions:
             best = max((prediction.probabilities or {}).values(), default=None)
             click.echo(prediction.output if best is None else f"{prediction.output}\t{best:.4f}")
+    sys.exit(2 if failed else 0)
 
 
 @cli.command()

@@ -82,6 +82,36 @@ def test_predict_takes_texts_and_files(catalog: Run, tmp_path: Path) -> None:
     assert [f"{p['output']}\t{max(p['probabilities'].values()):.4f}" for p in from_file] == done.out.splitlines()
 
 
+def test_a_row_of_a_file_that_cannot_be_answered_is_named_and_the_others_are_answered(
+    catalog: Run, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        '{"task": "colour", "text": "sky"}\n{"task": "nope", "text": "x"}\n{"task": "colour", "txt": "x"}\n'
+    )
+    done = catalog("predict", "--input", rows, "--json")
+    assert done.status == 2
+    assert "error: row 1 of the call: no task 'nope'" in done.err
+    assert "error: row 2 of the call: " in done.err
+    answered, *failed = json.loads(done.out)
+    assert (answered["error"], answered["output"]) == (
+        None,
+        catalog("predict", "colour", "sky", "--json").json[0]["output"],
+    )
+    assert [prediction["output"] for prediction in failed] == ["", ""]
+
+
+def test_tasks_learned_together_are_published_one_after_another(catalog: Run) -> None:
+    done = catalog("learn", "colour", "word", "--together", "--json")
+    assert done.status == 0
+    assert [report["version"] for report in done.json] == ["colour@2", "word@1"]
+
+
+def test_show_says_how_the_base_model_is_run(catalog: Run) -> None:
+    assert "engine       packed forward" in catalog("show", "colour").out
+    assert catalog("show", "colour", "--json").json["engine"] == {"fallback": ""}
+
+
 def test_predict_says_how_many_texts_were_cut(catalog: Run) -> None:
     done = catalog("predict", "colour", "sky " * 5_000, "sea")
     assert done.status == 0
