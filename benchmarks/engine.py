@@ -71,12 +71,15 @@ def main() -> int:
     results: list[dict[str, Any]] = []
     print(" ".join(f"{key}={value}" for key, value in machine().items()))
     for dtype in arguments.dtypes:
-        base = load_base_model(locate(arguments.base_model), dtype)
-        rate = matmul_rate(base.dtype, base.device)
-        print(f"\n{base.record}, {rate / 1e9:.0f} GFLOP/s in products of 1024 x 1024 matrices")
-        if rate < WORTH_MEASURING * matmul_rate(torch.float32, base.device):
-            print(f"{dtype} is not native to this machine: skipped")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        plain, rate = (matmul_rate(kind, device, size=512) for kind in (torch.float32, DTYPES[dtype]))
+        if rate < WORTH_MEASURING * plain:
+            print(f"\n{dtype}: {rate / 1e9:.1f} GFLOP/s against float32's {plain / 1e9:.0f}: not native here, skipped")
             continue
+        base = load_base_model(locate(arguments.base_model), dtype)
+        print(
+            f"\n{base.record}, {matmul_rate(base.dtype, device) / 1e9:.0f} GFLOP/s in products of 1024 x 1024 matrices"
+        )
         for tokens in arguments.tokens:
             print(f"{tokens} virtual tokens, {dtype}")
             for section in arguments.sections:

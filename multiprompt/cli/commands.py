@@ -362,7 +362,7 @@ def export(label: str, folder: Path, catalog: str) -> None:
 @hub_metrics_option
 @json_option
 def import_adapter(task: str, folder: Path, catalog: str, hub_metrics: bool, as_json: bool) -> None:
-    """Take a PEFT prompt-tuning adapter as a new version; it is checked like a trained one."""
+    """Take a PEFT adapter of any prompt method as a new version; it is checked like a trained one."""
     with working(catalog, hub_metrics=hub_metrics) as workspace:
         report = workspace.import_adapter(task, folder)
     if as_json:
