@@ -1,6 +1,6 @@
 """The engine against PEFT: same base model, dtype, rows, batch order and optimizer, side by side in one process.
 
-    python -m benchmarks.engine --data DIR [--sections step score prediction generation switch memory] [--json FILE]
+    python -m benchmarks.engine --data DIR [--sections step score prediction rows …] [--json FILE]
 
 DIR holds a folder a task with its task.yaml. Each line gives the medians of both sides, and the median, least and
 greatest ratio of interleaved repeats.
@@ -9,6 +9,7 @@ greatest ratio of interleaved repeats.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import resource
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -43,12 +45,14 @@ from multiprompt.tasks.example import constant_text, examples
 from multiprompt.tasks.split import load_data
 from multiprompt.tasks.task import Task
 
-SECTIONS = ("step", "score", "prediction", "generation", "switch", "memory")
+SECTIONS = ("step", "score", "prediction", "rows", "generation", "switch", "memory")
 RECIPE = TrainingConfig(steps=150, batch_size=16, learning_rate=0.03, validate_every=5, patience=1000)
 CHOOSING = ("trec", "sst2", "subj", "rte", "cb", "sms_spam", "tweet_emotion", "wic")
 WRITING = ("antonym", "present_past", "singular_plural", "country_capital")
 # Slower than this share of float32's rate, bfloat16 is emulated and only wastes time.
 WORTH_MEASURING = 0.5
+# Log-likelihoods of a few nats are less precise than this in bfloat16.
+NEAR_TIE = 0.05
 
 
 def main() -> int:
@@ -59,6 +63,8 @@ def main() -> int:
     parser.add_argument("--tokens", nargs="+", type=int, default=[20, 100])
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--rows-a-task", type=int, default=16, help="of the section rows")
+    parser.add_argument("--emulated", action="store_true", help="measure a dtype that the machine only emulates, too")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--memory-of", choices=["ours", "peer"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -73,7 +79,7 @@ def main() -> int:
     for dtype in arguments.dtypes:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         plain, rate = (matmul_rate(kind, device, size=512) for kind in (torch.float32, DTYPES[dtype]))
-        if rate < WORTH_MEASURING * plain:
+        if rate < WORTH_MEASURING * plain and not arguments.emulated:
             print(f"\n{dtype}: {rate / 1e9:.1f} GFLOP/s against float32's {plain / 1e9:.0f}: not native here, skipped")
             continue
         base = load_base_model(locate(arguments.base_model), dtype)
@@ -112,17 +118,11 @@ def _step(base: BaseModel, what: str, training: Training, repeats: int) -> list[
         before=lambda: rates.append(matmul_rate(base.dtype, base.device)),
     )
     needed = [_step_flops(base, training, parts[0][1]) for parts in batches[2:]]
-    reached = [flops / rate / taken for flops, rate, taken in zip(needed, rates[2:], compared.ours, strict=True)]
-    work, rate = statistics.median(needed), statistics.median(rates)
-    roofline = (
-        f"  roofline: {work / 1e9:.0f} GFLOP a step at {rate / 1e9:.0f} GFLOP/s: "
-        f"{statistics.median(reached):.0%} reached (min {min(reached):.0%}, max {max(reached):.0%})"
-    )
-    return [compared, roofline]
+    return [compared, _roofline(needed, rates[2:], compared.ours)]
 
 
 def score(base: BaseModel, tokens: int, arguments: Any) -> list[Comparison | str]:
-    """Time to a validation loss: the engine trains to its best of 40 steps, Trainer until it gets as low."""
+    """Time to a validation loss, both sides taking the same rows in the same order."""
     task, rows, constant = _rows(base, arguments.data / "trec", tokens)
     held_out, rows = rows[:64], rows[64:]
     prompt = _prompt(base, task, tokens)
@@ -137,8 +137,10 @@ def score(base: BaseModel, tokens: int, arguments: Any) -> list[Comparison | str
         "warmup_steps": 15,
         "eval_steps": RECIPE.validate_every,
     }
+    steps = itertools.islice(engine.picks([len(row) for row in rows], RECIPE), RECIPE.steps)
+    order = [rows[i] for step in steps for i in step]
     reached: list[tuple[int, float]] = []
-    peer = seconds(lambda: reached.append(peers.train_until(base, prompt, rows, held_out, settings, target)))
+    peer = seconds(lambda: reached.append(peers.train_until(base, prompt, order, held_out, settings, target)))
     return [
         Comparison(f"time to validation loss {target} on trec, against Trainer", (ours,), (peer,)),
         f"  ours {training.step} steps to {training.validations[-1].loss:.3f}; "
@@ -148,15 +150,7 @@ def score(base: BaseModel, tokens: int, arguments: Any) -> list[Comparison | str
 
 def prediction(base: BaseModel, tokens: int, arguments: Any) -> list[Comparison | str]:
     """128 rows of 8 multiple-choice tasks, shuffled together; the peer takes them task by task."""
-    questions: list[tuple[str, Question]] = []
-    prompts: dict[str, SoftPrompt] = {}
-    for name in CHOOSING:
-        task = Task.from_file(arguments.data / name / "task.yaml")
-        prompts[name] = _prompt(base, task, tokens)
-        prefix = compile_task(base, task, prompts[name])
-        rows = examples(task, load_data(task).test, budget(base, task, tokens))
-        short = [row for row in rows if base.count_tokens(row.query.context) <= 128][:16]
-        questions += [(name, Question(task, prefix, row.query)) for row in short]
+    prompts, questions = _questions(base, tokens, arguments.data, 16)
     peer = peers.Switching(base, prompts)
     ours: list[list[int]] = []
     theirs: list[list[int]] = []
@@ -184,15 +178,35 @@ def prediction(base: BaseModel, tokens: int, arguments: Any) -> list[Comparison 
         [run_peer] * repeats,
         before=lambda: rates.append(matmul_rate(base.dtype, base.device)),
     )
-    rate = statistics.median(rates)
     positions = sum(base.count_tokens(q.query.context) - len(q.prefix.tokens) for _, q in questions)
     flops = 2.0 * positions * _weights(base) + 2.0 * len(questions) * _head(base)
-    reached = flops / rate / statistics.median(compared.ours)
     same = sum(a == b for a, b in zip(ours[-1], theirs[-1], strict=True))
     return [
         compared,
-        f"  roofline: {flops / 1e9:.0f} GFLOP at {rate / 1e9:.0f} GFLOP/s: {reached:.0%} reached; "
-        f"{same} of {len(questions)} answers equal (the peer looks at each choice's first token alone)",
+        _roofline([flops] * len(compared.ours), rates[1:], compared.ours),
+        f"  {same} of {len(questions)} answers equal (the peer looks at each choice's first token alone)",
+    ]
+
+
+def rows(base: BaseModel, tokens: int, arguments: Any) -> list[str]:
+    """Each row of a mixed batch against its run alone; in bfloat16 answers may differ where choices nearly tie."""
+    _, found = _questions(base, tokens, arguments.data, arguments.rows_a_task)
+    questions = [question for _, question in found]
+    together = answer(base, questions)
+    alone = [answer(base, [question])[0] for question in questions]
+    apart = max(
+        abs(one - other)
+        for a, b in zip(together, alone, strict=True)
+        for one, other in zip(a.scores or (), b.scores or (), strict=True)
+    )
+    best = [sorted(one.scores or (), reverse=True) for one in alone]
+    ties = [first - second < NEAR_TIE for first, second, *_ in best]
+    changed = [a.output != b.output for a, b in zip(together, alone, strict=True)]
+    outside = sum(differs and not tie for differs, tie in zip(changed, ties, strict=True))
+    return [
+        f"rows: {len(questions)} of {len(CHOOSING)} tasks, mixed against alone: log-likelihoods at most {apart:.1e} "
+        f"nats apart; {len(changed) - sum(changed)} answers equal; {sum(ties)} near-ties (best two choices less than "
+        f"{NEAR_TIE} nats apart); {outside} answers differ without one"
     ]
 
 
@@ -251,10 +265,27 @@ MEASURE: dict[str, Any] = {
     "step": step,
     "score": score,
     "prediction": prediction,
+    "rows": rows,
     "generation": generation,
     "switch": switch,
     "memory": memory,
 }
+
+
+def _questions(
+    base: BaseModel, tokens: int, data: Path, count: int
+) -> tuple[dict[str, SoftPrompt], list[tuple[str, Question]]]:
+    """A prompt a multiple-choice task, and its first `count` test rows of at most 128 tokens."""
+    prompts: dict[str, SoftPrompt] = {}
+    questions: list[tuple[str, Question]] = []
+    for name in CHOOSING:
+        task = Task.from_file(data / name / "task.yaml")
+        prompts[name] = _prompt(base, task, tokens)
+        prefix = compile_task(base, task, prompts[name])
+        rows = examples(task, load_data(task).test, budget(base, task, tokens))
+        short = [row for row in rows if base.count_tokens(row.query.context) <= 128][:count]
+        questions += [(name, Question(task, prefix, row.query)) for row in short]
+    return prompts, questions
 
 
 def _rows(base: BaseModel, folder: Path, tokens: int) -> tuple[Task, list[TrainingExample], list[int]]:
@@ -290,6 +321,16 @@ def _train_until(base: BaseModel, training: Training, target: float) -> None:
 
     with suppress(_ReachedError):
         engine.train(base, [training], on_validation=stop)
+
+
+def _roofline(needed: Sequence[float], rates: Sequence[float], taken: Sequence[float]) -> str:
+    """What the machine's measured rate of matrix products would have taken, as a share of what was taken."""
+    reached = [flops / rate / time for flops, rate, time in zip(needed, rates, taken, strict=True)]
+    work, rate = statistics.median(needed), statistics.median(rates)
+    return (
+        f"  roofline: {work / 1e9:.0f} GFLOP at {rate / 1e9:.0f} GFLOP/s: "
+        f"{statistics.median(reached):.0%} reached (min {min(reached):.0%}, max {max(reached):.0%})"
+    )
 
 
 def _step_flops(base: BaseModel, training: Training, rows: list[TrainingExample]) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import PeftModel, PromptTuningConfig, get_peft_model
 from torch import Tensor
+from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from multiprompt.engine.adapter import to_adapter, write_adapter
@@ -67,13 +68,20 @@ def train_until(
     settings: dict[str, Any],
     target: float,
 ) -> tuple[int, float]:
-    """PEFT with transformers' Trainer until the validation loss reaches `target`; (steps, last validation loss)."""
+    """PEFT with transformers' Trainer until the validation loss reaches `target`; (steps, last validation loss).
+
+    `training` are the rows in the order in which they are taken.
+    """
     loop = PlainLoop(base, prompt, 0.0)
 
     class Stop(TrainerCallback):  # type: ignore[misc]
         def on_evaluate(self, _args: Any, _state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
             losses.append(metrics["eval_loss"])
             control.should_training_stop = losses[-1] <= target
+
+    class InOrder(Trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+            return SequentialSampler(self.train_dataset)
 
     losses: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +96,7 @@ def train_until(
             lr_scheduler_type="cosine",
             **settings,
         )
-        trainer = Trainer(
+        trainer = InOrder(
             loop.model,
             arguments,
             train_dataset=list(training),

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+T = TypeVar("T")
 
 VersionState = Literal["candidate", "published", "retired", "rejected"]
 PromptKind = Literal["soft", "hard"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 Verdict = Literal["identical", "unchanged", "improved", "regressed", "failed"]
+
+
+class Listing(list[T], Generic[T]):
+    """A page of records; `after` is where the next page begins, None on the last one."""
+
+    def __init__(self, records: Iterable[T] = (), after: str | None = None) -> None:
+        super().__init__(records)
+        self.after = after
+
+    def to_pandas(self) -> DataFrame:
+        """A row a record and a column a field, for which pandas must be installed."""
+        import pandas
+
+        return pandas.json_normalize([asdict(record) for record in self])  # type: ignore[call-overload,no-any-return,unused-ignore]
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,7 @@ class TaskRecord:
     published: int | None
     published_at: datetime | None
     score: float | None
+    guarded: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +130,24 @@ class Evaluation:
     @property
     def rows(self) -> int:
         return len(self.predictions)
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """An evaluation in a listing, without its rows; `version` is None for the hard prompt."""
+
+    id: int
+    task: str
+    version: str | None
+    kind: PromptKind
+    metric: str
+    score: float
+    metrics: Mapping[str, float]
+    rows: int
+    truncated: int
+    seconds: float
+    data: str
+    created_at: datetime
 
 
 @dataclass(frozen=True)

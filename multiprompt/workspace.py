@@ -31,9 +31,11 @@ from multiprompt.records import (
     CheckResult,
     Edge,
     Evaluation,
+    EvaluationRecord,
     Event,
     Job,
     LearnReport,
+    Listing,
     Matrix,
     Prediction,
     Problem,
@@ -180,9 +182,25 @@ class Workspace:
             _Admission(task, prompt, None, parents, load_test_split(task), None, adapter.encoder), before
         )
 
-    def rollback(self, name: str, to: int | None = None, reason: str = "") -> VersionRecord:
-        """Publish a retired version again, by default the one retired last."""
-        return self.catalog.roll_back(name, to, reason or "asked for", self._actor, self._clock())
+    def rollback(self, name: str, to: int | None = None, reason: str = "", *, force: bool = False) -> VersionRecord:
+        """Publish a retired version again, by default the one retired last.
+
+        Raises StateError for a guarded task unless `force` and a reason are given.
+        """
+        return self.catalog.roll_back(name, to, reason, self._actor, self._clock(), force=force)
+
+    def publish(self, label: str, reason: str = "", *, force: bool = False) -> VersionRecord:
+        """Publish a candidate that was held because its task is guarded; raises StateError as `rollback` does."""
+        name, number = parse_label(label)
+        return self.catalog.publish(name, number, reason, self._actor, self._clock(), force=force)
+
+    def guard(self, name: str, guarded: bool = True, reason: str = "") -> None:
+        """Hold what a task would publish until it is published by force and with a reason."""
+        self.catalog.guard(name, guarded, reason, self._actor, self._clock())
+
+    def note(self, name: str, text: str) -> None:
+        """Keep a note on a task among its events; the query function `matches` finds it."""
+        self.catalog.note(name, text, self._actor, self._clock())
 
     # Inference
 
@@ -235,25 +253,36 @@ class Workspace:
 
     # Looking up
 
-    def tasks(self, query: str = "") -> list[TaskRecord]:
+    def tasks(
+        self, query: str = "", *, after: str | None = None, limit: int | None = None, as_of: datetime | None = None
+    ) -> Listing[TaskRecord]:
         """Tasks that match a query like `tag.team = 'nlp' and score.acc > 0.8`; QueryError says where it is wrong.
 
-        The language is described in catalog/query.py, the fields in catalog/fields.py.
+        The language is described in catalog/query.py, the fields in catalog/fields.py. A page of `limit` records ends
+        with the `after` to ask for the next one with; `as_of` shows what was published at a time.
         """
-        return self.catalog.tasks(query)
+        return self.catalog.tasks(query, after=after, limit=limit, as_of=as_of)
 
-    def versions(self, query: str = "") -> list[VersionRecord]:
-        return self.catalog.versions(query)
+    def versions(
+        self, query: str = "", *, after: str | None = None, limit: int | None = None
+    ) -> Listing[VersionRecord]:
+        return self.catalog.versions(query, after=after, limit=limit)
 
     def version(self, label: str) -> VersionRecord:
         """`sst2@2`, or `sst2` for the published version."""
         return self.catalog.version(*parse_label(label))
 
-    def evaluations(self, query: str = "") -> list[Evaluation]:
-        return self.catalog.evaluations(query)
+    def evaluations(
+        self, query: str = "", *, after: str | None = None, limit: int | None = None
+    ) -> Listing[EvaluationRecord]:
+        return self.catalog.evaluations(query, after=after, limit=limit)
 
-    def events(self, query: str = "") -> list[Event]:
-        return self.catalog.events(query)
+    def evaluation(self, identity: int) -> Evaluation:
+        """An evaluation of a listing, with what each row got."""
+        return self.catalog.evaluation(identity)
+
+    def events(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Event]:
+        return self.catalog.events(query, after=after, limit=limit)
 
     def lineage(self, label: str) -> list[Edge]:
         """The edges above and below a version: what it came from, and what came from it; of every version of a task."""
@@ -330,7 +359,7 @@ class Workspace:
                     self.catalog.bind_base_model(base.record, self._actor, self._clock())
                 elif bound.identity != base.record.identity:
                     raise BaseMismatchError(
-                        f"{self.catalog.path} holds prompts for {bound}, but {base.record} was loaded. "
+                        f"{self.catalog.location} holds prompts for {bound}, but {base.record} was loaded. "
                         "Open it with that base model and dtype, or make another catalog for this one."
                     )
                 self.catalog.set_forward(base.fallback, self._actor, self._clock())
@@ -385,8 +414,8 @@ class Workspace:
             break
         return LearnReport(
             version=version.label,
-            published=publish,
-            reason=reason,
+            published=version.state == "published",
+            reason=reason if version.state != "candidate" else f"held, as the task is guarded; {reason}",
             metric=soft.metric,
             hard=hard.score,
             soft=soft.score,

@@ -60,7 +60,10 @@ def test_learning_publishes_a_version_with_its_evidence(workspace: mp.Workspace,
     assert (version.label, version.state, version.num_virtual_tokens) == ("colour@1", "published", 4)
     assert version.score == report.soft
     assert len(workspace.catalog.losses(version)) == 6
-    soft, hard = (workspace.evaluations(f"task = 'colour' and kind = '{kind}'")[0] for kind in ("soft", "hard"))
+    soft, hard = (
+        workspace.evaluation(workspace.evaluations(f"task = 'colour' and kind = '{kind}'")[0].id)
+        for kind in ("soft", "hard")
+    )
     assert (soft.score, hard.score) == (report.soft, report.hard)
     assert soft.references == hard.references == tuple(n % 2 for n in range(12))
     assert sum(p == r for p, r in zip(soft.predictions, soft.references, strict=True)) / 12 == soft.score
@@ -105,7 +108,7 @@ def test_predictions_are_those_the_evaluation_scored(workspace: mp.Workspace, ma
     learn(workspace, make_task("colour"))
     rows = workspace.catalog.evaluation_rows(workspace.version("colour")).rows
     predicted = workspace.predict([("colour", {"text": row["text"]}) for row in rows])
-    (soft,) = workspace.evaluations("kind = 'soft'")
+    soft = workspace.evaluation(workspace.evaluations("kind = 'soft'")[0].id)
     assert [p.output for p in predicted] == [("red", "green", "blue", "yellow")[i] for i in soft.predictions]
 
 

@@ -1,7 +1,11 @@
 """The first schema."""
 
+from dataclasses import replace
+
 import sqlalchemy as sa
 from alembic import op
+
+from multiprompt.catalog.triggers import Refusal, allow_truncation, refuse_truncation
 
 revision = "0001"
 down_revision = None
@@ -37,6 +41,20 @@ _USED = (
 )
 
 
+_CYCLIC = (("tasks", "task_file_id", "task_files"), ("prompt_versions", "baseline_id", "evaluations"))
+_PROTECTED = (
+    "prompt_versions",
+    "artifacts",
+    "lineage",
+    "evaluations",
+    "events",
+    "base_models",
+    "task_files",
+    "data_snapshots",
+    "tasks",
+)
+
+
 def _changed(*columns: str) -> str:
     return " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in columns)
 
@@ -45,6 +63,8 @@ def _same_key(table: str, key: str) -> str:
     # INSERT OR REPLACE deletes the old row without firing its DELETE trigger.
     return f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"
 
+
+_SAME_ROWID = _same_key("artifacts", "rowid")
 
 # name: (event, when, message)
 _TRIGGERS = {
@@ -82,7 +102,7 @@ _TRIGGERS = {
     "artifacts_kept": ("DELETE ON artifacts", _USED, "an artifact of a published version cannot be deleted"),
     "artifacts_not_replaced": (
         "INSERT ON artifacts",
-        _same_key("artifacts", "sha256") + " OR " + _same_key("artifacts", "rowid"),
+        _same_key("artifacts", "sha256") + f" OR {_SAME_ROWID}",
         "an artifact cannot be replaced",
     ),
     "lineage_frozen": ("UPDATE ON lineage", "1", "lineage cannot be changed"),
@@ -122,11 +142,31 @@ for _table, _changes in {
     }
 
 
-def _create_triggers() -> None:
-    for name, (event, when, message) in _TRIGGERS.items():
-        op.execute(
-            f"CREATE TRIGGER {name} BEFORE {event} FOR EACH ROW WHEN {when} BEGIN SELECT RAISE(ABORT, '{message}'); END"
-        )
+def _refusals(dialect: str) -> list[Refusal]:
+    found = [Refusal(name, *event.split(" ON "), when, message) for name, (event, when, message) in _TRIGGERS.items()]
+    if dialect == "postgresql":
+        found = [replace(refusal, when=refusal.when.replace(f" OR {_SAME_ROWID}", "")) for refusal in found]
+    return found
+
+
+def _create_triggers(dialect: str) -> None:
+    for refusal in _refusals(dialect):
+        for statement in refusal.create(dialect):
+            op.execute(statement)
+    if dialect == "postgresql":
+        for table in _PROTECTED:
+            for statement in refuse_truncation(table):
+                op.execute(statement)
+
+
+def _drop_triggers(dialect: str) -> None:
+    for refusal in _refusals(dialect):
+        for statement in refusal.drop(dialect):
+            op.execute(statement)
+    if dialect == "postgresql":
+        for table in _PROTECTED:
+            for statement in allow_truncation(table):
+                op.execute(statement)
 
 
 def upgrade() -> None:
@@ -309,6 +349,7 @@ def upgrade() -> None:
             ["task_id"],
             unique=True,
             sqlite_where=sa.text("state = 'published'"),
+            postgresql_where=sa.text("state = 'published'"),
         )
 
     op.create_table(
@@ -393,12 +434,20 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_check_results_check_id"), ["check_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_check_results_evaluation_id"), ["evaluation_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_check_results_version_id"), ["version_id"], unique=False)
-    _create_triggers()
+    dialect = op.get_bind().dialect.name
+    if dialect == "postgresql":
+        # SQLite, which cannot add a constraint to a table, has them from the start.
+        for table, column, target in _CYCLIC:
+            op.create_foreign_key(f"fk_{table}_{column}", table, target, [column], ["id"])
+    _create_triggers(dialect)
 
 
 def downgrade() -> None:
-    for name in _TRIGGERS:
-        op.execute(f"DROP TRIGGER {name}")
+    dialect = op.get_bind().dialect.name
+    _drop_triggers(dialect)
+    if dialect == "postgresql":
+        for table, column, _ in _CYCLIC:
+            op.drop_constraint(f"fk_{table}_{column}", table, type_="foreignkey")
     with op.batch_alter_table("check_results", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_check_results_version_id"))
         batch_op.drop_index(batch_op.f("ix_check_results_evaluation_id"))
@@ -425,6 +474,7 @@ def downgrade() -> None:
         batch_op.drop_index(
             "uq_prompt_versions_published",
             sqlite_where=sa.text("state = 'published'"),
+            postgresql_where=sa.text("state = 'published'"),
         )
         batch_op.drop_index(batch_op.f("ix_prompt_versions_weights_sha256"))
         batch_op.drop_index(batch_op.f("ix_prompt_versions_task_id"))

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from multiprompt.catalog.triggers import Refusal
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -53,17 +55,18 @@ def downgrade() -> None:
 
 
 def _replace_triggers(frozen: tuple[str, ...], used: tuple[str, ...]) -> None:
+    dialect = op.get_bind().dialect.name
     changed = " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in frozen)
-    op.execute("DROP TRIGGER versions_frozen")
-    op.execute(
-        f"CREATE TRIGGER versions_frozen BEFORE UPDATE ON prompt_versions FOR EACH ROW WHEN {changed}"
-        " BEGIN SELECT RAISE(ABORT, 'a prompt version cannot be changed'); END"
-    )
-    op.execute("DROP TRIGGER artifacts_kept")
-    op.execute(
-        "CREATE TRIGGER artifacts_kept BEFORE DELETE ON artifacts FOR EACH ROW WHEN"
-        " EXISTS (SELECT 1 FROM prompt_versions v WHERE v.state IN ('published', 'retired')"
+    in_use = (
+        "EXISTS (SELECT 1 FROM prompt_versions v WHERE v.state IN ('published', 'retired')"
         f" AND OLD.sha256 IN ({', '.join(used)}))"
         " OR EXISTS (SELECT 1 FROM data_snapshots s WHERE s.sha256 = OLD.sha256)"
-        " BEGIN SELECT RAISE(ABORT, 'an artifact of a published version cannot be deleted'); END"
     )
+    for refusal in (
+        Refusal("versions_frozen", "UPDATE", "prompt_versions", changed, "a prompt version cannot be changed"),
+        Refusal(
+            "artifacts_kept", "DELETE", "artifacts", in_use, "an artifact of a published version cannot be deleted"
+        ),
+    ):
+        for statement in (*refusal.drop(dialect), *refusal.create(dialect)):
+            op.execute(statement)

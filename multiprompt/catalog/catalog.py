@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from multiprompt.catalog import migration, reading, verification, writing
-from multiprompt.catalog.database import database_engine, database_path, watching_engine
+from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, watching_engine
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.writing import Candidate, Stamp
@@ -22,7 +23,9 @@ from multiprompt.records import (
     CheckReport,
     Edge,
     Evaluation,
+    EvaluationRecord,
     Event,
+    Listing,
     Matrix,
     Problem,
     TaskRecord,
@@ -49,7 +52,7 @@ class Catalog:
         engine = database_engine(url)
         if create:
             migration.create(engine)
-        elif not database_path(engine).exists():
+        elif is_sqlite(engine) and not database_path(engine).exists():
             raise CatalogError(
                 f"there is no catalog at {database_path(engine)}: create one with `multiprompt init`, or name another "
                 "with --catalog or MULTIPROMPT_CATALOG."
@@ -57,12 +60,28 @@ class Catalog:
         migration.require_current(engine)
         return cls(engine)
 
+    @contextmanager
+    def _write(self, actor: str, at: datetime) -> Iterator[tuple[Connection, Stamp]]:
+        """A write transaction, and who writes when: never before what was written last, whatever the clock says."""
+        with write_transaction(self._engine) as connection:
+            yield connection, Stamp(actor, max(at, reading.last_event(connection) or at))
+
     @cached_property
     def _watching(self) -> Engine:
         return watching_engine(self._engine)
 
+    def close(self) -> None:
+        """Close the connections that `epoch` keeps open; the next call opens new ones."""
+        self._watching.dispose()
+
+    @property
+    def location(self) -> str:
+        """Its path, or its URL without the password."""
+        return location(self._engine)
+
     @property
     def path(self) -> Path:
+        """The file of a catalog on SQLite."""
         return database_path(self._engine)
 
     def base_model(self) -> tuple[str | None, str, BaseModelRecord | None]:
@@ -72,12 +91,12 @@ class Catalog:
 
     def bind_base_model(self, record: BaseModelRecord, actor: str, at: datetime) -> None:
         """Bind the catalog to its base model. Raises StateError when it is bound already."""
-        with write_transaction(self._engine) as connection:
+        with self._write(actor, at) as (connection, stamp):
             _, _, bound = reading.base_model(connection)
             if bound is not None and bound.identity != record.identity:
-                raise StateError(f"{self.path} is bound to {bound} already.")
+                raise StateError(f"{self.location} is bound to {bound} already.")
             if bound is None:
-                writing.bind_base_model(connection, record, Stamp(actor, at))
+                writing.bind_base_model(connection, record, stamp)
 
     def forward(self) -> str | None:
         """Why the base model is not run by the packed forward; empty if it is, None before it was loaded."""
@@ -86,8 +105,8 @@ class Catalog:
 
     def set_forward(self, fallback: str, actor: str, at: datetime) -> None:
         if self.forward() != fallback:
-            with write_transaction(self._engine) as connection:
-                writing.set_forward(connection, fallback, Stamp(actor, at))
+            with self._write(actor, at) as (connection, stamp):
+                writing.set_forward(connection, fallback, stamp)
 
     def checkpoint(self, task: str, key: str) -> bytes | None:
         """Where a training stood that depends on the same things, see `engine.learning`."""
@@ -95,8 +114,8 @@ class Catalog:
             return reading.checkpoint(connection, task, key)
 
     def save_checkpoint(self, task: str, key: str, data: bytes, actor: str, at: datetime) -> None:
-        with write_transaction(self._engine) as connection:
-            writing.save_checkpoint(connection, task, key, data, Stamp(actor, at))
+        with self._write(actor, at) as (connection, stamp):
+            writing.save_checkpoint(connection, task, key, data, stamp)
 
     def epoch(self) -> int:
         """How many pointers have moved so far; quick enough to ask before each answer."""
@@ -104,21 +123,26 @@ class Catalog:
             return reading.epoch(connection)
 
     def add_task(self, task: Task, actor: str, at: datetime) -> TaskRecord:
-        with write_transaction(self._engine) as connection:
-            writing.add_task(connection, task, Stamp(actor, at))
+        with self._write(actor, at) as (connection, stamp):
+            writing.add_task(connection, task, stamp)
             return reading.task(connection, task.name)
 
-    def tasks(self, query: str = "") -> list[TaskRecord]:
+    def tasks(
+        self, query: str = "", *, after: str | None = None, limit: int | None = None, as_of: datetime | None = None
+    ) -> Listing[TaskRecord]:
+        """A page of tasks; `as_of` shows those that there were then, with what was published."""
         with read_transaction(self._engine) as connection:
-            return reading.tasks(connection, query)
+            return reading.tasks(connection, query, after=after, limit=limit, as_of=as_of)
 
     def task(self, name: str) -> TaskRecord:
         with read_transaction(self._engine) as connection:
             return reading.task(connection, name)
 
-    def versions(self, query: str = "") -> list[VersionRecord]:
+    def versions(
+        self, query: str = "", *, after: str | None = None, limit: int | None = None
+    ) -> Listing[VersionRecord]:
         with read_transaction(self._engine) as connection:
-            return reading.versions(connection, query)
+            return reading.versions(connection, query, after=after, limit=limit)
 
     def versions_of(self, task: str) -> list[VersionRecord]:
         with read_transaction(self._engine) as connection:
@@ -177,9 +201,16 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.losses(connection, version)
 
-    def evaluations(self, query: str = "") -> list[Evaluation]:
+    def evaluations(
+        self, query: str = "", *, after: str | None = None, limit: int | None = None
+    ) -> Listing[EvaluationRecord]:
         with read_transaction(self._engine) as connection:
-            return reading.evaluations(connection, query)
+            return reading.evaluations(connection, query, after=after, limit=limit)
+
+    def evaluation(self, identity: int) -> Evaluation:
+        """An evaluation with what each row got."""
+        with read_transaction(self._engine) as connection:
+            return reading.evaluation_by_id(connection, identity)
 
     def evaluation_with_key(self, key: Mapping[str, str]) -> Evaluation | None:
         """The newest score whose every influence is the same."""
@@ -190,9 +221,9 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.lineage(connection, task)
 
-    def events(self, query: str = "") -> list[Event]:
+    def events(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Event]:
         with read_transaction(self._engine) as connection:
-            return reading.events(connection, query)
+            return reading.events(connection, query, after=after, limit=limit)
 
     def matrix(self) -> Matrix:
         with read_transaction(self._engine) as connection:
@@ -213,16 +244,36 @@ class Catalog:
 
         Raises ConflictError when another prompt was published since `epoch` was read.
         """
-        with write_transaction(self._engine) as connection:
-            return writing.admit(connection, candidate, check, publish, reason, epoch, Stamp(actor, at))
+        with self._write(actor, at) as (connection, stamp):
+            return writing.admit(connection, candidate, check, publish, reason, epoch, stamp)
 
     def save_check(self, check: CheckReport, evaluations: Mapping[str, Evaluation], actor: str, at: datetime) -> None:
-        with write_transaction(self._engine) as connection:
-            writing.save_check(connection, check, evaluations, None, Stamp(actor, at))
+        with self._write(actor, at) as (connection, stamp):
+            writing.save_check(connection, check, evaluations, None, stamp)
 
-    def roll_back(self, task: str, number: int | None, reason: str, actor: str, at: datetime) -> VersionRecord:
-        with write_transaction(self._engine) as connection:
-            return writing.roll_back(connection, task, number, reason, Stamp(actor, at))
+    def roll_back(
+        self, task: str, number: int | None, reason: str, actor: str, at: datetime, *, force: bool = False
+    ) -> VersionRecord:
+        """Publish a retired version again. Raises StateError for a guarded task without `force` and a reason."""
+        with self._write(actor, at) as (connection, stamp):
+            return writing.move(connection, task, number, "rolled-back", reason, force, stamp)
+
+    def publish(
+        self, task: str, number: int | None, reason: str, actor: str, at: datetime, *, force: bool = False
+    ) -> VersionRecord:
+        """Publish a candidate that was held because its task is guarded. Raises StateError as `roll_back` does."""
+        with self._write(actor, at) as (connection, stamp):
+            return writing.move(connection, task, number, "published", reason, force, stamp)
+
+    def guard(self, task: str, guarded: bool, reason: str, actor: str, at: datetime) -> None:
+        """Make what a task publishes move by force alone, or as others' again."""
+        with self._write(actor, at) as (connection, stamp):
+            writing.guard(connection, task, guarded, reason, stamp)
+
+    def note(self, task: str, text: str, actor: str, at: datetime) -> None:
+        """Keep a note on a task among its events."""
+        with self._write(actor, at) as (connection, stamp):
+            writing.note(connection, task, text, stamp)
 
     def verify(self) -> list[Problem]:
         """Recompute digests, foreign keys and invariants; an empty list means that all is well."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from multiprompt.catalog.database import database_path, reading, writing
+from multiprompt.catalog.database import database_path, is_sqlite, location, reading, writing
 from multiprompt.catalog.schema import REVISION, settings
 from multiprompt.errors import CatalogError, SchemaError
 
@@ -21,78 +21,93 @@ def migrations_folder() -> Path:
 
 
 def revision(engine: Engine) -> str | None:
-    """The catalog's schema revision, None for an empty file. Raises SchemaError when the file is no catalog."""
+    """The catalog's schema revision, None for an empty database. Raises SchemaError when it holds something else."""
     with reading(engine) as connection:
-        return _revision(connection, database_path(engine))
+        return _revision(connection, location(engine))
 
 
 def require_current(engine: Engine) -> None:
     """Raises SchemaError, with the cure, unless the catalog has this release's schema."""
-    path = database_path(engine)
+    where = location(engine)
     found = revision(engine)
     if found is None:
-        raise SchemaError(f"{path} holds no catalog: create one with `multiprompt init`.")
+        raise SchemaError(f"{where} holds no catalog: create one with `multiprompt init`.")
     if found > REVISION:
         raise SchemaError(
-            f"{path} has schema {found}, but this release of multiprompt knows {REVISION}: install a newer release."
+            f"{where} has schema {found}, but this release of multiprompt knows {REVISION}: install a newer release."
         )
     if found < REVISION:
         raise SchemaError(
-            f"{path} has schema {found}, but this release of multiprompt needs {REVISION}: run `multiprompt upgrade`."
+            f"{where} has schema {found}, but this release of multiprompt needs {REVISION}: run `multiprompt upgrade`."
         )
 
 
 def create(engine: Engine) -> None:
-    """Make the catalog in an empty or missing file. Several processes may try at once; one does it."""
-    path = database_path(engine)
-    if not path.parent.is_dir():
-        raise CatalogError(f"{path.parent} does not exist: create the folder, or choose another path.")
-    with reading(engine) as connection:
-        fresh = _revision(connection, path) is None
-    if fresh:
-        with sqlite3.connect(path) as raw:
-            raw.execute("PRAGMA journal_mode = WAL")
-        raw.close()
+    """Make the catalog in an empty or missing database. Several processes may try at once; one does it."""
+    if prepare(engine):
         with writing(engine) as connection:
-            if _revision(connection, path) is None:
-                _run_migrations(connection)
+            if _revision(connection, location(engine)) is None:
+                run_migrations(connection)
                 connection.execute(settings.insert().values(id=1, dtype="auto", epoch=0))
 
 
+def prepare(engine: Engine) -> bool:
+    """Make ready for a catalog to be created, where there is none. Says whether there is none."""
+    if is_sqlite(engine) and not database_path(engine).parent.is_dir():
+        raise CatalogError(f"{database_path(engine).parent} does not exist: create the folder, or choose another path.")
+    if revision(engine) is not None:
+        return False
+    if is_sqlite(engine):
+        with sqlite3.connect(database_path(engine)) as raw:
+            raw.execute("PRAGMA journal_mode = WAL")
+        raw.close()
+    return True
+
+
 def upgrade(engine: Engine) -> tuple[str, str, Path | None]:
-    """Migrate to this release's schema after making a copy. Gives (old revision, new revision, the copy's path)."""
-    path = database_path(engine)
+    """Migrate to this release's schema in one transaction. Gives (old revision, new revision, the copy's path).
+
+    A copy of a SQLite file is made before; on PostgreSQL a copy is `multiprompt backup`'s or pg_dump's to make.
+    """
     found = revision(engine)
     if found is None or found > REVISION:
         require_current(engine)
     assert found is not None
     if found == REVISION:
         return found, REVISION, None
-    copy = path.with_name(f"{path.name}.{found}.{datetime.now(UTC):%Y%m%dT%H%M%S}.bak")
-    with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
-        source.backup(target)
+    copy = _copy(database_path(engine), found) if is_sqlite(engine) else None
     with writing(engine) as connection:
-        _run_migrations(connection)
+        run_migrations(connection)
     return found, REVISION, copy
 
 
-def _revision(connection: Connection, path: Path) -> str | None:
-    tables = inspect(connection).get_table_names()
-    if not tables:
-        return None
-    if "alembic_version" not in tables or "prompt_versions" not in tables:
-        raise SchemaError(f"{path} is an SQLite file, but no multiprompt catalog. Choose another path.")
-    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-    if found is None:
-        raise SchemaError(f"{path} is a catalog that was never finished. Choose another path, or restore a backup.")
-    return str(found)
-
-
-def _run_migrations(connection: Connection) -> None:
+def run_migrations(connection: Connection, to: str = "head") -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
+
+
+def _copy(path: Path, revision: str) -> Path:
+    copy = path.with_name(f"{path.name}.{revision}.{datetime.now(UTC):%Y%m%dT%H%M%S}.bak")
+    with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+    source.close()
+    target.close()
+    return copy
+
+
+def _revision(connection: Connection, where: str) -> str | None:
+    tables = inspect(connection).get_table_names()
+    if not tables:
+        return None
+    if "alembic_version" not in tables or "prompt_versions" not in tables:
+        kind = "an SQLite file" if is_sqlite(connection) else "a database"
+        raise SchemaError(f"{where} is {kind}, but no multiprompt catalog. Choose another one.")
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    if found is None:
+        raise SchemaError(f"{where} is a catalog that was never finished. Choose another one, or restore a backup.")
+    return str(found)

@@ -3,30 +3,34 @@
     query      := [either] ["order by" field ["asc" | "desc"]] ["limit" number]
     either     := both ("or" both)*
     both       := term ("and" term)*
-    term       := "not" term | "(" either ")" | comparison
+    term       := "not" term | "(" either ")" | function "(" text ")" | comparison
     comparison := field ("=" | "!=" | "<" | "<=" | ">" | ">=" | "like") value
                 | field ["not"] "in" "(" value ("," value)* ")" | field "is" ["not"] "null"
 
-Values are numbers or quoted texts ('' stands for a quote in one); times are texts such as '2026-11-01'. Values are only
-ever bound parameters.
+Values are numbers or quoted texts ('' stands for a quote in one); times are texts such as '2026-11-01'. `like` takes no
+notice of case; % stands for any text, _ for any character, and \\ before one for itself. Rows without a value to be
+ordered by come last. Values are only ever bound parameters.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from sqlalchemy import ColumnElement, DateTime, Select, String, and_, not_, or_
+from sqlalchemy import ColumnElement, DateTime, Row, Select, String, and_, literal, not_, or_
 
 from multiprompt.errors import QueryError, nearest
 
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 50
 MAX_COMPARISONS = 200
+NO_TIME = "expected a time such as '2026-11-01' or '2026-11-01T03:00'"
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\w.])|'(?P<text>(?:[^']|'')*)'"
@@ -34,7 +38,7 @@ _TOKEN = re.compile(
 )
 _COMPARE: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-    "like": lambda column, pattern: column.like(pattern),
+    "like": lambda column, pattern: column.ilike(pattern, escape="\\"),
 }  # fmt: skip
 
 
@@ -49,12 +53,17 @@ class Field:
         return condition if self.exists is None else self.exists(condition)
 
 
+# The condition that a function's argument stands for. Raises ValueError saying what the argument should be.
+Function = Callable[[str], ColumnElement[bool]]
+
+
 @dataclass(frozen=True)
 class Fields:
-    """The fields of a listing: fixed names, and families such as `score.<metric>`."""
+    """What a listing can be asked: fixed names, families such as `score.<metric>`, and functions."""
 
     fixed: Mapping[str, Field]
     families: Mapping[str, Callable[[str], Field]]
+    functions: Mapping[str, Function] = field(default_factory=dict)
 
     def find(self, name: str) -> Field | None:
         family, dot, member = name.partition(".")
@@ -68,19 +77,77 @@ class Fields:
 
 
 @dataclass(frozen=True)
+class Order:
+    """What a listing is ordered by; `name` is what the query calls it."""
+
+    name: str
+    expression: ColumnElement[Any]
+    descending: bool
+
+
+@dataclass(frozen=True)
 class Query:
     """A parsed query, to be put onto a SELECT."""
 
     where: ColumnElement[bool] | None = None
-    order: ColumnElement[Any] | None = None
+    order: Order | None = None
     limit: int | None = None
 
-    def apply(self, select: Select[Any], order: ColumnElement[Any]) -> Select[Any]:
-        """The SELECT with the query's conditions; `order` ends the order, so that it is total."""
+    def apply(self, select: Select[Any], key: ColumnElement[int], after: str | None = None) -> Select[Any]:
+        """The SELECT with the query's conditions, ordered, from behind the row that `after` points at.
+
+        `key` is the listing's primary key, which makes the order total; one row more than the limit is taken, which
+        says whether there are more. Raises QueryError for an `after` of another listing.
+        """
         if self.where is not None:
             select = select.where(self.where)
-        select = select.order_by(order) if self.order is None else select.order_by(self.order, order)
-        return select if self.limit is None else select.limit(self.limit)
+        if after is not None:
+            select = select.where(self._behind(after, key))
+        if self.order is None:
+            select = select.add_columns(key.label("page_key")).order_by(key)
+        else:
+            value = self.order.expression
+            ordered = (value.desc(), key.desc()) if self.order.descending else (value.asc(), key.asc())
+            select = select.add_columns(key.label("page_key"), value.label("page_value"))
+            select = select.order_by(ordered[0].nulls_last(), ordered[1])
+        return select if self.limit is None else select.limit(self.limit + 1)
+
+    def cursor(self, row: Row[Any]) -> str:
+        """What points at a row of this listing, for `after`."""
+        value = None if self.order is None else row.page_value
+        shown = value.isoformat() if isinstance(value, datetime) else value
+        return base64.urlsafe_b64encode(json.dumps([self._sorting, row.page_key, shown]).encode()).decode().rstrip("=")
+
+    def _behind(self, after: str, key: ColumnElement[int]) -> ColumnElement[bool]:
+        sorting, number, value = _read_cursor(after)
+        if sorting != self._sorting:
+            raise QueryError(f"this page was of a listing ordered by {sorting}: ask for the same order.")
+        if self.order is None:
+            return key > number
+        column, descending = self.order.expression, self.order.descending
+        next_key = key < number if descending else key > number
+        if value is None:
+            return and_(column.is_(None), next_key)
+        at = literal(datetime.fromisoformat(value) if _is_time(column) else value, column.type)
+        return or_(column < at if descending else column > at, and_(column == at, next_key), column.is_(None))
+
+    @property
+    def _sorting(self) -> str:
+        return "nothing" if self.order is None else self.order.name + " desc" * self.order.descending
+
+
+def _read_cursor(after: str) -> tuple[str, int, Any]:
+    try:
+        sorting, number, value = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
+        if isinstance(sorting, str) and isinstance(number, int) and isinstance(value, str | int | float | None):
+            return sorting, number, value
+    except ValueError:
+        pass
+    raise QueryError(f"{after[:40]!r} is no place in a listing: give what the page before ended with.")
+
+
+def _is_time(expression: ColumnElement[Any]) -> bool:
+    return isinstance(getattr(expression.type, "impl", expression.type), DateTime)
 
 
 @dataclass(frozen=True)
@@ -90,11 +157,26 @@ class _Token:
     column: int
 
 
-def parse(text: str, fields: Fields) -> Query:
-    """Parse a query over a listing's fields. Raises QueryError naming the column where it went wrong."""
+def parse(text: str, fields: Fields, limit: int | None = None) -> Query:
+    """Parse a query over a listing's fields; `limit` holds where it names none.
+
+    Raises QueryError naming the column where it went wrong.
+    """
     if len(text) > MAX_CHARACTERS:
         raise QueryError(f"the query has {len(text)} characters; the limit is {MAX_CHARACTERS}.")
-    return _Parser(text, fields).query()
+    if "\0" in text:
+        raise QueryError(f"query, column {text.index(chr(0)) + 1}: a NUL, which no text holds")
+    query = _Parser(text, fields).query()
+    return query if query.limit is not None else replace(query, limit=limit)
+
+
+def parse_time(text: str) -> datetime:
+    """An ISO date or time, in UTC where it names no zone. Raises ValueError."""
+    try:
+        time = datetime.fromisoformat(text)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(NO_TIME) from None
 
 
 class _Parser:
@@ -115,16 +197,15 @@ class _Parser:
             self._fail("expected 'and', 'or', 'order by', 'limit' or the end")
         return Query(where, order, limit)
 
-    def _order(self) -> ColumnElement[Any]:
+    def _order(self) -> Order:
         self._require("by")
         token, field = self._peek, self._field()
         if field.exists is not None:
             self._fail(f"{token.value!r} has many values, so nothing can be ordered by it", token)
-        column = field.expression
-        if self._take("desc"):
-            return column.desc()
-        self._take("asc")
-        return column.asc()
+        descending = self._take("desc")
+        if not descending:
+            self._take("asc")
+        return Order(token.value, field.expression, descending)
 
     def _limit(self) -> int:
         token = self._advance()
@@ -153,15 +234,37 @@ class _Parser:
         elif self._take("("):
             found = self._either().self_group()
             self._require(")")
+        elif self._peek.kind == "word" and self._second.value == "(" and self._second.kind == "symbol":
+            found = self._function()
         else:
             found = self._comparison()
         self._depth -= 1
         return found
 
-    def _comparison(self) -> ColumnElement[bool]:
+    def _function(self) -> ColumnElement[bool]:
+        self._count()
+        token = self._advance()
+        function = self._fields.functions.get(token.value.lower())
+        if function is None:
+            self._fail(f"unknown function {token.value!r}; {nearest(token.value, list(self._fields.functions))}", token)
+        self._require("(")
+        argument = self._advance()
+        if argument.kind != "text":
+            self._fail("expected a text in single quotes", argument)
+        try:
+            found = function(argument.value)
+        except ValueError as error:
+            self._fail(str(error), argument)
+        self._require(")")
+        return found
+
+    def _count(self) -> None:
         self._comparisons += 1
         if self._comparisons > MAX_COMPARISONS:
             self._fail(f"the query has more than {MAX_COMPARISONS} comparisons")
+
+    def _comparison(self) -> ColumnElement[bool]:
+        self._count()
         field = self._field()
         if self._take("is"):
             negated = self._take("not")
@@ -201,7 +304,7 @@ class _Parser:
     def _value(self, field: Field) -> Any:
         token = self._advance()
         kind = field.expression.type
-        if isinstance(getattr(kind, "impl", kind), DateTime):
+        if _is_time(field.expression):
             return self._time(token)
         if isinstance(kind, String):
             if token.kind != "text":
@@ -214,15 +317,18 @@ class _Parser:
     def _time(self, token: _Token) -> datetime:
         try:
             if token.kind != "text":
-                raise ValueError("a time stands in quotes")
-            time = datetime.fromisoformat(token.value)
-            return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-        except (ValueError, OverflowError):
-            self._fail("expected a time such as '2026-11-01' or '2026-11-01T03:00'", token)
+                raise ValueError(NO_TIME)
+            return parse_time(token.value)
+        except ValueError as error:
+            self._fail(str(error), token)
 
     @property
     def _peek(self) -> _Token:
         return self._tokens[self._next]
+
+    @property
+    def _second(self) -> _Token:
+        return self._tokens[min(self._next + 1, len(self._tokens) - 1)]
 
     def _advance(self) -> _Token:
         token = self._tokens[self._next]

@@ -5,44 +5,103 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.query import parse
+from multiprompt.catalog.query import Query, parse
+from multiprompt.catalog.search import words
 from multiprompt.errors import IntegrityError, NotFoundError, nearest
-from multiprompt.records import Adapter, BaseModelRecord, Edge, Evaluation, Event, Matrix, TaskRecord, VersionRecord
+from multiprompt.records import (
+    Adapter,
+    BaseModelRecord,
+    Edge,
+    Evaluation,
+    EvaluationRecord,
+    Event,
+    Listing,
+    Matrix,
+    TaskRecord,
+    VersionRecord,
+)
+
+T = TypeVar("T")
+# The events that say which version serves a task from then on.
+POINTER_MOVES = ("published", "rolled-back")
+NOTED = "noted"
 
 
-def tasks(connection: Connection, query: str = "") -> list[TaskRecord]:
-    listing = parse(query, fields.TASKS).apply(_task_query(), s.tasks.c.id)
-    return [_task(row) for row in connection.execute(listing)]
+def tasks(
+    connection: Connection,
+    query: str = "",
+    *,
+    after: str | None = None,
+    limit: int | None = None,
+    as_of: datetime | None = None,
+) -> Listing[TaskRecord]:
+    """A page of the tasks; with `as_of` what there was then, and what was published."""
+    parsed = parse(query, fields.TASKS if as_of is None else fields.TASKS_AS_OF, limit)
+    return _page(connection, parsed, _task_query(as_of), s.tasks.c.id, after, _task)
 
 
-def _task_query() -> Select[Any]:
-    return (
+def _page(
+    connection: Connection,
+    query: Query,
+    listing: Select[Any],
+    key: ColumnElement[int],
+    after: str | None,
+    record: Callable[[Row[Any]], T],
+) -> Listing[T]:
+    rows = connection.execute(query.apply(listing, key, after)).all()
+    shown = rows if query.limit is None else rows[: query.limit]
+    return Listing(map(record, shown), query.cursor(shown[-1]) if len(shown) < len(rows) and shown else None)
+
+
+def _task_query(as_of: datetime | None = None) -> Select[Any]:
+    published = fields.published
+    if as_of is None:
+        published_at: ColumnElement[Any] = published.c.published_at
+        task_file: ColumnElement[Any] = s.tasks.c.task_file_id
+        joined = s.tasks.outerjoin(
+            published, (published.c.task_id == s.tasks.c.id) & (published.c.state == "published")
+        )
+    else:
+        published_at = fields.moved.c.at
+        task_file = func.coalesce(published.c.task_file_id, s.tasks.c.task_file_id)
+        last = (
+            select(func.max(s.events.c.id))
+            .where(s.events.c.task_id == s.tasks.c.id, s.events.c.kind.in_(POINTER_MOVES), s.events.c.at <= as_of)
+            .correlate(s.tasks)
+            .scalar_subquery()
+        )
+        joined = s.tasks.outerjoin(fields.moved, fields.moved.c.id == last).outerjoin(
+            published, (published.c.task_id == s.tasks.c.id) & (published.c.number == fields.moved.c.to_version)
+        )
+    query = (
         select(
             s.tasks.c.name,
             s.tasks.c.created_at,
+            s.tasks.c.guarded,
             s.task_files.c.description,
             s.task_files.c.tags,
             s.task_files.c.metric,
             s.task_files.c.fingerprint,
             s.task_files.c.source,
             s.task_files.c.folder,
-            fields.published.c.number,
-            fields.published.c.published_at,
+            published.c.number,
+            published_at.label("published_at"),
             fields.baseline.c.score,
         )
-        .join(s.task_files, s.tasks.c.task_file_id == s.task_files.c.id)
-        .outerjoin(
-            fields.published, (fields.published.c.task_id == s.tasks.c.id) & (fields.published.c.state == "published")
-        )
-        .outerjoin(fields.baseline, fields.baseline.c.id == fields.published.c.baseline_id)
+        .select_from(joined)
+        .join(s.task_files, s.task_files.c.id == task_file)
+        .outerjoin(fields.baseline, fields.baseline.c.id == published.c.baseline_id)
+        .outerjoin(s.base_models, s.base_models.c.id == published.c.base_model_id)
     )
+    return query if as_of is None else query.where(s.tasks.c.created_at <= as_of)
 
 
 def _task(row: Row[Any]) -> TaskRecord:
@@ -58,6 +117,7 @@ def _task(row: Row[Any]) -> TaskRecord:
         published=row.number,
         published_at=row.published_at,
         score=row.score,
+        guarded=bool(row.guarded),
     )
 
 
@@ -74,9 +134,26 @@ def task_id(connection: Connection, name: str) -> int:
     return int(connection.execute(select(s.tasks.c.id).where(s.tasks.c.name == name)).scalar_one())
 
 
-def versions(connection: Connection, query: str = "") -> list[VersionRecord]:
-    listing = parse(query, fields.VERSIONS).apply(_version_query(), s.prompt_versions.c.id)
-    return [_version(row) for row in connection.execute(listing)]
+def text(connection: Connection, task: int) -> str:
+    """The words that a task is found by: those of its name, description, tags and notes."""
+    query = (
+        select(s.tasks.c.name, s.task_files.c.description, s.task_files.c.tags)
+        .join(s.task_files, s.task_files.c.id == s.tasks.c.task_file_id)
+        .where(s.tasks.c.id == task)
+    )
+    notes = (
+        select(s.events.c.reason).where(s.events.c.task_id == task, s.events.c.kind == NOTED).order_by(s.events.c.id)
+    )
+    row = connection.execute(query).one_or_none()
+    told = [] if row is None else [row.name, row.description, *row.tags]
+    return " ".join(words([*told, *connection.scalars(notes)]))
+
+
+def versions(
+    connection: Connection, query: str = "", *, after: str | None = None, limit: int | None = None
+) -> Listing[VersionRecord]:
+    parsed = parse(query, fields.VERSIONS, limit)
+    return _page(connection, parsed, _version_query(), s.prompt_versions.c.id, after, _version)
 
 
 def versions_of(connection: Connection, name: str) -> list[VersionRecord]:
@@ -108,6 +185,12 @@ def published(connection: Connection) -> list[VersionRecord]:
 
 def epoch(connection: Connection) -> int:
     return int(connection.execute(select(s.settings.c.epoch)).scalar_one())
+
+
+def last_event(connection: Connection) -> datetime | None:
+    """When the last event was."""
+    found: datetime | None = connection.execute(select(s.events.c.at).order_by(s.events.c.id.desc()).limit(1)).scalar()
+    return found
 
 
 def artifact(connection: Connection, sha256: str, label: str) -> bytes:
@@ -172,9 +255,41 @@ def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
     return evaluation(row)
 
 
-def evaluations(connection: Connection, query: str = "") -> list[Evaluation]:
-    listing = parse(query, fields.EVALUATIONS).apply(evaluation_query(), s.evaluations.c.id)
-    return [evaluation(row) for row in connection.execute(listing)]
+def evaluations(
+    connection: Connection, query: str = "", *, after: str | None = None, limit: int | None = None
+) -> Listing[EvaluationRecord]:
+    parsed = parse(query, fields.EVALUATIONS, limit)
+    listing = (
+        select(s.evaluations, s.tasks.c.name, s.prompt_versions.c.number, s.data_snapshots.c.fingerprint)
+        .join(s.tasks, s.evaluations.c.task_id == s.tasks.c.id)
+        .join(s.data_snapshots, s.evaluations.c.snapshot_id == s.data_snapshots.c.id)
+        .outerjoin(s.prompt_versions, s.evaluations.c.version_id == s.prompt_versions.c.id)
+    )
+    return _page(connection, parsed, listing, s.evaluations.c.id, after, _evaluation_record)
+
+
+def _evaluation_record(row: Row[Any]) -> EvaluationRecord:
+    return EvaluationRecord(
+        id=row.id,
+        task=row.name,
+        version=None if row.number is None else f"{row.name}@{row.number}",
+        kind=row.kind,
+        metric=row.metric,
+        score=row.score,
+        metrics=row.metrics,
+        rows=row.rows,
+        truncated=row.truncated,
+        seconds=row.seconds,
+        data=row.fingerprint,
+        created_at=row.created_at,
+    )
+
+
+def evaluation_by_id(connection: Connection, identity: int) -> Evaluation:
+    row = connection.execute(evaluation_query().where(s.evaluations.c.id == identity)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no evaluation {identity}; `multiprompt evaluations` lists them.")
+    return evaluation(row)
 
 
 def evaluation_with_key(connection: Connection, key: str) -> Evaluation | None:
@@ -233,13 +348,15 @@ def lineage(connection: Connection, name: str | None = None) -> list[Edge]:
     return [Edge(f"{row.name}@{row.number}", row.relation, row.parent_label) for row in connection.execute(query)]
 
 
-def events(connection: Connection, query: str = "") -> list[Event]:
+def events(
+    connection: Connection, query: str = "", *, after: str | None = None, limit: int | None = None
+) -> Listing[Event]:
     everything = select(s.events, s.tasks.c.name.label("task")).outerjoin(s.tasks)
-    listing = parse(query, fields.EVENTS).apply(everything, s.events.c.id)
-    return [
-        Event(r.id, r.at, r.actor, r.kind, r.task, r.from_version, r.to_version, r.reason)
-        for r in connection.execute(listing)
-    ]
+    return _page(connection, parse(query, fields.EVENTS, limit), everything, s.events.c.id, after, _event)
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(row.id, row.at, row.actor, row.kind, row.task, row.from_version, row.to_version, row.reason)
 
 
 def matrix(connection: Connection) -> Matrix:
@@ -339,8 +456,9 @@ def _version(row: Row[Any]) -> VersionRecord:
 
 def evaluation_query() -> Select[Any]:
     return (
-        select(s.evaluations, s.tasks.c.name, s.prompt_versions.c.number)
+        select(s.evaluations, s.evaluation_results.c.results, s.tasks.c.name, s.prompt_versions.c.number)
         .join(s.tasks, s.evaluations.c.task_id == s.tasks.c.id)
+        .join(s.evaluation_results, s.evaluation_results.c.evaluation_id == s.evaluations.c.id)
         .outerjoin(s.prompt_versions, s.evaluations.c.version_id == s.prompt_versions.c.id)
     )
 

@@ -25,44 +25,62 @@ from sqlalchemy import (
 )
 
 # The newest migration in migrations/versions; a catalog of another revision is refused or upgraded.
-REVISION = "0002"
+REVISION = "0003"
 
-# What the migrations make beside the tables; without one of them a published prompt could be changed.
-TRIGGERS = frozenset(
-    {
-        "artifacts_frozen",
-        "artifacts_kept",
-        "artifacts_not_replaced",
-        "base_models_frozen",
-        "base_models_kept",
-        "base_models_not_replaced",
-        "data_snapshots_frozen",
-        "data_snapshots_kept",
-        "data_snapshots_not_replaced",
-        "evaluations_frozen",
-        "evaluations_kept",
-        "evaluations_not_replaced",
-        "events_frozen",
-        "events_kept",
-        "events_not_replaced",
-        "lineage_frozen",
-        "lineage_kept",
-        "lineage_not_replaced",
-        "task_files_frozen",
-        "task_files_kept",
-        "task_files_not_replaced",
-        "tasks_frozen",
-        "tasks_kept",
-        "tasks_not_replaced",
-        "versions_baseline_kept",
-        "versions_frozen",
-        "versions_kept",
-        "versions_moves",
-        "versions_not_replaced",
-        "versions_one_published",
-        "versions_times_kept",
-    }
+# What the migrations make beside the tables; without it a published prompt could be changed, or a task not be found.
+_REFUSALS = (
+    "artifacts_frozen",
+    "artifacts_kept",
+    "artifacts_not_replaced",
+    "base_models_frozen",
+    "base_models_kept",
+    "base_models_not_replaced",
+    "data_snapshots_frozen",
+    "data_snapshots_kept",
+    "data_snapshots_not_replaced",
+    "evaluations_frozen",
+    "evaluations_kept",
+    "evaluations_not_replaced",
+    "events_frozen",
+    "events_kept",
+    "events_not_replaced",
+    "lineage_frozen",
+    "lineage_kept",
+    "lineage_not_replaced",
+    "results_frozen",
+    "results_kept",
+    "results_not_replaced",
+    "task_files_frozen",
+    "task_files_kept",
+    "task_files_not_replaced",
+    "tasks_frozen",
+    "tasks_kept",
+    "tasks_not_replaced",
+    "versions_baseline_kept",
+    "versions_frozen",
+    "versions_kept",
+    "versions_moves",
+    "versions_not_replaced",
+    "versions_one_published",
+    "versions_times_kept",
 )
+# The tables that they protect, which PostgreSQL could empty at once.
+PROTECTED = (
+    "artifacts",
+    "base_models",
+    "data_snapshots",
+    "evaluation_results",
+    "evaluations",
+    "events",
+    "lineage",
+    "prompt_versions",
+    "task_files",
+    "tasks",
+)
+TRIGGERS = {
+    "sqlite": frozenset((*_REFUSALS, "task_texts_added", "task_texts_changed", "task_texts_removed")),
+    "postgresql": frozenset((*_REFUSALS, *(f"{table}_not_emptied" for table in PROTECTED))),
+}
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -135,7 +153,16 @@ tasks = Table(
     _id(),
     Column("name", String(200), nullable=False, unique=True),
     _to("task_file_id", "task_files", nullable=True, cyclic=True),
+    Column("guarded", Integer, nullable=False, server_default="0"),
     _at(),
+)
+
+# What `search` finds a task by: the words of its name, description, tags and notes.
+task_texts = Table(
+    "task_texts",
+    metadata,
+    Column("task_id", ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
+    Column("words", Text, nullable=False),
 )
 
 task_files = Table(
@@ -159,6 +186,14 @@ artifacts = Table(
     Column("kind", String(20), nullable=False),
     Column("data", LargeBinary, nullable=False),
     _at(),
+)
+
+# Artifacts that nothing referred to when `gc` looked; it deletes what lies here for long enough.
+trash = Table(
+    "trash",
+    metadata,
+    Column("sha256", ForeignKey("artifacts.sha256"), primary_key=True),
+    _at("since"),
 )
 
 # Rows that scores are taken on are kept (`sha256`), so that a check runs wherever the catalog is; training rows aren't.
@@ -187,6 +222,7 @@ runs = Table(
     Column("best_step", Integer, nullable=False),
     Column("truncated", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
+    Column("job", Text, nullable=True),
     _at(),
 )
 
@@ -241,7 +277,7 @@ lineage = Table(
     ),
 )
 
-# `key` is a digest of `key_parts`; `results` are predictions and references of each row, compressed JSON.
+# `key` is a digest of `key_parts`.
 evaluations = Table(
     "evaluations",
     metadata,
@@ -256,12 +292,19 @@ evaluations = Table(
     Column("metrics", JSON, nullable=False),
     Column("key", String(80), nullable=False, index=True),
     Column("key_parts", JSON, nullable=False),
-    Column("results", LargeBinary, nullable=False),
     Column("rows", Integer, nullable=False),
     Column("truncated", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
     _at(),
     CheckConstraint("kind in ('soft', 'hard')", name="kind"),
+)
+
+# Predictions and references of each row, compressed JSON; apart, so that a million evaluations are quick to go through.
+evaluation_results = Table(
+    "evaluation_results",
+    metadata,
+    Column("evaluation_id", ForeignKey("evaluations.id"), primary_key=True, autoincrement=False),
+    Column("results", LargeBinary, nullable=False),
 )
 
 checks = Table(
@@ -284,7 +327,7 @@ check_results = Table(
     Column("baseline", Float, nullable=False),
     Column("score", Float, nullable=True),
     Column("max_drop", Float, nullable=False),
-    Column("verdict", String(20), nullable=False),
+    Column("verdict", String(20), nullable=False, index=True),
     Column("cause", Text, nullable=False),
 )
 
@@ -295,8 +338,9 @@ events = Table(
     _at("at"),
     Column("actor", Text, nullable=False),
     Column("kind", String(40), nullable=False),
-    _to("task_id", "tasks", nullable=True),
+    Column("task_id", ForeignKey("tasks.id"), nullable=True),
     Column("from_version", Integer, nullable=True),
     Column("to_version", Integer, nullable=True),
     Column("reason", Text, nullable=False),
+    Index("ix_events_task_id_at", "task_id", "at"),
 )

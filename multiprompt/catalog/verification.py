@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, ForeignKey, exists, select, text
 
 from multiprompt.catalog import reading, writing
 from multiprompt.catalog import schema as s
+from multiprompt.catalog.database import is_sqlite
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Problem
 from multiprompt.tasks.split import Split
@@ -21,17 +22,44 @@ def problems(connection: Connection) -> Iterator[Problem]:
     yield from _snapshots(connection)
     yield from _evaluations(connection)
     yield from _events(connection)
+    yield from _texts(connection)
 
 
 def _structure(connection: Connection) -> Iterator[Problem]:
-    for line in connection.execute(text("PRAGMA integrity_check")).scalars():
-        if line != "ok":
-            yield Problem("database", str(line))
-    for table, row, target, _ in connection.execute(text("PRAGMA foreign_key_check")):
-        yield Problem(f"table {table}", f"row {row} refers to a missing row of {target}")
-    present = set(connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")))
-    for name in sorted(s.TRIGGERS - present):
-        yield Problem("database", f"the trigger {name}, which protects published prompts, is missing")
+    if is_sqlite(connection):
+        for line in connection.execute(text("PRAGMA integrity_check")).scalars():
+            if line != "ok":
+                yield Problem("database", str(line))
+        for table, row, target, _ in connection.execute(text("PRAGMA foreign_key_check")):
+            yield Problem(f"table {table}", f"row {row} refers to a missing row of {target}")
+    else:
+        for key in (key for table in s.metadata.tables.values() for key in table.foreign_keys):
+            yield from _dangling(connection, key)
+    for name in sorted(s.TRIGGERS[connection.dialect.name] - triggers(connection)):
+        yield Problem("database", f"the trigger {name}, which protects published prompts, is missing or disabled")
+
+
+def _dangling(connection: Connection, key: ForeignKey) -> Iterator[Problem]:
+    """PostgreSQL cannot be asked to check its foreign keys again."""
+    child, parent = key.parent, key.column
+    target = parent.table.alias("target")
+    there = exists().where(target.c[parent.name] == child)
+    for row in connection.execute(select(*child.table.primary_key.columns).where(child.is_not(None), ~there)):
+        yield Problem(f"table {child.table.name}", f"row {row[0]} refers to a missing row of {parent.table.name}")
+
+
+def triggers(connection: Connection) -> set[str]:
+    """The names of the triggers that the database fires."""
+    if is_sqlite(connection):
+        return set(connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")))
+    return set(connection.scalars(text("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O'")))
+
+
+def _texts(connection: Connection) -> Iterator[Problem]:
+    known = {row.task_id: row.words for row in connection.execute(select(s.task_texts))}
+    for task_id, name in connection.execute(select(s.tasks.c.id, s.tasks.c.name)).all():
+        if known.get(task_id) != reading.text(connection, task_id):
+            yield Problem(f"task {name}", "the words that a search finds it by are not the task's")
 
 
 def _artifacts(connection: Connection) -> Iterator[Problem]:
@@ -66,6 +94,9 @@ def _snapshots(connection: Connection) -> Iterator[Problem]:
 
 
 def _evaluations(connection: Connection) -> Iterator[Problem]:
+    there = select(s.evaluation_results.c.evaluation_id)
+    for identity in connection.scalars(select(s.evaluations.c.id).where(s.evaluations.c.id.not_in(there))):
+        yield Problem(f"evaluation {identity}", "its results are missing")
     for row in connection.execute(reading.evaluation_query()):
         where = f"evaluation {row.id} of {row.name}"
         if reading.key_digest(row.key_parts) != row.key:
@@ -81,7 +112,7 @@ def _events(connection: Connection) -> Iterator[Problem]:
     """The events, replayed, must end where the pointers are."""
     replayed: dict[str, int] = {}
     for event in reading.events(connection):
-        if event.task is not None and event.kind in ("published", "rolled-back") and event.to_version is not None:
+        if event.task is not None and event.kind in reading.POINTER_MOVES and event.to_version is not None:
             replayed[event.task] = event.to_version
     pointers = {version.task: version.number for version in reading.published(connection)}
     for task in sorted(replayed.keys() | pointers.keys()):

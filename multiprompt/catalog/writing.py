@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, Table, func, select
 
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.reading import epoch, key_digest, task_id, version
+from multiprompt.catalog.reading import NOTED, epoch, key_digest, task_id, text, version
 from multiprompt.errors import ConflictError, StateError
 from multiprompt.records import (
     Adapter,
@@ -28,6 +28,12 @@ from multiprompt.records import (
 if TYPE_CHECKING:
     from multiprompt.tasks.split import Split
     from multiprompt.tasks.task import Task
+
+
+PointerMove = Literal["published", "rolled-back"]
+# The state that a version is in before it is moved so.
+_MOVES_FROM: Mapping[PointerMove, VersionState] = {"published": "candidate", "rolled-back": "retired"}
+_TO: Mapping[PointerMove, str] = {"published": "publish", "rolled-back": "roll back to"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Candidate:
     soft: Evaluation
     data: Split
     training_data: tuple[Split, Split] | None
+    job: str | None = None
 
 
 def digest(adapter: Adapter) -> str:
@@ -81,6 +88,23 @@ def add_task(connection: Connection, task: Task, stamp: Stamp) -> None:
         return
     connection.execute(s.tasks.update().where(s.tasks.c.id == identity).values(task_file_id=file_id))
     event(connection, "task-added" if row is None else "task-changed", identity, None, None, task.fingerprint, stamp)
+    _index_text(connection, identity)
+
+
+def note(connection: Connection, name: str, said: str, stamp: Stamp) -> None:
+    """Keep a note on a task among its events, where `matches` finds it."""
+    identity = task_id(connection, name)
+    event(connection, NOTED, identity, None, None, said, stamp)
+    _index_text(connection, identity)
+
+
+def guard(connection: Connection, name: str, guarded: bool, reason: str, stamp: Stamp) -> None:
+    """Let a task's pointer be moved by force alone, or as others' again."""
+    identity = task_id(connection, name)
+    known = connection.execute(select(s.tasks.c.guarded).where(s.tasks.c.id == identity)).scalar_one()
+    if bool(known) != guarded:
+        connection.execute(s.tasks.update().where(s.tasks.c.id == identity).values(guarded=int(guarded)))
+        event(connection, "guarded" if guarded else "unguarded", identity, None, None, reason, stamp)
 
 
 def bind_base_model(connection: Connection, record: BaseModelRecord, stamp: Stamp) -> None:
@@ -136,7 +160,9 @@ def admit(
     save_check(connection, check, {}, version_id, stamp)
     connection.execute(s.checkpoints.delete().where(s.checkpoints.c.task_id == identity))
     _set(connection, version_id, baseline_id=baseline_id)
-    if publish:
+    if publish and _guarded(connection, identity):
+        event(connection, "held", identity, None, number, f"the task is guarded; {reason}", stamp)
+    elif publish:
         _publish(connection, identity, version_id, number, reason, stamp)
     else:
         _set(connection, version_id, state="rejected")
@@ -144,22 +170,37 @@ def admit(
     return version(connection, candidate.task.name, number)
 
 
-def roll_back(connection: Connection, name: str, number: int | None, reason: str, stamp: Stamp) -> VersionRecord:
-    """Publish a retired version again, by default the one retired last. Raises StateError when there is none."""
+def move(
+    connection: Connection,
+    name: str,
+    number: int | None,
+    kind: PointerMove,
+    reason: str,
+    force: bool,
+    stamp: Stamp,
+) -> VersionRecord:
+    """Publish a candidate that was held, or roll back to a retired version, by default the newest of these.
+
+    Raises StateError when there is none, or when the task is guarded and `force` or a reason is missing.
+    """
+    state = _MOVES_FROM[kind]
     identity = task_id(connection, name)
     if number is None:
+        versions = s.prompt_versions.c
         query = (
-            select(s.prompt_versions.c.number)
-            .where(s.prompt_versions.c.task_id == identity, s.prompt_versions.c.state == "retired")
-            .order_by(s.prompt_versions.c.retired_at.desc(), s.prompt_versions.c.number.desc())
+            select(versions.number)
+            .where(versions.task_id == identity, versions.state == state)
+            .order_by(versions.retired_at.desc(), versions.number.desc())
         )
         number = connection.execute(query.limit(1)).scalar()
         if number is None:
-            raise StateError(f"task {name!r} has no retired version to roll back to.")
+            raise StateError(f"task {name!r} has no {state} version to {_TO[kind]}.")
     target = version(connection, name, number)
-    if target.state != "retired":
-        raise StateError(f"{target.label} is {target.state}; only a retired version can be published again.")
-    _publish(connection, identity, target.id, target.number, reason, stamp, kind="rolled-back")
+    if target.state != state:
+        raise StateError(f"{target.label} is {target.state}; there is only a {state} version to {_TO[kind]}.")
+    if _guarded(connection, identity) and not (force and reason):
+        raise StateError(f"task {name!r} is guarded: what is published moves only with --force and a --reason.")
+    _publish(connection, identity, target.id, target.number, reason or "asked for", stamp, kind)
     return version(connection, name, number)
 
 
@@ -179,31 +220,40 @@ def save_check(
         seconds=check.seconds,
         created_at=stamp.at,
     )
+    checked = _checked_ids(connection, [result.version for result in check.results])
+    rows = []
     for result in check.results:
-        name, _, number = result.version.rpartition("@")
-        checked = version(connection, name, int(number))
-        evaluation_id = None
-        if result.version in evaluations:
-            snapshot_id = connection.execute(
-                select(s.evaluations.c.snapshot_id)
-                .join(s.prompt_versions, s.prompt_versions.c.baseline_id == s.evaluations.c.id)
-                .where(s.prompt_versions.c.id == checked.id)
-            ).scalar_one()
-            evaluation_id = _evaluation(
-                connection, task_id(connection, name), checked.id, snapshot_id, evaluations[result.version], stamp
-            )
-        _insert(
-            connection,
-            s.check_results,
-            check_id=check_id,
-            version_id=checked.id,
-            evaluation_id=evaluation_id,
-            baseline=result.baseline,
-            score=result.score,
-            max_drop=result.max_drop,
-            verdict=result.verdict,
-            cause=result.cause,
+        task, of, snapshot = checked[result.version]
+        evaluation = evaluations.get(result.version)
+        rows.append(
+            {
+                "check_id": check_id,
+                "version_id": of,
+                "evaluation_id": None
+                if evaluation is None
+                else _evaluation(connection, task, of, snapshot, evaluation, stamp),
+                "baseline": result.baseline,
+                "score": result.score,
+                "max_drop": result.max_drop,
+                "verdict": result.verdict,
+                "cause": result.cause,
+            }
         )
+    if rows:
+        connection.execute(s.check_results.insert(), rows)
+
+
+def _checked_ids(connection: Connection, labels: Collection[str]) -> dict[str, tuple[int, int, int]]:
+    """(task, version, snapshot of its baseline) of versions by label."""
+    versions = s.prompt_versions.c
+    query = (
+        select(s.tasks.c.name, versions.number, versions.task_id, versions.id, s.evaluations.c.snapshot_id)
+        .join(s.tasks, versions.task_id == s.tasks.c.id)
+        .join(s.evaluations, versions.baseline_id == s.evaluations.c.id)
+        .where(s.tasks.c.name.in_({label.rpartition("@")[0] for label in labels}))
+    )
+    found = {f"{row.name}@{row.number}": (row.task_id, row.id, row.snapshot_id) for row in connection.execute(query)}
+    return {label: found[label] for label in labels}
 
 
 def event(
@@ -228,8 +278,24 @@ def event(
     )
 
 
+def _guarded(connection: Connection, task: int) -> bool:
+    return bool(connection.execute(select(s.tasks.c.guarded).where(s.tasks.c.id == task)).scalar_one())
+
+
+def _index_text(connection: Connection, task: int) -> None:
+    """Bring what `matches` finds a task by to what the task and its notes are now."""
+    connection.execute(s.task_texts.delete().where(s.task_texts.c.task_id == task))
+    connection.execute(s.task_texts.insert().values(task_id=task, words=text(connection, task)))
+
+
 def _publish(
-    connection: Connection, task: int, version_id: int, number: int, reason: str, stamp: Stamp, kind: str = "published"
+    connection: Connection,
+    task: int,
+    version_id: int,
+    number: int,
+    reason: str,
+    stamp: Stamp,
+    kind: PointerMove = "published",
 ) -> None:
     of_task = s.prompt_versions.c.task_id == task
     old = connection.execute(
@@ -287,6 +353,7 @@ def _run(connection: Connection, identity: int, candidate: Candidate, run: Run, 
         best_step=run.best_step,
         truncated=run.truncated,
         seconds=run.seconds,
+        job=candidate.job,
         created_at=stamp.at,
     )
 
@@ -357,8 +424,7 @@ def _snapshot(connection: Connection, split: Split, keep: bool, stamp: Stamp) ->
 def _evaluation(
     connection: Connection, task: int, version_id: int | None, snapshot_id: int, evaluation: Evaluation, stamp: Stamp
 ) -> int:
-    results = {"predictions": list(evaluation.predictions), "references": list(evaluation.references)}
-    return _insert(
+    identity = _insert(
         connection,
         s.evaluations,
         task_id=task,
@@ -371,12 +437,15 @@ def _evaluation(
         metrics=dict(evaluation.metrics),
         key=key_digest(evaluation.key),
         key_parts=dict(evaluation.key),
-        results=zlib.compress(json.dumps(results, ensure_ascii=False).encode()),
         rows=evaluation.rows,
         truncated=evaluation.truncated,
         seconds=evaluation.seconds,
         created_at=stamp.at,
     )
+    results = {"predictions": list(evaluation.predictions), "references": list(evaluation.references)}
+    packed = zlib.compress(json.dumps(results, ensure_ascii=False).encode())
+    connection.execute(s.evaluation_results.insert().values(evaluation_id=identity, results=packed))
+    return identity
 
 
 def _edge(connection: Connection, child_id: int, parent: Parent) -> None:

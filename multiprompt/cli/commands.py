@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +13,15 @@ import click
 
 from multiprompt.catalog.labels import parse_label
 from multiprompt.cli import jobs as job_commands
-from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option, query_argument, working
+from multiprompt.cli import listings
+from multiprompt.cli.options import (
+    catalog_option,
+    force_option,
+    hub_metrics_option,
+    json_option,
+    reason_option,
+    working,
+)
 from multiprompt.cli.output import (
     lineage_text,
     print_check,
@@ -59,7 +68,7 @@ def cli() -> None:
     """One frozen language model, many soft prompts: a catalog of them, and a gate that checks for forgetting."""
 
 
-for command in job_commands.COMMANDS:
+for command in (*listings.COMMANDS, *job_commands.COMMANDS):
     cli.add_command(command)
 
 
@@ -97,7 +106,7 @@ def init(catalog: str, base_model: str | None, dtype: str) -> None:
     """Make a catalog and bind it to a base model."""
     with working(catalog, base_model, create=True, dtype=None if dtype == "auto" else dtype) as workspace:
         base = workspace.base_model()
-    click.echo(f"{workspace.catalog.path} is bound to {base.record}")
+    click.echo(f"{workspace.catalog.location} is bound to {base.record}")
 
 
 @cli.command()
@@ -192,73 +201,17 @@ def check(catalog: str, hub_metrics: bool, as_json: bool) -> None:
 
 
 @cli.command()
-@query_argument
+@click.argument("number", type=int, metavar="ID")
 @catalog_option
 @json_option
-def tasks(query: str, catalog: str, as_json: bool) -> None:
-    """List the tasks that match a QUERY: what is published, since when, how good.
-
-    For example: multiprompt tasks "tag = 'nlp' and score.acc > 0.8 order by published_at desc"
-    """
-    records = open_workspace(catalog, create=False).tasks(query)
+def evaluation(number: int, catalog: str, as_json: bool) -> None:
+    """Show an evaluation with what each row got; `multiprompt evaluations` gives the IDs."""
+    found = open_workspace(catalog, create=False).evaluation(number)
     if as_json:
-        print_json(records)
+        print_json(found)
         return
-    print_table(
-        ("task", "published", "since", "metric", "score", "tags"),
-        [(r.name, r.published, r.published_at, r.metric, r.score, r.tags) for r in records],
-    )
-
-
-@cli.command()
-@query_argument
-@catalog_option
-@json_option
-def versions(query: str, catalog: str, as_json: bool) -> None:
-    """List the prompt versions that match a QUERY, for example "task = 'sst2' and state = 'retired'"."""
-    records = open_workspace(catalog, create=False).versions(query)
-    if as_json:
-        print_json(records)
-        return
-    print_table(
-        ("version", "state", "method", "tokens", "metric", "score", "created", "digest"),
-        [
-            (v.label, v.state, v.method, v.num_virtual_tokens, v.metric, v.score, v.created_at, v.digest[:19])
-            for v in records
-        ],
-    )
-
-
-@cli.command()
-@query_argument
-@catalog_option
-@json_option
-def evaluations(query: str, catalog: str, as_json: bool) -> None:
-    """List the scores that match a QUERY, for example "kind = 'soft' and score < 0.8"; --json adds every row."""
-    records = open_workspace(catalog, create=False).evaluations(query)
-    if as_json:
-        print_json(records)
-        return
-    print_table(
-        ("task", "prompt", "metric", "score", "rows", "cut", "seconds"),
-        [(e.task, e.kind, e.metric, e.score, e.rows, e.truncated, e.seconds) for e in records],
-    )
-
-
-@cli.command()
-@query_argument
-@catalog_option
-@json_option
-def events(query: str, catalog: str, as_json: bool) -> None:
-    """List who moved which pointer when and why, for example "at > '2026-11-01' and kind = 'rolled-back'"."""
-    records = open_workspace(catalog, create=False).events(query)
-    if as_json:
-        print_json(records)
-        return
-    print_table(
-        ("at", "actor", "event", "task", "from", "to", "reason"),
-        [(e.at, e.actor, e.kind, e.task, e.from_version, e.to_version, e.reason[:60]) for e in records],
-    )
+    click.echo(f"{found.task}, {found.kind} prompt: {found.metric} {found.score:.4f}")
+    print_table(("row", "prediction", "reference"), list(zip(count(), found.predictions, found.references)))
 
 
 @cli.command()
@@ -336,12 +289,45 @@ def matrix(catalog: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("task")
 @click.option("--to", type=int, metavar="V", help="The version to publish again; by default the one retired last.")
-@click.option("--reason", default="", help="Why; kept in the events.")
+@reason_option
+@force_option
 @catalog_option
-def rollback(task: str, to: int | None, reason: str, catalog: str) -> None:
+def rollback(task: str, to: int | None, reason: str, force: bool, catalog: str) -> None:
     """Publish an earlier version of a task again."""
-    version = open_workspace(catalog, create=False).rollback(task, to, reason)
+    version = open_workspace(catalog, create=False).rollback(task, to, reason, force=force)
     click.echo(f"{version.label} is published")
+
+
+@cli.command()
+@click.argument("label", metavar="TASK[@V]")
+@reason_option
+@force_option
+@catalog_option
+def publish(label: str, reason: str, force: bool, catalog: str) -> None:
+    """Publish a candidate that was held because its task is guarded."""
+    version = open_workspace(catalog, create=False).publish(label, reason, force=force)
+    click.echo(f"{version.label} is published")
+
+
+@cli.command()
+@click.argument("task")
+@click.option("--off", is_flag=True, help="Guard it no longer.")
+@reason_option
+@catalog_option
+def guard(task: str, off: bool, reason: str, catalog: str) -> None:
+    """Hold what TASK would publish until `publish --force --reason` says so."""
+    open_workspace(catalog, create=False).guard(task, not off, reason)
+    click.echo(f"{task} is {'guarded no longer' if off else 'guarded'}")
+
+
+@cli.command()
+@click.argument("task")
+@click.argument("text")
+@catalog_option
+def note(task: str, text: str, catalog: str) -> None:
+    """Keep a note on TASK among its events; `tasks "matches('…')"` finds it."""
+    open_workspace(catalog, create=False).note(task, text)
+    click.echo(f"noted on {task}")
 
 
 @cli.command()

@@ -31,8 +31,12 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def query_argument(command: Command) -> Command:
-    return click.argument("query", default="")(command)
+def reason_option(command: Command) -> Command:
+    return click.option("--reason", default="", metavar="TEXT", help="Why; kept in the events.")(command)
+
+
+def force_option(command: Command) -> Command:
+    return click.option("--force", is_flag=True, help="Move what a guarded task publishes.")(command)
 
 
 def hub_metrics_option(command: Command) -> Command:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+
+
+def print_csv(records: Sequence[Any]) -> None:
+    """A line a record under the names of its fields; what has fields of its own is given as JSON."""
+    rows = [asdict(record) for record in records]
+    writer = csv.writer(sys.stdout)
+    writer.writerows([rows[0].keys(), *([_csv_cell(value) for value in row.values()] for row in rows)] if rows else [])
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -114,6 +123,12 @@ def _cell(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return str(value)
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else value
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,8 @@ from multiprompt.catalog import database
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import CatalogError, MultipromptError, SchemaError
 from multiprompt.records import Adapter
-from tests.catalog.test_catalog import AT, a_task, contents, learn, new_catalog
+from tests.catalog.databases import contents
+from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,15 +121,15 @@ def test_another_schema_revision_is_refused_with_the_cure(
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("postgresql://user:secret@host/db", "postgresql://user:***@host/db is not SQLite"),
-        ("mysql+pymysql://host/db", "is not SQLite, which is the one supported database so far"),
+        ("mysql+pymysql://user:secret@host/db", "mysql+pymysql://user:***@host/db is neither SQLite nor PostgreSQL"),
+        ("postgresql://user:secret@localhost:1/db", "the server cannot be reached: check the URL and that it runs"),
         ("sqlite://", "a catalog is a file"),
         ("sqlite:///:memory:", "a catalog is a file"),
         ("", "a catalog is a file"),
         ("://nothing", "'://nothing' is no catalog: give a path"),
     ],
 )
-def test_a_database_that_is_no_file_is_refused(url: str, says: str) -> None:
+def test_a_database_that_holds_no_catalog_is_refused(url: str, says: str) -> None:
     message = refusal(url, create=True)
     assert says in message
     assert "secret" not in message
@@ -216,7 +217,7 @@ def test_writers_in_many_threads_lose_nothing(tmp_path: Path) -> None:
 def test_a_full_disk_in_the_middle_of_admitting_leaves_the_catalog_as_it_was(tmp_path: Path, pages: int) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog)
-    before = contents(catalog.path)
+    before = contents(catalog)
     limit = catalog.path.stat().st_size // 4096 + pages
 
     def fill_disk(connection: Any, _: Any) -> None:
@@ -226,7 +227,7 @@ def test_a_full_disk_in_the_middle_of_admitting_leaves_the_catalog_as_it_was(tmp
     with pytest.raises(CatalogError, match="the disk is full: free some space; nothing was written"):
         learn(catalog, adapter=Adapter(b"{}", b"w" * 4096 * 50))
     event.remove(catalog._engine, "connect", fill_disk)
-    assert contents(catalog.path) == before
+    assert contents(catalog) == before
     assert catalog.verify() == []
     assert learn(catalog).label == "colour@2"
 
@@ -253,11 +254,11 @@ def test_a_process_killed_while_publishing_leaves_the_catalog_as_it_was(tmp_path
     catalog = new_catalog(tmp_path)
     learn(catalog)
     learn(catalog)
-    before = contents(catalog.path)
+    before = contents(catalog)
     command = [sys.executable, "-c", KILLED, str(catalog.path), statement]
     killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert contents(catalog.path) == before
+    assert contents(catalog) == before
     assert catalog.verify() == []
     assert catalog.roll_back("colour", 1, "", "tester", AT).label == "colour@1"
 

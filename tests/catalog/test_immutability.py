@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import NullPool
 
 from multiprompt.catalog import schema
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Parent
 from multiprompt.records import Adapter
+from tests.catalog.databases import DATABASES, contents, execute
 from tests.catalog.test_catalog import learn, new_catalog
 
 STATES = ("candidate", "published", "retired", "rejected")
@@ -27,58 +31,38 @@ IDS = {"retired": 1, "published": 2, "rejected": 3, "candidate": 4}
 COPIED = ", ".join(column.name for column in schema.prompt_versions.c if column.name not in ("id", "number", "state"))
 
 
-@pytest.fixture(scope="module")
-def with_every_state(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The file of a catalog with a version in every state."""
-    made = new_catalog(tmp_path_factory.mktemp("states"))
-    first = learn(made)
-    learn(made, parents=(Parent("retrained-from", first.label, first),))
-    learn(made, publish=False)
-    with sqlite3.connect(made.path) as raw:
-        raw.execute(
-            f"INSERT INTO prompt_versions (id, number, state, {COPIED})"
-            f" SELECT 4, 4, 'candidate', {COPIED} FROM prompt_versions WHERE id = 3"
-        )
-    raw.close()
-    assert {version.state: version.id for version in made.versions()} == IDS
-    return made.path.read_bytes()
+def fill_with_every_state(catalog: Catalog) -> None:
+    first = learn(catalog)
+    learn(catalog, parents=(Parent("retrained-from", first.label, first),))
+    learn(catalog, publish=False)
+    copied = f"SELECT 4, 4, 'candidate', {COPIED} FROM prompt_versions WHERE id = 3"
+    execute(catalog, f"INSERT INTO prompt_versions (id, number, state, {COPIED}) {copied}")
+    assert {version.state: version.id for version in catalog.versions()} == IDS
 
 
 @pytest.fixture
-def catalog(tmp_path: Path, with_every_state: bytes) -> Catalog:
-    (tmp_path / "catalog.db").write_bytes(with_every_state)
-    return Catalog.open(str(tmp_path / "catalog.db"))
+def catalog(tmp_path: Path) -> Catalog:
+    """A catalog with a version in every state."""
+    return DATABASES.filled("every state", fill_with_every_state, tmp_path)
 
 
 def refused(catalog: Catalog, *statements: str) -> str:
     """The reason that the last statement is refused for, after which nothing has changed."""
-    before = whole(catalog)
-    raw = sqlite3.connect(catalog.path, isolation_level=None)
-    try:
-        raw.execute("BEGIN")
+    before = contents(catalog)
+    engine = create_engine(catalog._engine.url, poolclass=NullPool)
+    with engine.connect() as connection:
         for statement in statements[:-1]:
-            raw.execute(statement)
-        with pytest.raises(sqlite3.IntegrityError) as caught:
-            raw.execute(statements[-1])
-        raw.execute("COMMIT" if len(statements) == 1 else "ROLLBACK")
-    finally:
-        raw.close()
-    assert whole(catalog) == before
-    return str(caught.value)
+            connection.exec_driver_sql(statement)
+        with pytest.raises(IntegrityError) as caught:
+            connection.exec_driver_sql(statements[-1])
+        if len(statements) == 1 and DATABASES.kind == "sqlite":
+            connection.commit()
+    assert contents(catalog) == before
+    return str(caught.value.orig)
 
 
 def accepted(catalog: Catalog, *statements: str) -> None:
-    with sqlite3.connect(catalog.path) as raw:
-        for statement in statements:
-            assert raw.execute(statement).rowcount == 1
-    raw.close()
-
-
-def whole(catalog: Catalog) -> list[str]:
-    with sqlite3.connect(catalog.path) as raw:
-        dump = list(raw.iterdump())
-    raw.close()
-    return dump
+    assert execute(catalog, *statements) == [1] * len(statements)
 
 
 @pytest.mark.parametrize("state", ["published", "retired"])
@@ -87,7 +71,8 @@ def whole(catalog: Catalog) -> list[str]:
     [c.name for c in schema.prompt_versions.c if c.name not in ("state", "published_at", "retired_at")],
 )
 def test_no_column_of_a_published_version_can_be_changed(catalog: Catalog, state: str, column: str) -> None:
-    message = refused(catalog, f"UPDATE prompt_versions SET {column} = 4711 WHERE id = {IDS[state]}")
+    value = "'1999-01-01'" if column.endswith("_at") else "4711"
+    message = refused(catalog, f"UPDATE prompt_versions SET {column} = {value} WHERE id = {IDS[state]}")
     assert "cannot be changed" in message
 
 
@@ -119,7 +104,9 @@ def test_a_task_has_one_published_version(catalog: Catalog, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["candidate", "retired"])
-def test_publishing_another_version_cannot_replace_the_published_one(catalog: Catalog, state: str) -> None:
+def test_publishing_another_version_cannot_replace_the_published_one(
+    catalog: Catalog, state: str, on_sqlite: None
+) -> None:
     refused(catalog, f"UPDATE OR REPLACE prompt_versions SET state = 'published' WHERE id = {IDS[state]}")
 
 
@@ -127,7 +114,7 @@ def test_a_version_without_a_baseline_is_never_published(catalog: Catalog) -> No
     accepted(catalog, f"UPDATE prompt_versions SET baseline_id = NULL WHERE id = {IDS['candidate']}")
     retire = f"UPDATE prompt_versions SET state = 'retired' WHERE id = {IDS['published']}"
     publish = f"UPDATE prompt_versions SET state = 'published' WHERE id = {IDS['candidate']}"
-    assert "CHECK constraint failed" in refused(catalog, retire, publish)
+    assert "ck_prompt_versions_baseline" in refused(catalog, retire, publish)
 
 
 @pytest.mark.parametrize("state", ["published", "retired", "rejected"])
@@ -142,7 +129,9 @@ def test_a_version_starts_as_a_candidate(catalog: Catalog, state: str) -> None:
 
 @pytest.mark.parametrize("replace", ["INSERT OR REPLACE", "REPLACE"])
 @pytest.mark.parametrize("values", ["2, 9", "9, 2", "2, 2", "1, 1"])
-def test_a_version_cannot_be_replaced_by_id_or_number(catalog: Catalog, replace: str, values: str) -> None:
+def test_a_version_cannot_be_replaced_by_id_or_number(
+    catalog: Catalog, replace: str, values: str, on_sqlite: None
+) -> None:
     refused(
         catalog,
         f"{replace} INTO prompt_versions (id, number, state, {COPIED})"
@@ -157,24 +146,31 @@ def test_a_published_version_cannot_be_deleted(catalog: Catalog, state: str) -> 
 
 
 @pytest.mark.parametrize("state", ["candidate", "rejected"])
-def test_what_was_never_published_can_be_deleted(catalog: Catalog, state: str) -> None:
+def test_what_was_never_published_can_be_deleted(catalog: Catalog, state: str, on_sqlite: None) -> None:
     accepted(catalog, f"DELETE FROM prompt_versions WHERE id = {IDS[state]}")
 
 
 # table: (a condition that finds rows which a published version rests on, a column to change)
 FROZEN = {
-    "artifacts": ("sha256 IN (SELECT weights_sha256 FROM prompt_versions WHERE id <= 2)", "data = x'00'"),
-    "lineage": ("1", "parent_label = 'colour@9'"),
+    "artifacts": ("sha256 IN (SELECT weights_sha256 FROM prompt_versions WHERE id <= 2)", "kind = 'rows'"),
+    "lineage": ("1 = 1", "parent_label = 'colour@9'"),
     "evaluations": ("id IN (SELECT baseline_id FROM prompt_versions)", "score = 1.0"),
-    "events": ("1", "reason = 'another'"),
+    "evaluation_results": (
+        "evaluation_id IN (SELECT baseline_id FROM prompt_versions)",
+        "evaluation_id = 999",
+    ),
+    "events": ("1 = 1", "reason = 'another'"),
 }
+# The key of each, where it is not `id`.
+KEYS = {"artifacts": "sha256", "evaluation_results": "evaluation_id"}
 
 
 @pytest.mark.parametrize("table", FROZEN)
 def test_what_a_published_version_rests_on_cannot_be_changed(catalog: Catalog, table: str) -> None:
     rows, change = FROZEN[table]
     assert "cannot be changed" in refused(catalog, f"UPDATE {table} SET {change} WHERE {rows}")
-    refused(catalog, f"UPDATE OR REPLACE {table} SET {change} WHERE {rows}")
+    if DATABASES.kind == "sqlite":
+        refused(catalog, f"UPDATE OR REPLACE {table} SET {change} WHERE {rows}")
 
 
 @pytest.mark.parametrize("table", FROZEN)
@@ -186,18 +182,25 @@ def test_what_a_published_version_rests_on_cannot_be_deleted(catalog: Catalog, t
 @pytest.mark.parametrize("table", FROZEN)
 def test_what_a_published_version_rests_on_cannot_be_replaced(catalog: Catalog, table: str) -> None:
     source = f"INTO {table} SELECT * FROM {table} WHERE {FROZEN[table][0]}"
-    assert "cannot be replaced" in refused(catalog, f"INSERT OR REPLACE {source}")
-    refused(catalog, f"REPLACE {source}")
-    if table != "artifacts":
-        refused(catalog, f"INSERT {source} ON CONFLICT (id) DO UPDATE SET {FROZEN[table][1]}")
+    if DATABASES.kind == "sqlite":
+        assert "cannot be replaced" in refused(catalog, f"INSERT OR REPLACE {source}")
+        refused(catalog, f"REPLACE {source}")
+    change = f"ON CONFLICT ({KEYS.get(table, 'id')}) DO UPDATE SET {FROZEN[table][1]}"
+    refused(catalog, f"INSERT {source} {change}")
+
+
+@pytest.mark.parametrize("table", schema.PROTECTED)
+def test_no_protected_table_can_be_emptied_at_once(catalog: Catalog, table: str) -> None:
+    emptied = f"DELETE FROM {table}" if DATABASES.kind == "sqlite" else f"TRUNCATE {table} CASCADE"
+    refused(catalog, emptied)
 
 
 @pytest.mark.parametrize("column", ["data = x'00'", "kind = 'rows'", "sha256 = 'x'", "rowid = 99"])
-def test_no_column_of_an_artifact_can_be_changed(catalog: Catalog, column: str) -> None:
+def test_no_column_of_an_artifact_can_be_changed(catalog: Catalog, column: str, on_sqlite: None) -> None:
     refused(catalog, f"UPDATE artifacts SET {column} WHERE rowid = 1")
 
 
-def test_an_artifact_cannot_be_replaced_by_its_hidden_row_number(catalog: Catalog) -> None:
+def test_an_artifact_cannot_be_replaced_by_its_hidden_row_number(catalog: Catalog, on_sqlite: None) -> None:
     refused(
         catalog,
         "INSERT OR REPLACE INTO artifacts (rowid, sha256, kind, data, created_at)"
@@ -209,11 +212,11 @@ def test_the_rows_that_a_score_was_taken_on_cannot_be_deleted(catalog: Catalog) 
     assert "cannot be deleted" in refused(catalog, "DELETE FROM artifacts WHERE kind = 'rows'")
 
 
-def test_the_weights_of_a_rejected_candidate_can_be_deleted(tmp_path: Path) -> None:
+def test_the_weights_of_a_rejected_candidate_can_be_deleted(tmp_path: Path, on_sqlite: None) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog)
     learn(catalog, publish=False, adapter=Adapter(b"{}", b"bad weights"))
-    accepted(catalog, "DELETE FROM artifacts WHERE data = x'6261642077656967687473'")
+    accepted(catalog, f"DELETE FROM artifacts WHERE sha256 = '{hashlib.sha256(b'bad weights').hexdigest()}'")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +231,7 @@ def test_the_weights_of_a_rejected_candidate_can_be_deleted(tmp_path: Path) -> N
         "DELETE FROM task_files",
         "DELETE FROM data_snapshots",
         "DELETE FROM tasks",
-        "INSERT OR REPLACE INTO base_models SELECT * FROM base_models",
+        "INSERT INTO base_models SELECT * FROM base_models",
     ],
 )
 def test_what_a_published_version_refers_to_cannot_be_changed(catalog: Catalog, change: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
@@ -142,7 +143,47 @@ def test_listings_print_tables_and_json(catalog: Run) -> None:
     kinds = [record["kind"] for record in catalog("events", "--json").json]
     assert kinds == ["base-model-bound", "task-added", "task-added", "published"]
     scores = catalog("evaluations", "task = 'colour' order by kind", "--json").json
-    assert [(score["kind"], len(score["predictions"])) for score in scores] == [("hard", 12), ("soft", 12)]
+    assert [(score["kind"], score["rows"]) for score in scores] == [("hard", 12), ("soft", 12)]
+    rows = catalog("evaluation", scores[1]["id"], "--json").json
+    assert (len(rows["predictions"]), rows["score"]) == (12, scores[1]["score"])
+    assert len(catalog("evaluation", scores[1]["id"]).out.splitlines()) == 14
+
+
+def test_a_page_of_a_listing_leads_to_the_next(catalog: Run) -> None:
+    first = catalog("tasks", "order by name desc", "--limit", 1)
+    assert [line.split()[0] for line in first.out.splitlines()] == ["task", "word"]
+    place = first.err.removeprefix("more: --after ").strip()
+    second = catalog("tasks", "order by name desc", "--limit", 1, "--after", place)
+    assert ([line.split()[0] for line in second.out.splitlines()], second.err) == (["task", "colour"], "")
+
+
+def test_a_listing_as_csv_is_the_records(catalog: Run) -> None:
+    rows = list(csv.DictReader(catalog("versions", "--csv").out.splitlines()))
+    assert [(row["task"], row["number"], row["state"]) for row in rows] == [("colour", "1", "published")]
+    assert catalog("versions", "number = 9", "--csv").out == ""
+
+
+def test_what_was_published_at_a_time(catalog: Run) -> None:
+    assert "colour" in catalog("tasks", "published = 1").out
+    assert [line.split()[0] for line in catalog("tasks", "--as-of", "2001-01-01").out.splitlines()] == ["task"]
+
+
+def test_a_guarded_task_moves_by_force_and_with_a_reason(catalog: Run) -> None:
+    assert catalog("guard", "colour", "--reason", "in the contract").out == "colour is guarded\n"
+    held = catalog("learn", "colour")
+    assert held.status == 1
+    assert "held, as the task is guarded" in held.out
+    assert catalog("tasks", "name = 'colour'", "--json").json[0]["published"] == 1
+    assert "moves only with --force and a --reason" in catalog("publish", "colour@2").err
+    assert "moves only" in catalog("publish", "colour@2", "--force").err
+    assert catalog("publish", "colour@2", "--force", "--reason", "agreed").out == "colour@2 is published\n"
+    assert catalog("guard", "colour", "--off").out == "colour is guarded no longer\n"
+    assert catalog("rollback", "colour").out == "colour@1 is published\n"
+
+
+def test_a_note_is_found(catalog: Run) -> None:
+    assert catalog("note", "colour", "Waiting for the new annotators").status == 0
+    assert [record["name"] for record in catalog("tasks", "matches('annotator')", "--json").json] == ["colour"]
 
 
 def test_show_tells_a_task_and_a_version(catalog: Run) -> None:
@@ -217,7 +258,11 @@ WRONG = [
     (("schedule", "add", "colour", "--cron", "often"), "'often' in time zone UTC is no schedule"),
     (("schedule", "pause", "nope"), "no schedule 'nope'"),
     (("check", "--catalog", "nowhere.db"), "there is no catalog at"),
-    (("verify", "--catalog", "postgresql://host/db"), "is not SQLite"),
+    (("verify", "--catalog", "mysql://host/db"), "is neither SQLite nor PostgreSQL"),
+    (("evaluation", "99"), "no evaluation 99"),
+    (("publish", "colour"), "no candidate version"),
+    (("guard", "nope"), "no task 'nope'"),
+    (("note", "nope", "x"), "no task 'nope'"),
     (("matrix", "--catalog", "nowhere.db"), "create one with `multiprompt init`"),
     (("jobs", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("worker", "--catalog", "nowhere.db"), "there is no catalog at"),

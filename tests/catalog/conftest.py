@@ -1,0 +1,31 @@
+"""The catalog's tests run on both databases, but for those about files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.catalog.databases import DATABASES, KINDS
+
+FILES_ONLY = ("test_database", "test_migration")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if "database_kind" in metafunc.fixturenames:
+        kinds = ("sqlite",) if module in FILES_ONLY else KINDS
+        metafunc.parametrize("database_kind", kinds, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    DATABASES.kind = request.param
+    yield request.param
+    DATABASES.kind = "sqlite"
+
+
+@pytest.fixture
+def on_sqlite(database_kind: str) -> None:
+    if database_kind != "sqlite":
+        pytest.skip("about the file")

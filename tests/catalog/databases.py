@@ -1,0 +1,114 @@
+"""Catalogs for tests on SQLite and on a real PostgreSQL from a wheel: made quickly, read raw, damaged on purpose."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.pool import NullPool
+
+from multiprompt.catalog import schema
+from multiprompt.catalog.catalog import Catalog
+
+KINDS = ("sqlite", "postgresql")
+_numbers = itertools.count()
+
+
+class Databases:
+    """Where the tests of a module make their catalogs."""
+
+    kind = "sqlite"
+
+    def new(self, folder: Path) -> Catalog:
+        """An empty catalog."""
+        return self._copy("empty", lambda catalog: None, folder)
+
+    def filled(self, name: str, fill: Callable[[Catalog], Any], folder: Path) -> Catalog:
+        """A catalog that `fill` filled; one of a name is filled once and copied from then on."""
+        return self._copy(name, fill, folder)
+
+    def _copy(self, name: str, fill: Callable[[Catalog], Any], folder: Path) -> Catalog:
+        if self.kind == "sqlite":
+            path = folder / "catalog.db"
+            path.write_bytes(_file(name, fill))
+            return Catalog.open(str(path))
+        return Catalog.open(new_database(_template(name, fill)))
+
+
+DATABASES = Databases()
+
+
+@functools.cache
+def _file(name: str, fill: Callable[[Catalog], Any]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Catalog.open(f"{folder}/catalog.db", create=True)
+        fill(made)
+        return made.path.read_bytes()
+
+
+@functools.cache
+def _template(name: str, fill: Callable[[Catalog], Any]) -> str:
+    url = new_database("template0")
+    made = Catalog.open(url, create=True)
+    fill(made)
+    made.close()
+    return str(make_url(url).database)
+
+
+@functools.cache
+def _server() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pgserver
+
+        server = pgserver.get_server(tempfile.mkdtemp(prefix="pg"))
+    for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
+        server.psql(f"ALTER SYSTEM SET {setting};")
+    server.psql("SELECT pg_reload_conf();")
+    return server
+
+
+def new_database(template: str = "template0") -> str:
+    """The URL of a new database on the server, a copy of `template`."""
+    url = make_url(_server().get_uri())
+    name = f"catalog{next(_numbers)}"
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return url.set(database=name).render_as_string(hide_password=False)
+
+
+def contents(catalog: Catalog) -> dict[str, list[Any]]:
+    """Every row of every table, and the revision."""
+    with catalog._engine.connect() as connection:
+        found = {
+            name: sorted(map(tuple, connection.execute(table.select())), key=repr)
+            for name, table in schema.metadata.tables.items()
+        }
+        found["alembic_version"] = connection.exec_driver_sql("SELECT version_num FROM alembic_version").all()
+    return found
+
+
+def execute(catalog: Catalog, *statements: str) -> list[int]:
+    """Run SQL in one transaction of a connection of another program. Gives how many rows each statement changed."""
+    engine = create_engine(catalog._engine.url, poolclass=NullPool)
+    with engine.begin() as connection:
+        return [connection.exec_driver_sql(statement).rowcount for statement in statements]
+
+
+def damage(catalog: Catalog, *statements: str) -> None:
+    """Change a catalog behind its back; its triggers are there again afterwards."""
+    if catalog._engine.dialect.name == "postgresql":
+        counts = execute(catalog, "SET LOCAL session_replication_role = replica", *statements)[1:]
+    else:
+        with catalog._engine.connect() as connection:
+            known = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").all()
+        drops, creates = [f"DROP TRIGGER {name}" for name, _ in known], [sql for _, sql in known]
+        counts = execute(catalog, *drops, *statements, *creates)[len(drops) : len(drops) + len(statements)]
+    assert all(count > 0 for count in counts)
