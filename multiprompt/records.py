@@ -167,11 +167,24 @@ class Run:
 
 @dataclass(frozen=True)
 class Edge:
-    """A lineage edge: `child` came from `parent` (a version label, or what was imported) in the way `relation` says."""
+    """A lineage edge: `child`, a version, came from `parent` in the way `relation` says.
+
+    The parent is a version, a folder that was imported, the fingerprint of data or of a base model, a run or a job.
+    """
 
     child: str
     relation: str
     parent: str
+
+
+@dataclass(frozen=True)
+class Impact:
+    """A published version that a change would touch, and the cost of evaluating it again."""
+
+    version: str
+    relation: str
+    rows: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -276,6 +289,25 @@ class Schedule:
     cron: str
     timezone: str
     active: bool
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Stored files that nothing refers to, and what of these (and of stale checkpoints) is or would be deleted."""
+
+    unused: int
+    unused_bytes: int
+    deleted: int
+    deleted_bytes: int
+
+
+@dataclass(frozen=True)
+class SqlResult:
+    """What a SELECT gave; `cut` says that there were more rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    cut: bool
 
 
 @dataclass(frozen=True)

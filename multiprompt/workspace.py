@@ -6,7 +6,7 @@ import getpass
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -33,6 +33,8 @@ from multiprompt.records import (
     Evaluation,
     EvaluationRecord,
     Event,
+    Garbage,
+    Impact,
     Job,
     LearnReport,
     Listing,
@@ -41,6 +43,7 @@ from multiprompt.records import (
     Problem,
     Run,
     Schedule,
+    SqlResult,
     TaskRecord,
     VersionRecord,
 )
@@ -285,13 +288,32 @@ class Workspace:
         return self.catalog.events(query, after=after, limit=limit)
 
     def lineage(self, label: str) -> list[Edge]:
-        """The edges above and below a version: what it came from, and what came from it; of every version of a task."""
+        """What a version (or every version of a task) came from, what came from it, and what each was made of."""
+        return self.catalog.lineage(*parse_label(label))
+
+    def provenance(self, label: str, form: str) -> str:
+        """The lineage as "tree", "mermaid", "dot", "prov" (W3C PROV-JSON) or "openlineage" (a list of run events)."""
+        from multiprompt.catalog import provenance
+
         name, number = parse_label(label)
-        own = [self.catalog.version(name, number)] if number is not None else self.catalog.versions_of(name)
-        edges = self.catalog.lineage()
-        up = _closure({v.label for v in own}, [(edge.child, edge.parent, edge) for edge in edges])
-        down = _closure({v.label for v in own}, [(edge.parent, edge.child, edge) for edge in edges])
-        return [edge for edge in edges if edge in up or edge in down]
+        edges = self.lineage(label)
+        if form in ("prov", "openlineage"):
+            labels = {edge.child for edge in edges}
+            versions = {version.label: version for version in self.catalog.versions_labelled(labels)}
+            return {"prov": provenance.prov_json, "openlineage": provenance.openlineage}[form](edges, versions)
+        start = [version.label for version in self.catalog.versions_of(name) if number in (None, version.number)]
+        drawings = {"tree": provenance.tree, "mermaid": provenance.mermaid, "dot": provenance.dot}
+        if form not in drawings:
+            raise ConfigError(f"no form {form!r}: give tree, mermaid, dot, prov or openlineage.")
+        return drawings[form](edges, start)
+
+    def impact_of_base(self, name: str) -> list[Impact]:
+        """The published prompts that a change of the base model would touch, with the cost of evaluating them again."""
+        return self.catalog.impact_of_base(name)
+
+    def impact_of_data(self, fingerprint: str) -> list[Impact]:
+        """The published prompts that were trained, validated or scored on data; a fingerprint may be cut."""
+        return self.catalog.impact_of_data(fingerprint)
 
     def matrix(self) -> Matrix:
         """R[i][j]: the score on task j after learning task i."""
@@ -301,8 +323,25 @@ class Workspace:
         """A version's digest, recomputed from its stored bytes."""
         return digest(self.catalog.adapter(self.version(label)))
 
+    def sql(self, statement: str, limit: int = 1000) -> SqlResult:
+        """The first rows of a SELECT over the views v_tasks, v_versions, v_evaluations, v_lineage and v_events."""
+        return self.catalog.sql(statement, limit)
+
     def verify(self) -> list[Problem]:
+        """Every digest, reference and invariant that does not hold."""
         return self.catalog.verify()
+
+    def backup(self, file: str | Path) -> Path:
+        """Copy the catalog into a new SQLite file, while others work in it."""
+        self.catalog.backup(Path(file), self._progress)
+        return Path(file)
+
+    def collect_garbage(self, *, days: float = 30, dry_run: bool = False) -> Garbage:
+        """Delete stored files that nothing has referred to for so many days; a dry run only says what it would."""
+        keep = timedelta(days=days)
+        if dry_run:
+            return self.catalog.garbage(self._clock(), keep)
+        return self.catalog.collect_garbage(self._actor, self._clock(), keep)
 
     def export(self, label: str, folder: str | Path) -> Path:
         """Write a version as a PEFT adapter folder that `PeftModel.from_pretrained` loads."""
@@ -516,17 +555,6 @@ class Workspace:
             self._progress(what, done, total)
 
         return advance
-
-
-def _closure(start: set[str], steps: Sequence[tuple[str, str, Edge]]) -> set[Edge]:
-    """The edges that can be walked from `start`; a step is (from, to, edge)."""
-    reached, found, frontier = set(start), set(), set(start)
-    while frontier:
-        walked = [(to, edge) for origin, to, edge in steps if origin in frontier]
-        found |= {edge for _, edge in walked}
-        frontier = {to for to, _ in walked} - reached
-        reached |= frontier
-    return found
 
 
 def _model_card(version: VersionRecord) -> str:

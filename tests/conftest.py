@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,11 @@ import pytest
 import yaml
 
 import multiprompt as mp
+from multiprompt.catalog.provenance import MATERIALS
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
+from multiprompt.records import Edge
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -144,6 +146,11 @@ def task_mapping(name: str = "colour", kind: str = "choice") -> dict[str, Any]:
         "filter_list": [{"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
         "metric_list": [{"metric": "exact_match"}],
     }
+
+
+def between_versions(edges: Iterable[Edge]) -> list[Edge]:
+    """The edges that lead to what a version came from, without what it is made of."""
+    return [edge for edge in edges if edge.relation not in MATERIALS]
 
 
 def _row(kind: str, number: int, rng: random.Random) -> dict[str, str]:

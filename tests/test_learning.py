@@ -17,7 +17,7 @@ import yaml
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import AdapterError, ConfigError, DataError, NotFoundError, TrainingError
-from tests.conftest import MakeTask
+from tests.conftest import MakeTask, between_versions
 
 METHODS: dict[str, dict[str, Any]] = {
     "colour": {"method": "prompt-tuning", "num_virtual_tokens": 4},
@@ -295,7 +295,7 @@ def test_a_version_that_another_starts_from_is_named_in_its_lineage(
     start = {"init": "version", "init_version": "first@1"}
     add(workspace, make_task, "second", method=METHODS[method] | start, learning_rate=0.0)
     workspace.learn("second")
-    (edge,) = workspace.lineage("second")
+    (edge,) = between_versions(workspace.lineage("second"))
     assert (edge.child, edge.relation, edge.parent) == ("second@1", "initialised-from", "first@1")
     assert edge in workspace.lineage("first@1")
     ours, theirs = (workspace.catalog.adapter(workspace.version(label)) for label in ("second@1", "first@1"))

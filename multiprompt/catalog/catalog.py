@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
-from multiprompt.catalog import migration, reading, verification, writing
-from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, watching_engine
+from multiprompt.catalog import ancestry, copying, garbage, migration, reading, sql, verification, writing
+from multiprompt.catalog.copying import Advance
+from multiprompt.catalog.database import database_engine, database_path, location, watching_engine
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.writing import Candidate, Stamp
-from multiprompt.errors import CatalogError, IntegrityError, StateError
+from multiprompt.errors import IntegrityError, StateError
 from multiprompt.records import (
     Adapter,
     BaseModelRecord,
@@ -25,9 +26,12 @@ from multiprompt.records import (
     Evaluation,
     EvaluationRecord,
     Event,
+    Garbage,
+    Impact,
     Listing,
     Matrix,
     Problem,
+    SqlResult,
     TaskRecord,
     VersionRecord,
 )
@@ -52,11 +56,8 @@ class Catalog:
         engine = database_engine(url)
         if create:
             migration.create(engine)
-        elif is_sqlite(engine) and not database_path(engine).exists():
-            raise CatalogError(
-                f"there is no catalog at {database_path(engine)}: create one with `multiprompt init`, or name another "
-                "with --catalog or MULTIPROMPT_CATALOG."
-            )
+        else:
+            migration.require_file(engine)
         migration.require_current(engine)
         return cls(engine)
 
@@ -217,9 +218,25 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.evaluation_with_key(connection, reading.key_digest(key))
 
-    def lineage(self, task: str | None = None) -> list[Edge]:
+    def lineage(self, task: str, number: int | None = None) -> list[Edge]:
+        """The edges above and below a version, all of a task's without a number, and what each was made of."""
         with read_transaction(self._engine) as connection:
-            return reading.lineage(connection, task)
+            return ancestry.lineage(connection, ancestry.of_label(connection, task, number))
+
+    def versions_labelled(self, labels: Collection[str]) -> list[VersionRecord]:
+        """The versions of these labels; what is no version's label is passed over."""
+        with read_transaction(self._engine) as connection:
+            return reading.versions_labelled(connection, labels)
+
+    def impact_of_base(self, name: str) -> list[Impact]:
+        """The published prompts that a change of a base model would touch. Raises NotFoundError."""
+        with read_transaction(self._engine) as connection:
+            return ancestry.impact_of_base(connection, name)
+
+    def impact_of_data(self, fingerprint: str) -> list[Impact]:
+        """The published prompts that a change of data would touch. Raises NotFoundError or QueryError."""
+        with read_transaction(self._engine) as connection:
+            return ancestry.impact_of_data(connection, fingerprint)
 
     def events(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Event]:
         with read_transaction(self._engine) as connection:
@@ -279,3 +296,28 @@ class Catalog:
         """Recompute digests, foreign keys and invariants; an empty list means that all is well."""
         with read_transaction(self._engine) as connection:
             return list(verification.problems(connection))
+
+    def backup(self, file: Path, advance: Advance = lambda what, done, total: None) -> None:
+        """Copy the catalog into a new SQLite file while others work in it. Raises CatalogError."""
+        copying.backup(self._engine, file, advance)
+
+    def copy_to(self, url: str, advance: Advance = lambda what, done, total: None) -> Catalog:
+        """Copy the catalog into a new one on any database, and give that one. Raises CatalogError or IntegrityError."""
+        target = database_engine(url)
+        copying.copy_catalog(self._engine, target, advance)
+        migration.require_current(target)
+        return Catalog(target)
+
+    def garbage(self, at: datetime, keep: timedelta) -> Garbage:
+        """What `collect_garbage` would delete."""
+        with read_transaction(self._engine) as connection:
+            return garbage.look(connection, at, keep)
+
+    def collect_garbage(self, actor: str, at: datetime, keep: timedelta) -> Garbage:
+        """Delete stored files that nothing has referred to for `keep`, and checkpoints as old."""
+        with self._write(actor, at) as (connection, stamp):
+            return garbage.collect(connection, stamp.at, keep)
+
+    def sql(self, statement: str, limit: int = 1000) -> SqlResult:
+        """The first rows of a SELECT over the views (v_tasks, v_versions, …). Raises QueryError."""
+        return sql.select_rows(self._engine, statement, limit)

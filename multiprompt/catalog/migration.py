@@ -26,6 +26,15 @@ def revision(engine: Engine) -> str | None:
         return _revision(connection, location(engine))
 
 
+def require_file(engine: Engine) -> None:
+    """Raises CatalogError when a catalog on SQLite has no file; looking for it would make one."""
+    if is_sqlite(engine) and not database_path(engine).exists():
+        raise CatalogError(
+            f"there is no catalog at {database_path(engine)}: create one with `multiprompt init`, or name another "
+            "with --catalog or MULTIPROMPT_CATALOG."
+        )
+
+
 def require_current(engine: Engine) -> None:
     """Raises SchemaError, with the cure, unless the catalog has this release's schema."""
     where = location(engine)
@@ -69,6 +78,7 @@ def upgrade(engine: Engine) -> tuple[str, str, Path | None]:
 
     A copy of a SQLite file is made before; on PostgreSQL a copy is `multiprompt backup`'s or pg_dump's to make.
     """
+    require_file(engine)
     found = revision(engine)
     if found is None or found > REVISION:
         require_current(engine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -19,7 +19,6 @@ from multiprompt.errors import IntegrityError, NotFoundError, nearest
 from multiprompt.records import (
     Adapter,
     BaseModelRecord,
-    Edge,
     Evaluation,
     EvaluationRecord,
     Event,
@@ -161,6 +160,13 @@ def versions_of(connection: Connection, name: str) -> list[VersionRecord]:
     identity = task_id(connection, name)
     listing = _version_query().where(s.prompt_versions.c.task_id == identity).order_by(s.prompt_versions.c.number)
     return [_version(row) for row in connection.execute(listing)]
+
+
+def versions_labelled(connection: Connection, labels: Collection[str]) -> list[VersionRecord]:
+    names = {name for name, at, _ in (label.rpartition("@") for label in labels) if at}
+    listing = _version_query().where(s.tasks.c.name.in_(names)).order_by(s.prompt_versions.c.id)
+    found = map(_version, connection.execute(listing))
+    return [version for version in found if version.label in labels]
 
 
 def version(connection: Connection, name: str, number: int | None) -> VersionRecord:
@@ -332,20 +338,6 @@ def losses(connection: Connection, record: VersionRecord) -> list[float]:
     """The loss at each training step of a version, empty for an imported one."""
     query = select(s.runs.c.losses).join(s.prompt_versions).where(s.prompt_versions.c.id == record.id)
     return list(connection.execute(query).scalar() or [])
-
-
-def lineage(connection: Connection, name: str | None = None) -> list[Edge]:
-    child = s.prompt_versions.alias("child")
-    query = (
-        select(s.tasks.c.name, child.c.number, s.lineage.c.relation, s.lineage.c.parent_label)
-        .join(child, s.lineage.c.child_id == child.c.id)
-        .join(s.tasks, child.c.task_id == s.tasks.c.id)
-        .order_by(s.lineage.c.id)
-    )
-    if name is not None:
-        task(connection, name)
-        query = query.where(s.tasks.c.name == name)
-    return [Edge(f"{row.name}@{row.number}", row.relation, row.parent_label) for row in connection.execute(query)]
 
 
 def events(

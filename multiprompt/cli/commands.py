@@ -13,7 +13,7 @@ import click
 
 from multiprompt.catalog.labels import parse_label
 from multiprompt.cli import jobs as job_commands
-from multiprompt.cli import listings
+from multiprompt.cli import keeping, listings
 from multiprompt.cli.options import (
     catalog_option,
     force_option,
@@ -23,7 +23,6 @@ from multiprompt.cli.options import (
     working,
 )
 from multiprompt.cli.output import (
-    lineage_text,
     print_check,
     print_json,
     print_learned,
@@ -68,7 +67,7 @@ def cli() -> None:
     """One frozen language model, many soft prompts: a catalog of them, and a gate that checks for forgetting."""
 
 
-for command in (*listings.COMMANDS, *job_commands.COMMANDS):
+for command in (*listings.COMMANDS, *keeping.COMMANDS, *job_commands.COMMANDS):
     cli.add_command(command)
 
 
@@ -251,7 +250,7 @@ def show(label: str, catalog: str, as_json: bool) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["tree", "mermaid", "dot", "json"]),
+    type=click.Choice(["tree", "mermaid", "dot", "json", "prov", "openlineage"]),
     default="tree",
     show_default=True,
     help="How it is drawn.",
@@ -261,13 +260,28 @@ def show(label: str, catalog: str, as_json: bool) -> None:
 def lineage(label: str, form: str, as_json: bool, catalog: str) -> None:
     """Show what a version came from, and what came from it."""
     workspace = open_workspace(catalog, create=False)
-    edges = workspace.lineage(label)
     if as_json or form == "json":
-        print_json(edges)
+        print_json(workspace.lineage(label))
+    else:
+        click.echo(workspace.provenance(label, form))
+
+
+@cli.command()
+@click.argument("what", type=click.Choice(["base", "data"]))
+@click.argument("name")
+@catalog_option
+@json_option
+def impact(what: str, name: str, catalog: str, as_json: bool) -> None:
+    """List the published prompts that a change would touch: of a base model (name or digest) or data (fingerprint)."""
+    workspace = open_workspace(catalog, create=False)
+    found = workspace.impact_of_base(name) if what == "base" else workspace.impact_of_data(name)
+    if as_json:
+        print_json(found)
         return
-    name, number = parse_label(label)
-    start = [v.label for v in workspace.catalog.versions_of(name) if number in (None, v.number)]
-    click.echo(lineage_text(edges, start, form))
+    print_table(("version", "relation", "rows", "seconds"), [(i.version, i.relation, i.rows, i.seconds) for i in found])
+    touched = {i.version: i for i in found}.values()
+    rows, seconds = sum(i.rows for i in touched), sum(i.seconds for i in touched)
+    click.echo(f"{len(touched)} prompts, {rows} rows to evaluate again, which took {seconds:.1f} s last")
 
 
 @cli.command()
@@ -356,32 +370,6 @@ def import_adapter(task: str, folder: Path, catalog: str, hub_metrics: bool, as_
     else:
         print_learned(report)
     sys.exit(0 if report.published else 1)
-
-
-@cli.command()
-@catalog_option
-@json_option
-def verify(catalog: str, as_json: bool) -> None:
-    """Recompute every digest and reference of the catalog; exit 1 when something is wrong."""
-    problems = open_workspace(catalog, create=False).verify()
-    if as_json:
-        print_json(problems)
-    else:
-        for problem in problems:
-            click.echo(f"{problem.where}: {problem.what}")
-        click.echo("all is well" if not problems else f"{len(problems)} problems; restore a backup")
-    sys.exit(1 if problems else 0)
-
-
-@cli.command()
-@catalog_option
-def upgrade(catalog: str) -> None:
-    """Bring a catalog to this release's schema, after making a copy."""
-    from multiprompt.catalog import migration
-    from multiprompt.catalog.database import database_engine
-
-    old, new, copy = migration.upgrade(database_engine(catalog))
-    click.echo(f"schema {new} already, nothing to do" if copy is None else f"schema {old} → {new}; copy: {copy}")
 
 
 def _engine_line(fallback: str | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from multiprompt.records import CheckReport, Edge, LearnReport, Matrix
+from multiprompt.records import CheckReport, LearnReport, Matrix
 
 if TYPE_CHECKING:
     from multiprompt.workspace import Progress
@@ -26,8 +26,12 @@ def print_json(value: Any) -> None:
 def print_csv(records: Sequence[Any]) -> None:
     """A line a record under the names of its fields; what has fields of its own is given as JSON."""
     rows = [asdict(record) for record in records]
-    writer = csv.writer(sys.stdout)
-    writer.writerows([rows[0].keys(), *([_csv_cell(value) for value in row.values()] for row in rows)] if rows else [])
+    if rows:
+        print_rows_csv(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def print_rows_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    csv.writer(sys.stdout).writerows([columns, *([_csv_cell(value) for value in row] for row in rows)])
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -69,22 +73,6 @@ def print_matrix(matrix: Matrix) -> None:
     )
 
 
-def lineage_text(edges: Sequence[Edge], start: Sequence[str], form: str) -> str:
-    """Edges as a tree of what came from what, a mermaid flowchart or a Graphviz digraph."""
-    if form == "tree":
-        return "\n".join(line for root in start for line in _branch(root, edges, 0))
-    names = list(dict.fromkeys([*start, *(name for edge in edges for name in (edge.parent, edge.child))]))
-    ids = {name: f"n{i}" for i, name in enumerate(names)}
-    quoted = {name: json.dumps(name, ensure_ascii=False) for name in names}
-    if form == "mermaid":
-        nodes = [f"    {ids[name]}[{quoted[name]}]" for name in names]
-        arrows = [f"    {ids[e.parent]} -->|{e.relation}| {ids[e.child]}" for e in edges]
-        return "\n".join(["flowchart TD", *nodes, *arrows])
-    nodes = [f"  {ids[name]} [label={quoted[name]}];" for name in names]
-    arrows = [f'  {ids[e.parent]} -> {ids[e.child]} [label="{e.relation}"];' for e in edges]
-    return "\n".join(["digraph lineage {", *nodes, *arrows, "}"])
-
-
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
     """A bar for each piece of long work, on standard error."""
@@ -102,15 +90,6 @@ def progress_bars() -> Iterator[Progress]:
             bars.update(shown[what], completed=done)
 
         yield advance
-
-
-def _branch(name: str, edges: Sequence[Edge], depth: int, relation: str = "") -> list[str]:
-    """A version and, indented below it, its parents; the graph has no cycles, as parents are older."""
-    lines = ["  " * depth + name + (f"  ({relation})" if relation else "")]
-    for edge in edges:
-        if edge.child == name:
-            lines += _branch(edge.parent, edges, depth + 1, edge.relation)
-    return lines
 
 
 def _cell(value: Any) -> str:

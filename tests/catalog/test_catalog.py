@@ -36,7 +36,7 @@ from multiprompt.records import (
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 from tests.catalog.databases import DATABASES, contents, damage, execute
-from tests.conftest import task_mapping
+from tests.conftest import between_versions, task_mapping
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 BASE = BaseModelRecord("tiny", "hub/tiny", "main", "Llama", "float32", "sha256:" + "a" * 64, "sha256:" + "b" * 64, "c")
@@ -392,12 +392,16 @@ def test_lineage_names_what_each_version_came_from(catalog: Catalog) -> None:
     first = learn(catalog, "a", parents=(Parent("imported-from", "a folder"),))
     learn(catalog, "b", parents=(Parent("transferred-from", first.label, first),))
     second = learn(catalog, "a", parents=(Parent("retrained-from", first.label, first),))
-    assert catalog.lineage() == [
+    edges = [
         Edge("a@1", "imported-from", "a folder"),
         Edge("b@1", "transferred-from", "a@1"),
         Edge("a@2", "retrained-from", "a@1"),
     ]
-    assert catalog.lineage("a") == [catalog.lineage()[0], catalog.lineage()[2]]
+    assert between_versions(catalog.lineage("a")) == edges
+    assert between_versions(catalog.lineage("a", 2)) == [edges[0], edges[2]]
+    assert between_versions(catalog.lineage("b", 1)) == edges[:2]
+    made_of = {(e.relation, e.parent) for e in catalog.lineage("b", 1) if e.child == "b@1"} - set(edges)
+    assert {("runs-on", BASE.weights), ("evaluated-on", ROWS.fingerprint)} <= made_of
     assert second.label == "a@2"
 
 

@@ -199,6 +199,44 @@ def test_lineage_in_every_format(catalog: Run, tmp_path: Path) -> None:
     assert catalog("lineage", "colour", "--format", "mermaid").out.startswith("flowchart TD")
     assert "imported-from" in catalog("lineage", "colour", "--format", "dot").out
     assert catalog("lineage", "colour", "--json").json[0]["relation"] == "imported-from"
+    prov = catalog("lineage", "colour", "--format", "prov").json
+    assert "colour@2" in {entity["prov:label"] for entity in prov["entity"].values()}
+    events = catalog("lineage", "colour", "--format", "openlineage").json
+    assert [event["outputs"][0]["name"] for event in events] == ["colour@1", "colour@2"]
+    assert f"{tmp_path}/out" in {data["name"] for data in events[1]["inputs"]}
+
+
+def test_impact_lists_what_a_change_would_touch(catalog: Run) -> None:
+    relations = catalog("lineage", "colour", "--json").json
+    digest = next(edge["parent"] for edge in relations if edge["relation"] == "runs-on")
+    (touched,) = catalog("impact", "base", digest, "--json").json
+    assert (touched["version"], touched["relation"], touched["rows"]) == ("colour@1", "runs-on", 12)
+    data = next(edge["parent"] for edge in relations if edge["relation"] == "trained-on")
+    assert catalog("impact", "data", data[:20]).out.splitlines()[-1].startswith("1 prompts, 12 rows to evaluate again")
+
+
+def test_a_backup_and_a_copy_hold_the_same(catalog: Run, tmp_path: Path) -> None:
+    for command in (("backup", tmp_path / "a.db"), ("export-catalog", tmp_path / "b.db")):
+        assert catalog(*command).status == 0
+    assert catalog("import-catalog", tmp_path / "a.db", "--catalog", tmp_path / "c.db").status == 0
+    whole = catalog("versions", "--json").out
+    for name in "abc":
+        assert catalog("verify", "--catalog", tmp_path / f"{name}.db").status == 0
+        assert catalog("versions", "--json", "--catalog", tmp_path / f"{name}.db").out == whole
+    assert "exists" in catalog("backup", tmp_path / "a.db").err
+    assert "holds a catalog already" in catalog("export-catalog", tmp_path / "b.db").err
+
+
+def test_sql_reads_the_views(catalog: Run) -> None:
+    found = catalog("sql", "SELECT task, state FROM v_versions", "--json").json
+    assert found == [{"task": "colour", "state": "published"}]
+    assert catalog("sql", "SELECT name FROM v_tasks ORDER BY name", "--csv").out.split() == ["name", "colour", "word"]
+    assert "more than 1 rows" in catalog("sql", "SELECT * FROM v_events", "--limit", 1).err
+
+
+def test_gc_says_what_it_would_delete(catalog: Run) -> None:
+    assert catalog("gc", "--dry-run", "--json").json["deleted"] == 0
+    assert catalog("gc").out.startswith("0 files (0 bytes) are unused")
 
 
 def test_matrix_prints_a_row_a_task(catalog: Run) -> None:
@@ -267,6 +305,12 @@ WRONG = [
     (("jobs", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("worker", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("upgrade", "--catalog", "nowhere.db"), "nowhere.db"),
+    (("backup", "no/folder/copy.db"), "does not exist: create the folder"),
+    (("export-catalog", "sqlite:///no/folder/c.db"), "does not exist: create the folder"),
+    (("import-catalog", "nowhere.db"), "there is no catalog at"),
+    (("gc", "--catalog", "nowhere.db"), "there is no catalog at"),
+    (("sql", "DELETE FROM events"), "SQL: only SELECT is allowed here"),
+    (("impact", "data", "sha256:00000000"), "no data sha256:00000000 in the catalog"),
     (("init", "--catalog", "no/folder/c.db"), "does not exist: create the folder"),
 ]
 

@@ -1,0 +1,58 @@
+"""Garbage: stored bytes that nothing refers to, put into the trash first and deleted when they lay there for long."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, func, or_, select
+
+from multiprompt.catalog import schema as s
+from multiprompt.records import Garbage
+
+
+def look(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
+    """What lies unused, and what of it `collect` would delete at a time."""
+    unused = select(s.artifacts.c.sha256, func.length(s.artifacts.c.data).label("bytes")).where(_unused())
+    sizes = {row.sha256: row.bytes for row in connection.execute(unused)}
+    since = {row.sha256: row.since for row in connection.execute(select(s.trash))}
+    ripe = [sha256 for sha256 in sizes if sha256 in since and since[sha256] <= at - keep]
+    checkpoints = select(s.checkpoints.c.task_id, func.length(s.checkpoints.c.data)).where(_stale(at, keep))
+    stale = connection.execute(checkpoints).all()
+    return Garbage(
+        unused=len(sizes),
+        unused_bytes=sum(sizes.values()),
+        deleted=len(ripe) + len(stale),
+        deleted_bytes=sum(sizes[sha256] for sha256 in ripe) + sum(size for _, size in stale),
+    )
+
+
+def collect(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
+    """Delete what has lain in the trash for `keep`, take out of it what is used again, and put in what is not."""
+    found = look(connection, at, keep)
+    unused = select(s.artifacts.c.sha256).where(_unused())
+    ripe = connection.scalars(
+        select(s.trash.c.sha256).where(s.trash.c.sha256.in_(unused), s.trash.c.since <= at - keep)
+    )
+    for sha256 in ripe.all():
+        connection.execute(s.trash.delete().where(s.trash.c.sha256 == sha256))
+        connection.execute(s.artifacts.delete().where(s.artifacts.c.sha256 == sha256))
+    connection.execute(s.trash.delete().where(s.trash.c.sha256.not_in(unused)))
+    known = select(s.trash.c.sha256)
+    for sha256 in connection.scalars(unused.where(s.artifacts.c.sha256.not_in(known))).all():
+        connection.execute(s.trash.insert().values(sha256=sha256, since=at))
+    connection.execute(s.checkpoints.delete().where(_stale(at, keep)))
+    return found
+
+
+def _unused() -> ColumnElement[bool]:
+    """That no version, whatever its state, and no data refers to an artifact."""
+    versions, artifact = s.prompt_versions.c, s.artifacts.c.sha256
+    used = or_(
+        versions.config_sha256 == artifact, versions.weights_sha256 == artifact, versions.encoder_sha256 == artifact
+    )
+    return ~or_(select(1).where(used).exists(), select(1).where(s.data_snapshots.c.sha256 == artifact).exists())
+
+
+def _stale(at: datetime, keep: timedelta) -> ColumnElement[bool]:
+    """That nobody went on with a training for so long."""
+    return s.checkpoints.c.created_at <= at - keep

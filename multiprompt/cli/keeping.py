@@ -1,0 +1,108 @@
+"""Commands that keep a catalog whole: verify, back up, move, migrate, clean, and look into it with SQL."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from multiprompt.cli.options import catalog_option, json_option
+from multiprompt.cli.output import print_json, print_rows_csv, print_table, progress_bars
+from multiprompt.workspace import open_workspace
+
+
+@click.command()
+@catalog_option
+@json_option
+def verify(catalog: str, as_json: bool) -> None:
+    """Recompute every digest and reference of the catalog; exit 1 when something is wrong."""
+    problems = open_workspace(catalog, create=False).verify()
+    if as_json:
+        print_json(problems)
+    else:
+        for problem in problems:
+            click.echo(f"{problem.where}: {problem.what}")
+        click.echo("all is well" if not problems else f"{len(problems)} problems; restore a backup")
+    sys.exit(1 if problems else 0)
+
+
+@click.command()
+@catalog_option
+def upgrade(catalog: str) -> None:
+    """Bring a catalog to this release's schema, after making a copy."""
+    from multiprompt.catalog import migration
+    from multiprompt.catalog.database import database_engine
+
+    old, new, copy = migration.upgrade(database_engine(catalog))
+    click.echo(f"schema {new} already, nothing to do" if copy is None else f"schema {old} → {new}; copy: {copy}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@catalog_option
+def backup(file: Path, catalog: str) -> None:
+    """Copy the catalog into FILE while others work in it; from PostgreSQL, too, it is a catalog on SQLite."""
+    with progress_bars() as progress:
+        click.echo(f"wrote {open_workspace(catalog, create=False, progress=progress).backup(file)}")
+
+
+@click.command("export-catalog")
+@click.argument("target", metavar="URL")
+@catalog_option
+def export_catalog(target: str, catalog: str) -> None:
+    """Copy the whole catalog to a new one at URL, on SQLite or PostgreSQL, and compare every row."""
+    _copy(catalog, target)
+
+
+@click.command("import-catalog")
+@click.argument("source", metavar="URL")
+@catalog_option
+def import_catalog(source: str, catalog: str) -> None:
+    """Make the catalog a copy of the one at URL, and compare every row; there must be none yet."""
+    _copy(source, catalog)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Delete nothing, only say what would be.")
+@click.option(
+    "--days", type=click.FloatRange(0), default=30, show_default=True, help="How long it must have lain unused."
+)
+@catalog_option
+@json_option
+def gc(dry_run: bool, days: float, catalog: str, as_json: bool) -> None:
+    """Delete stored files that nothing has referred to for some days, and checkpoints as old."""
+    found = open_workspace(catalog, create=False).collect_garbage(days=days, dry_run=dry_run)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{found.unused} files ({found.unused_bytes} bytes) are unused")
+    click.echo(f"{found.deleted} ({found.deleted_bytes} bytes) {'would be' if dry_run else 'were'} deleted")
+
+
+@click.command()
+@click.argument("statement", metavar="SELECT")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, metavar="N", help="Rows at most.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@catalog_option
+@json_option
+def sql(statement: str, limit: int, catalog: str, as_csv: bool, as_json: bool) -> None:
+    """Run a SELECT over the views v_tasks, v_versions, v_evaluations, v_lineage, v_events; nothing can be changed."""
+    found = open_workspace(catalog, create=False).sql(statement, limit)
+    if as_json:
+        print_json([dict(zip(found.columns, row, strict=True)) for row in found.rows])
+    elif as_csv:
+        print_rows_csv(found.columns, found.rows)
+    else:
+        print_table(found.columns, found.rows)
+    if found.cut:
+        click.echo(f"more than {limit} rows: raise --limit", err=True)
+
+
+def _copy(source: str, target: str) -> None:
+    with progress_bars() as progress:
+        copied = open_workspace(source, create=False).catalog.copy_to(target, progress)
+    click.echo(f"{copied.location} holds the same as {source}")
+
+
+COMMANDS = (verify, upgrade, backup, export_catalog, import_catalog, gc, sql)

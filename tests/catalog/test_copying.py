@@ -1,0 +1,206 @@
+"""A whole catalog moved to another database, copied while others work in it, and cleaned of what nobody uses."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError as ConstraintError
+
+from multiprompt.catalog import copying
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.writing import Parent
+from multiprompt.errors import CatalogError, IntegrityError, QueryError
+from multiprompt.records import Adapter, Run
+from tests.catalog.databases import DATABASES, contents, execute, new_database
+from tests.catalog.test_catalog import AT, ROWS, learn, new_catalog
+
+RUN = Run({"steps": 2}, {"torch": "2"}, ROWS.fingerprint, ROWS.fingerprint, (1.5, 0.5), ((2, 0.5, 0.5),), 2, 0, 1.0)
+
+
+def filled(folder: Path) -> Catalog:
+    """A catalog with something in every table but the trash."""
+    catalog = new_catalog(folder)
+    first = learn(catalog, "a", 0.5, run=RUN, training_data=(ROWS, ROWS))
+    second = learn(catalog, "a", 0.7, parents=(Parent("retrained-from", first.label, first),))
+    learn(catalog, "ü", publish=False, adapter=Adapter(b"{}", bytes(range(256)), b"encoder"))
+    catalog.roll_back("a", 1, "", "tester", AT)
+    catalog.save_checkpoint("a", "key", b"\x00\xff" * 1000, "tester", AT)
+    catalog.note("a", "naïve annotators", "tester", AT)
+    catalog.guard("a", True, "in a contract", "tester", AT)
+    assert second.label == "a@2"
+    return catalog
+
+
+def another_place(folder: Path, kind: str) -> str:
+    return str(folder / "copy.db") if kind == "sqlite" else new_database()
+
+
+@pytest.mark.parametrize("to", ["sqlite", "postgresql"])
+def test_a_copied_catalog_holds_every_row_and_goes_on(tmp_path: Path, to: str) -> None:
+    catalog = filled(tmp_path)
+    copied = catalog.copy_to(another_place(tmp_path, to))
+    assert contents(copied) == contents(catalog)
+    assert copied.verify() == []
+    assert copied.digests() == catalog.digests()
+    assert [task.name for task in copied.tasks("matches('annotator naive')")] == ["a"]
+    assert learn(copied, "new").label == "new@1"
+    with pytest.raises(ConstraintError):
+        execute(copied, "UPDATE prompt_versions SET method = 'x'")
+
+
+def test_copying_to_and_fro_gives_the_same_catalog(tmp_path: Path) -> None:
+    catalog = filled(tmp_path)
+    there = catalog.copy_to(another_place(tmp_path, "postgresql"))
+    back = there.copy_to(str(tmp_path / "back.db"))
+    assert contents(back) == contents(catalog)
+
+
+@pytest.mark.parametrize("to", ["sqlite", "postgresql"])
+def test_nothing_is_copied_over_a_catalog(tmp_path: Path, to: str) -> None:
+    catalog = filled(tmp_path)
+    place = another_place(tmp_path, to)
+    there = Catalog.open(place, create=True)
+    learn(there, "kept")
+    before = contents(there)
+    with pytest.raises(CatalogError, match="holds a catalog already: choose another place, nothing was written"):
+        catalog.copy_to(place)
+    assert contents(there) == before
+
+
+@pytest.mark.parametrize("to", ["sqlite", "postgresql"])
+def test_a_copy_that_differs_is_not_kept(tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = filled(tmp_path)
+    place = another_place(tmp_path, to)
+    monkeypatch.setattr(copying, "_close_circles", lambda *_: None)
+    with pytest.raises(IntegrityError, match="came out with other rows"):
+        catalog.copy_to(place)
+    monkeypatch.undo()
+    assert contents(catalog.copy_to(place)) == contents(catalog)
+
+
+def test_a_backup_is_a_catalog_of_its_own(tmp_path: Path) -> None:
+    catalog = filled(tmp_path)
+    catalog.backup(tmp_path / "backup.db")
+    kept = Catalog.open(str(tmp_path / "backup.db"))
+    assert contents(kept) == contents(catalog)
+    assert kept.verify() == []
+    learn(catalog, "later")
+    assert "later" not in [task.name for task in kept.tasks()]
+    before = (tmp_path / "backup.db").read_bytes()
+    with pytest.raises(CatalogError, match="exists: choose another name, nothing was written"):
+        catalog.backup(tmp_path / "backup.db")
+    assert (tmp_path / "backup.db").read_bytes() == before
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_a_backup_does_not_disturb_a_writer(tmp_path: Path) -> None:
+    catalog = filled(tmp_path)
+    stop = threading.Event()
+    written: list[str] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            catalog.note("a", f"note {len(written)}", "tester", AT)
+            written.append("")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(3):
+            catalog.backup(tmp_path / f"{number}.db")
+    finally:
+        stop.set()
+        writer.join()
+    for number in range(3):
+        assert Catalog.open(str(tmp_path / f"{number}.db")).verify() == []
+    assert len(catalog.events("kind = 'noted'")) == len(written) + 1
+
+
+def test_garbage_lies_in_the_trash_before_it_is_deleted(tmp_path: Path) -> None:
+    catalog = filled(tmp_path)
+    execute(
+        catalog,
+        "INSERT INTO artifacts (sha256, kind, data, created_at) VALUES ('lost', 'rows', 'abc', '2026-01-01 00:00:00')",
+    )
+    day, week = timedelta(days=1), timedelta(days=7)
+    assert (catalog.garbage(AT, week).unused, catalog.garbage(AT, week).deleted) == (1, 0)
+    before = contents(catalog)
+    assert catalog.collect_garbage("tester", AT, week).deleted == 0
+    assert catalog.collect_garbage("tester", AT + day, week).deleted == 0
+    assert contents(catalog)["artifacts"] == before["artifacts"]
+    found = catalog.collect_garbage("tester", AT + week, week)
+    assert (found.deleted, found.deleted_bytes) == (2, 3 + 2000)
+    assert next(row for row in before["artifacts"] if row not in contents(catalog)["artifacts"])[0] == "lost"
+    assert contents(catalog)["checkpoints"] == contents(catalog)["trash"] == []
+    assert catalog.verify() == []
+
+
+def test_what_is_used_again_leaves_the_trash(tmp_path: Path) -> None:
+    catalog = filled(tmp_path)
+    data = b"weights of a later version"
+    lost = Adapter(b"{}", data)
+    execute(
+        catalog,
+        "INSERT INTO artifacts (sha256, kind, data, created_at) VALUES"
+        " ('d0f5edd9b2b5', 'rows', 'abc', '2026-01-01 00:00:00')",
+    )
+    catalog.collect_garbage("tester", AT, timedelta(days=7))
+    assert len(contents(catalog)["trash"]) == 1
+    learn(catalog, "b", adapter=lost)
+    catalog.collect_garbage("tester", AT + timedelta(days=30), timedelta(days=7))
+    assert catalog.adapter(catalog.version("b")) == lost
+
+
+WRITES = [
+    "DELETE FROM events",
+    "UPDATE tasks SET name = 'x'",
+    "INSERT INTO trash VALUES ('x', '2026-01-01')",
+    "DROP TABLE trash",
+    "CREATE TABLE x (y INTEGER)",
+    "SELECT 1; DELETE FROM events",
+    "WITH gone AS (DELETE FROM trash RETURNING *) SELECT * FROM gone",
+    "ATTACH DATABASE 'other.db' AS other",
+    "PRAGMA writable_schema = 1",
+    "VACUUM INTO 'copy.db'",
+    "COPY tasks TO '/tmp/stolen'",
+    "SELECT load_extension('x')",
+    "",
+    "nonsense",
+    "SELECT * FROM nowhere",
+]
+
+
+@pytest.mark.parametrize("statement", WRITES)
+def test_sql_changes_nothing(tmp_path: Path, statement: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    catalog = filled(tmp_path)
+    before, files = contents(catalog), set(tmp_path.iterdir())
+    with pytest.raises(QueryError, match="^SQL: .*[.]$"):
+        catalog.sql(statement)
+    assert contents(catalog) == before
+    assert set(tmp_path.iterdir()) == files
+
+
+def test_sql_reads_every_view(tmp_path: Path) -> None:
+    catalog = filled(tmp_path)
+    versions = catalog.sql("SELECT version, state, score FROM v_versions ORDER BY version")
+    assert versions.columns == ("version", "state", "score")
+    assert [row[:2] for row in versions.rows] == [("a@1", "published"), ("a@2", "retired"), ("ü@1", "rejected")]
+    assert catalog.sql("SELECT name, published FROM v_tasks WHERE guarded = 1").rows == (("a", 1),)
+    edges = catalog.sql("SELECT relation, parent FROM v_lineage WHERE child = 'a@2' AND relation LIKE '%from'").rows
+    assert edges == (("retrained-from", "a@1"),)
+    assert catalog.sql("SELECT count(*) FROM v_evaluations").rows == ((6,),)
+    assert catalog.sql("SELECT kind FROM v_events ORDER BY id DESC", limit=2).rows == (("guarded",), ("noted",))
+    assert catalog.sql("SELECT kind FROM v_events", limit=2).cut
+    assert not versions.cut
+
+
+def test_sql_may_hold_colons_and_percent_signs(tmp_path: Path) -> None:
+    catalog = filled(tmp_path)
+    found = catalog.sql("SELECT ':x' AS a, '50%' AS b, name FROM v_tasks WHERE name LIKE 'a%'")
+    assert found.rows == ((":x", "50%", "a"),)
+    if DATABASES.kind == "postgresql":
+        assert catalog.sql("SELECT 1::text AS n").rows == (("1",),)
