@@ -292,6 +292,75 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A confidence interval of a difference."""
+
+    low: float
+    high: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that two versions were made with, differently; None where one has none."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class ScoreChange:
+    """A metric of two versions, with an interval of the difference where both were scored on the same rows."""
+
+    metric: str
+    before: float
+    after: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A row that one version answers rightly and the other does not."""
+
+    row: int
+    reference: Any
+    before: Any
+    after: Any
+    better: bool
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """A virtual token: its L2 norm, and the vocabulary tokens of greatest cosine."""
+
+    norm: float
+    nearest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TokenChange:
+    """A virtual token of two versions, None where one is shorter, and their cosine."""
+
+    index: int
+    before: TokenView | None
+    after: TokenView | None
+    cosine: float | None
+
+
+@dataclass(frozen=True)
+class VersionDiff:
+    """What differs between two versions."""
+
+    before: str
+    after: str
+    changes: tuple[Change, ...]
+    scores: tuple[ScoreChange, ...]
+    flips: tuple[Flip, ...]
+    tokens: tuple[TokenChange, ...]
+
+
+@dataclass(frozen=True)
 class Garbage:
     """Stored files that nothing refers to, and what of these (and of stale checkpoints) is or would be deleted."""
 

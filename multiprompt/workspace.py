@@ -45,6 +45,8 @@ from multiprompt.records import (
     Schedule,
     SqlResult,
     TaskRecord,
+    TokenChange,
+    VersionDiff,
     VersionRecord,
 )
 
@@ -307,6 +309,21 @@ class Workspace:
             raise ConfigError(f"no form {form!r}: give tree, mermaid, dot, prov or openlineage.")
         return drawings[form](edges, start)
 
+    def diff(self, before: str, after: str, *, tokens: bool = True) -> VersionDiff:
+        """What differs between two versions: how they were made, scores, rows that flipped, and the virtual tokens.
+
+        The last needs the base model; without `tokens` it is not loaded.
+        """
+        from multiprompt import diff
+
+        old, new = self.version(before), self.version(after)
+        compared: Sequence[TokenChange] = ()
+        if tokens:
+            from multiprompt.engine.inspection import compare_tokens
+
+            compared = compare_tokens(self.base_model(), self._prompt(old), self._prompt(new))
+        return diff.diff(self.catalog, old, new, compared)
+
     def impact_of_base(self, name: str) -> list[Impact]:
         """The published prompts that a change of the base model would touch, with the cost of evaluating them again."""
         return self.catalog.impact_of_base(name)
@@ -346,13 +363,15 @@ class Workspace:
     def export(self, label: str, folder: str | Path) -> Path:
         """Write a version as a PEFT adapter folder that `PeftModel.from_pretrained` loads."""
         from multiprompt.engine.adapter import write_adapter
+        from multiprompt.model_card import model_card
 
         version = self.version(label)
         target = Path(folder)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise StateError(f"{target} exists and is no empty folder: choose another, nothing was written.")
-        write_adapter(self.catalog.adapter(version), target)
-        (target / "README.md").write_text(_model_card(version), encoding="utf-8")
+        adapter, card = self.catalog.adapter(version), model_card(self.catalog, version)
+        write_adapter(adapter, target)
+        (target / "README.md").write_text(card, encoding="utf-8")
         return target
 
     # Jobs
@@ -555,25 +574,6 @@ class Workspace:
             self._progress(what, done, total)
 
         return advance
-
-
-def _model_card(version: VersionRecord) -> str:
-    base = version.base_model
-    score = f"{version.metric} {version.score:.4f}" if version.score is not None else "not evaluated"
-    return f"""---
-base_model: {base.source}
-library_name: peft
----
-# {version.label}
-
-A soft prompt of {version.num_virtual_tokens} virtual tokens ({version.method}) for {base.name}, {score}.
-
-- digest: {version.digest}
-- base model: {base.source}, revision {base.revision}, dtype {base.dtype}
-- base weights: {base.weights}
-
-Load it with `PeftModel.from_pretrained(base_model, "this folder")`.
-"""
 
 
 def open_workspace(

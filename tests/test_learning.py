@@ -87,7 +87,7 @@ def test_several_tasks_are_learned_at_once_and_published_in_order(
     for path, report in zip(paths, reports, strict=True):
         by_itself = alone.learn(alone.add_task(path).name)
         assert (by_itself.version, by_itself.soft, by_itself.hard) == (report.version, report.soft, report.hard)
-        ours, theirs = (w.catalog.losses(w.version(report.version)) for w in (workspace, alone))
+        ours, theirs = (w.catalog.run(w.version(report.version)).losses for w in (workspace, alone))
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
@@ -152,7 +152,7 @@ def test_an_interrupted_training_goes_on_when_learned_again_and_ends_as_if_it_ha
     assert progress.steps == [4, 5, 6], "it goes on from the validation after step 3"
     assert later.digest(report.version) == workspace.digest(whole.version)
     assert report.soft == whole.soft
-    assert later.catalog.losses(later.version(name)) == workspace.catalog.losses(workspace.version(name))
+    assert later.catalog.run(later.version(name)).losses == workspace.catalog.run(workspace.version(name)).losses
     assert checkpoints(later) == 0
     assert later.verify() == []
 
@@ -170,7 +170,7 @@ def test_an_interruption_while_candidates_are_checked_costs_no_training(
     progress.steps.clear()
     assert workspace.learn("colour").version == "colour@1"
     assert progress.steps == []
-    assert len(workspace.catalog.losses(workspace.version("colour"))) == 6
+    assert len(workspace.catalog.run(workspace.version("colour")).losses) == 6
 
 
 def _interrupt(*_: Any, **__: Any) -> None:
@@ -420,7 +420,7 @@ def test_a_training_row_without_a_token_of_its_own_is_refused_or_learned_from(
     except DataError as error:
         assert "row 0 of split 'train'" in str(error)
     else:
-        losses = workspace.catalog.losses(workspace.version(report.version))
+        losses = workspace.catalog.run(workspace.version(report.version)).losses
         assert len(losses) == 6
         assert len(set(losses)) == 6, "the prompt moves"
 

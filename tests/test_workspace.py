@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
@@ -59,7 +60,7 @@ def test_learning_publishes_a_version_with_its_evidence(workspace: mp.Workspace,
     version = workspace.version("colour")
     assert (version.label, version.state, version.num_virtual_tokens) == ("colour@1", "published", 4)
     assert version.score == report.soft
-    assert len(workspace.catalog.losses(version)) == 6
+    assert len(workspace.catalog.run(version).losses) == 6
     soft, hard = (
         workspace.evaluation(workspace.evaluations(f"task = 'colour' and kind = '{kind}'")[0].id)
         for kind in ("soft", "hard")
@@ -279,7 +280,15 @@ def test_an_exported_version_imports_with_the_same_scores(
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md", "adapter_config.json", "adapter_model.safetensors",
     ]  # fmt: skip
-    assert "colour@1" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    version = workspace.version("colour@1")
+    assert (front["base_model"], front["library_name"]) == (version.base_model.source, "peft")
+    run = workspace.catalog.run(version)
+    assert run is not None
+    known = (version.label, version.digest, version.base_model.weights, run.training_data, "PeftModel.from_pretrained")
+    assert [fact for fact in known if fact not in card] == []
+    assert f"| acc | {version.score:.4f} |" in card
     imported = workspace.import_adapter("colour", folder)
     assert (imported.version, imported.soft) == ("colour@2", report.soft)
     assert workspace.digest("colour@2") == workspace.digest("colour@1")

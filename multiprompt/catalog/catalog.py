@@ -31,6 +31,7 @@ from multiprompt.records import (
     Listing,
     Matrix,
     Problem,
+    Run,
     SqlResult,
     TaskRecord,
     VersionRecord,
@@ -193,14 +194,10 @@ class Catalog:
             source, folder = reading.task_file(connection, version)
         return Task.from_source(source, Path(folder), where=version.label)
 
-    def training_seconds(self, version: VersionRecord) -> float | None:
-        """How long the version's training took, None for an imported one."""
+    def run(self, version: VersionRecord) -> Run | None:
+        """The training that a version came from, None for an imported one."""
         with read_transaction(self._engine) as connection:
-            return reading.training_seconds(connection, version)
-
-    def losses(self, version: VersionRecord) -> list[float]:
-        with read_transaction(self._engine) as connection:
-            return reading.losses(connection, version)
+            return reading.run(connection, version)
 
     def evaluations(
         self, query: str = "", *, after: str | None = None, limit: int | None = None

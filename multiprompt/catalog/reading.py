@@ -24,6 +24,7 @@ from multiprompt.records import (
     Event,
     Listing,
     Matrix,
+    Run,
     TaskRecord,
     VersionRecord,
 )
@@ -329,15 +330,30 @@ def task_file(connection: Connection, record: VersionRecord) -> tuple[str, str]:
     return row.source, row.folder
 
 
-def training_seconds(connection: Connection, record: VersionRecord) -> float | None:
-    query = select(s.runs.c.seconds).join(s.prompt_versions).where(s.prompt_versions.c.id == record.id)
-    return connection.execute(query).scalar()
-
-
-def losses(connection: Connection, record: VersionRecord) -> list[float]:
-    """The loss at each training step of a version, empty for an imported one."""
-    query = select(s.runs.c.losses).join(s.prompt_versions).where(s.prompt_versions.c.id == record.id)
-    return list(connection.execute(query).scalar() or [])
+def run(connection: Connection, record: VersionRecord) -> Run | None:
+    """The training of a version, None for an imported one."""
+    training, validation = (s.data_snapshots.alias(name) for name in ("training", "validation"))
+    query = (
+        select(s.runs, training.c.fingerprint.label("trained"), validation.c.fingerprint.label("validated"))
+        .join(s.prompt_versions, s.prompt_versions.c.run_id == s.runs.c.id)
+        .join(training, s.runs.c.training_snapshot_id == training.c.id)
+        .join(validation, s.runs.c.validation_snapshot_id == validation.c.id)
+        .where(s.prompt_versions.c.id == record.id)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    return Run(
+        settings=row.settings,
+        environment=row.environment,
+        training_data=row.trained,
+        validation_data=row.validated,
+        losses=tuple(row.losses),
+        validations=tuple((step, exact, loss) for step, exact, loss in row.validations),
+        best_step=row.best_step,
+        truncated=row.truncated,
+        seconds=row.seconds,
+    )
 
 
 def events(

@@ -24,6 +24,7 @@ from multiprompt.cli.options import (
 )
 from multiprompt.cli.output import (
     print_check,
+    print_diff,
     print_json,
     print_learned,
     print_matrix,
@@ -282,6 +283,25 @@ def impact(what: str, name: str, catalog: str, as_json: bool) -> None:
     touched = {i.version: i for i in found}.values()
     rows, seconds = sum(i.rows for i in touched), sum(i.seconds for i in touched)
     click.echo(f"{len(touched)} prompts, {rows} rows to evaluate again, which took {seconds:.1f} s last")
+
+
+@cli.command()
+@click.argument("before", metavar="TASK@V")
+@click.argument("after", metavar="TASK[@V]")
+@click.option("--no-tokens", is_flag=True, help="Leave the virtual tokens out; the base model is not loaded then.")
+@catalog_option
+@json_option
+def diff(before: str, after: str, no_tokens: bool, catalog: str, as_json: bool) -> None:
+    """Show what differs between two versions: how they were made, scores, rows that flipped, virtual tokens."""
+    if no_tokens:
+        found = open_workspace(catalog, create=False).diff(before, after, tokens=False)
+    else:
+        with working(catalog) as workspace:
+            found = workspace.diff(before, after)
+    if as_json:
+        print_json(found)
+    else:
+        print_diff(found)
 
 
 @cli.command()

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from multiprompt.records import CheckReport, LearnReport, Matrix
+from multiprompt.records import CheckReport, LearnReport, Matrix, TokenChange, VersionDiff
 
 if TYPE_CHECKING:
     from multiprompt.workspace import Progress
+
+
+_CELL = 50
+_FLIPS = 20
 
 
 def print_json(value: Any) -> None:
@@ -66,6 +70,36 @@ def print_check(report: CheckReport) -> None:
     )
 
 
+def print_diff(diff: VersionDiff) -> None:
+    """What differs, then scores, flipped rows and virtual tokens."""
+    if diff.changes:
+        rows = [(change.name, _value(change.before), _value(change.after)) for change in diff.changes]
+        print_table(("made with", diff.before, diff.after), rows)
+    for score in diff.scores:
+        interval = score.interval
+        sure = "" if interval is None else f" ({interval.confidence:.0%} {interval.low:+.4f} to {interval.high:+.4f})"
+        click.echo(f"{score.metric} {score.before:.4f} → {score.after:.4f}: {score.after - score.before:+.4f}{sure}")
+    better = sum(flip.better for flip in diff.flips)
+    click.echo(f"{len(diff.flips)} rows flipped: {better} to right, {len(diff.flips) - better} to wrong")
+    if diff.flips:
+        flips = [(f.row, f.reference, f.before, f.after) for f in diff.flips[:_FLIPS]]
+        print_table(("row", "reference", diff.before, diff.after), [tuple(map(_value, flip)) for flip in flips])
+    if diff.tokens:
+        click.echo("virtual tokens (nearest words explain little: prompts near any text can be found for a task)")
+        print_table(
+            ("token", "norm", "norm", "cosine", "nearest words", "nearest words"),
+            [(t.index, *_norms(t), t.cosine, *_nearest(t)) for t in diff.tokens],
+        )
+
+
+def _norms(change: TokenChange) -> list[float | None]:
+    return [None if token is None else token.norm for token in (change.before, change.after)]
+
+
+def _nearest(change: TokenChange) -> list[str]:
+    return ["-" if token is None else _value(token.nearest) for token in (change.before, change.after)]
+
+
 def print_matrix(matrix: Matrix) -> None:
     click.echo("Score on each task (column) after learning the task of the row:")
     print_table(
@@ -90,6 +124,13 @@ def progress_bars() -> Iterator[Progress]:
             bars.update(shown[what], completed=done)
 
         yield advance
+
+
+def _value(value: Any) -> str:
+    """A value on one line of a table, cut where it is long; digests at the length that tells them apart."""
+    text = " ".join(map(repr, value)) if isinstance(value, tuple | list) else str("-" if value is None else value)
+    text = f"{text[:19]}…" if text.startswith("sha256:") else " ".join(text.split())
+    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
 
 
 def _cell(value: Any) -> str:

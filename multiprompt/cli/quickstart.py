@@ -58,6 +58,7 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
 def _row(workspace: Workspace, name: str) -> dict[str, Any]:
     """A task's line: its newest version, and the hard prompt on the same rows."""
     version = workspace.catalog.versions_of(name)[-1]
+    run = workspace.catalog.run(version)
     (hard,) = workspace.evaluations(f"task = '{name}' and kind = 'hard' order by created_at desc limit 1")
     return {
         "task": name,
@@ -65,5 +66,5 @@ def _row(workspace: Workspace, name: str) -> dict[str, Any]:
         "metric": version.metric,
         "hard": hard.score,
         "soft": version.score,
-        "train_seconds": workspace.catalog.training_seconds(version),
+        "train_seconds": None if run is None else run.seconds,
     }

@@ -231,22 +231,22 @@ def test_the_newest_of_equal_keys_is_found(catalog: Catalog) -> None:
 
 
 def test_a_run_keeps_its_losses_and_its_time(catalog: Catalog) -> None:
+    data = Split("train", ({"text": "a"},)), Split("validation", ({"text": "b"},))
     run = Run(
         settings={"steps": 3},
         environment={"torch": "2"},
-        training_data="a",
-        validation_data="b",
+        training_data=data[0].fingerprint,
+        validation_data=data[1].fingerprint,
         losses=(3.0, 2.5, 0.1),
         validations=((3, 0.2, 0.9),),
         best_step=3,
         truncated=0,
         seconds=12.5,
     )
-    data = Split("train", ({"text": "a"},)), Split("validation", ({"text": "b"},))
     trained = learn(catalog, run=run, training_data=data)
     imported = learn(catalog)
-    assert (catalog.losses(trained), catalog.training_seconds(trained)) == ([3.0, 2.5, 0.1], 12.5)
-    assert (catalog.losses(imported), catalog.training_seconds(imported)) == ([], None)
+    assert catalog.run(trained) == run
+    assert catalog.run(imported) is None
 
 
 def test_publishing_retires_the_version_before_it(catalog: Catalog) -> None:
@@ -580,6 +580,28 @@ def test_damaged_weights_are_never_served(tmp_path: Path) -> None:
             IntegrityError, match="colour@1: stored as sha256 .*, but the bytes have .*restore a backup"
         ):
             read()
+
+
+def test_every_flipped_byte_of_an_artifact_is_found_and_refused(tmp_path: Path) -> None:
+    catalog = catalog_of_one_version(tmp_path)
+    version = catalog.version("colour")
+    adapter = catalog.adapter(version)
+    for data in (adapter.config, adapter.weights):
+        sha256 = hashlib.sha256(data).hexdigest()
+        for place in range(len(data)):
+            flipped = (data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]).hex()
+            store(catalog, sha256, flipped)
+            with pytest.raises(IntegrityError):
+                catalog.adapter(version)
+            assert "artifacts" in {problem.where for problem in catalog.verify()}
+        store(catalog, sha256, data.hex())
+    assert catalog.verify() == []
+
+
+def store(catalog: Catalog, sha256: str, data: str) -> None:
+    """Put other bytes, given in hexadecimal, into an artifact."""
+    value = f"x'{data}'" if DATABASES.kind == "sqlite" else f"decode('{data}', 'hex')"
+    damage(catalog, f"UPDATE artifacts SET data = {value} WHERE sha256 = '{sha256}'")
 
 
 def test_missing_weights_are_said_to_be_missing(tmp_path: Path) -> None:

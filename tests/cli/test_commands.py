@@ -206,6 +206,15 @@ def test_lineage_in_every_format(catalog: Run, tmp_path: Path) -> None:
     assert f"{tmp_path}/out" in {data["name"] for data in events[1]["inputs"]}
 
 
+def test_diff_shows_what_changed(catalog: Run) -> None:
+    catalog("learn", "colour")
+    shown = catalog("diff", "colour@1", "colour@2").out
+    assert "acc " in shown
+    assert "rows flipped" in shown
+    assert "nearest words" in shown
+    assert catalog("diff", "colour@1", "colour@2", "--no-tokens", "--json").json["tokens"] == []
+
+
 def test_impact_lists_what_a_change_would_touch(catalog: Run) -> None:
     relations = catalog("lineage", "colour", "--json").json
     digest = next(edge["parent"] for edge in relations if edge["relation"] == "runs-on")
@@ -310,6 +319,7 @@ WRONG = [
     (("import-catalog", "nowhere.db"), "there is no catalog at"),
     (("gc", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("sql", "DELETE FROM events"), "SQL: only SELECT is allowed here"),
+    (("diff", "colour@1", "colour@9", "--no-tokens"), "no version 9"),
     (("impact", "data", "sha256:00000000"), "no data sha256:00000000 in the catalog"),
     (("init", "--catalog", "no/folder/c.db"), "does not exist: create the folder"),
 ]
