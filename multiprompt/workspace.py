@@ -396,6 +396,8 @@ class Workspace:
     def job_store(self) -> JobStore:
         from multiprompt.jobs.durable import JobStore
 
+        if not self.catalog.is_file:
+            raise StateError(f"{self.catalog.location} cannot have jobs: so far they need a catalog on SQLite.")
         return JobStore(self.catalog.path)
 
     # The base model

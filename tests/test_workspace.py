@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from multiprompt.errors import (
     StateError,
     TaskFileError,
 )
+from tests.catalog.databases import new_database
 from tests.conftest import MakeTask, between_versions, write_tiny_model
 
 
@@ -367,3 +369,23 @@ def test_an_evaluation_with_an_equal_key_is_reused(
 def test_an_option_that_open_does_not_know_gives_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(mp.errors.ConfigError, match="did you mean 'dtype'"):
         mp.open(tmp_path / "catalog.db", dtpye="float32")
+
+
+def test_a_catalog_on_postgresql_learns_and_serves(tiny_model: Path, make_task: MakeTask, tmp_path: Path) -> None:
+    with closing(mp.open(new_database(), str(tiny_model), dtype="float32").catalog) as catalog:
+        workspace = mp.Workspace(catalog)
+        report = learn(workspace, make_task("colour"))
+        learn(workspace, make_task("shade"))
+        assert report.version == "colour@1"
+        assert workspace.check().passed
+        before = workspace.predict([("colour", "the sky"), ("shade", "the sea")])
+        again = workspace.learn("colour")
+        assert workspace.predict([(again.version, "the sky")])[0].version == "colour@2"
+        if again.published:
+            workspace.rollback("colour")
+        assert workspace.predict([("colour", "the sky"), ("shade", "the sea")]) == before
+        workspace.export("colour@1", tmp_path / "out")
+        assert workspace.diff("colour@1", "colour@2").before == "colour@1"
+        assert workspace.verify() == []
+        with pytest.raises(StateError, match="so far they need a catalog on SQLite"):
+            workspace.submit("colour")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 
 from multiprompt.catalog import ancestry, copying, garbage, migration, reading, sql, verification, writing
 from multiprompt.catalog.copying import Advance
-from multiprompt.catalog.database import database_engine, database_path, location, watching_engine
+from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, watching_engine
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.writing import Candidate, Stamp
@@ -80,6 +80,11 @@ class Catalog:
     def location(self) -> str:
         """Its path, or its URL without the password."""
         return location(self._engine)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is on SQLite."""
+        return is_sqlite(self._engine)
 
     @property
     def path(self) -> Path:
