@@ -1,4 +1,4 @@
-"""Full text, guarded tasks, trash, results beside evaluations, and the views that are the SQL interface."""
+"""Full text, tags, guarded tasks, trash, results beside evaluations, and the views that are the SQL interface."""
 
 import json
 from collections.abc import Iterable
@@ -42,6 +42,16 @@ _SEARCH = (
     "CREATE TRIGGER task_texts_changed AFTER UPDATE ON task_texts"
     " BEGIN INSERT INTO task_search (task_search, rowid, words) VALUES ('delete', OLD.task_id, OLD.words);"
     " INSERT INTO task_search (rowid, words) VALUES (NEW.task_id, NEW.words); END",
+)
+_INDEXES = (
+    ("ix_events_task_id_at_kind", "events", ["task_id", "at", "kind"]),
+    ("ix_events_at", "events", ["at"]),
+    ("ix_check_results_verdict", "check_results", ["verdict"]),
+    ("ix_prompt_versions_state", "prompt_versions", ["state"]),
+    ("ix_prompt_versions_created_at", "prompt_versions", ["created_at"]),
+    ("ix_prompt_versions_published_at", "prompt_versions", ["published_at"]),
+    ("ix_evaluations_created_at", "evaluations", ["created_at"]),
+    ("ix_evaluations_score", "evaluations", ["score"]),
 )
 _VIEWS = {
     "v_tasks": """
@@ -95,8 +105,8 @@ def upgrade() -> None:
     op.add_column("tasks", sa.Column("guarded", sa.Integer(), server_default="0", nullable=False))
     op.add_column("runs", sa.Column("job", sa.Text(), nullable=True))
     op.drop_index(op.f("ix_events_task_id"), "events")
-    op.create_index("ix_events_task_id_at", "events", ["task_id", "at"])
-    op.create_index(op.f("ix_check_results_verdict"), "check_results", ["verdict"])
+    for name, table, columns in _INDEXES:
+        op.create_index(name, table, columns)
     op.create_table(
         "trash",
         sa.Column("sha256", sa.String(length=64), nullable=False),
@@ -106,6 +116,7 @@ def upgrade() -> None:
     )
     _split_results(dialect)
     _index_texts(dialect)
+    _index_tags()
     for name, query in _VIEWS.items():
         op.execute(f"CREATE VIEW {name} AS {query}")
 
@@ -117,10 +128,11 @@ def downgrade() -> None:
     if dialect == "sqlite":
         op.execute("DROP TABLE task_search")
     op.drop_table("task_texts")
+    op.drop_table("task_tags")
     _join_results(dialect)
     op.drop_table("trash")
-    op.drop_index(op.f("ix_check_results_verdict"), "check_results")
-    op.drop_index("ix_events_task_id_at", "events")
+    for name, table, _ in _INDEXES:
+        op.drop_index(name, table)
     op.create_index(op.f("ix_events_task_id"), "events", ["task_id"])
     op.drop_column("runs", "job")
     op.drop_column("tasks", "guarded")
@@ -166,16 +178,33 @@ def _index_texts(dialect: str) -> None:
         sa.PrimaryKeyConstraint("task_id", name=op.f("pk_task_texts")),
     )
     if dialect == "postgresql":
-        op.execute("CREATE INDEX task_search ON task_texts USING gin (to_tsvector('simple', words))")
+        op.execute("CREATE INDEX task_search ON task_texts USING gin (array_to_tsvector(string_to_array(words, ' ')))")
     else:
         _run(_SEARCH)
-    connection = op.get_bind()
     texts = sa.table("task_texts", sa.column("task_id"), sa.column("words"))
     known = "SELECT t.id, t.name, f.description, f.tags FROM tasks t JOIN task_files f ON f.id = t.task_file_id"
-    for row in connection.execute(sa.text(known)).all():
-        tags = json.loads(row.tags) if isinstance(row.tags, str) else row.tags
-        found = " ".join(words([row.name, row.description, *tags]))
-        connection.execute(texts.insert().values(task_id=row.id, words=found))
+    for row in op.get_bind().execute(sa.text(known)).all():
+        found = " ".join(words([row.name, row.description, *_tags(row.tags)]))
+        op.execute(texts.insert().values(task_id=row.id, words=found))
+
+
+def _index_tags() -> None:
+    op.create_table(
+        "task_tags",
+        sa.Column("task_file_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("tag", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["task_file_id"], ["task_files.id"], name=op.f("fk_task_tags_task_file_id")),
+        sa.PrimaryKeyConstraint("task_file_id", "tag", name=op.f("pk_task_tags")),
+    )
+    tags = sa.table("task_tags", sa.column("task_file_id"), sa.column("tag"))
+    for row in op.get_bind().execute(sa.text("SELECT id, tags FROM task_files")).all():
+        for tag in dict.fromkeys(_tags(row.tags)):
+            op.execute(tags.insert().values(task_file_id=row.id, tag=tag))
+
+
+def _tags(stored: object) -> list[str]:
+    """PostgreSQL reads its JSON, SQLite gives the text."""
+    return list(json.loads(stored)) if isinstance(stored, str) else list(stored)  # type: ignore[call-overload]
 
 
 def _run(statements: Iterable[str]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import CTE, Connection, Select, literal, or_, select
+from sqlalchemy import CTE, ColumnElement, Connection, Select, literal, or_, select
 
 from multiprompt.catalog import reading
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.fields import MIN_FINGERPRINT, ancestors, descendants
+from multiprompt.catalog.fields import ancestors, begins, descendants
 from multiprompt.errors import NotFoundError, QueryError
 from multiprompt.records import Edge, Impact, VersionRecord
 
@@ -79,7 +79,7 @@ def impact_of_base(connection: Connection, name: str) -> list[Impact]:
     base = s.base_models.c
     named = or_(base.name == name, base.source == name)
     if name.startswith("sha256:"):
-        named = base.weights.startswith(_fingerprint(name), autoescape=True)
+        named = _begins(base.weights, name)
     if connection.execute(select(base.id).where(named)).first() is None:
         known = connection.scalars(select(base.name).distinct()).all()
         raise NotFoundError(f"no base model {name!r} in the catalog; it has {', '.join(known) or 'none'}.")
@@ -88,7 +88,7 @@ def impact_of_base(connection: Connection, name: str) -> list[Impact]:
 
 def impact_of_data(connection: Connection, fingerprint: str) -> list[Impact]:
     """The published prompts that were trained, validated or scored on data whose fingerprint begins so."""
-    found = s.data_snapshots.c.fingerprint.startswith(_fingerprint(fingerprint), autoescape=True)
+    found = _begins(s.data_snapshots.c.fingerprint, fingerprint)
     ids = connection.scalars(select(s.data_snapshots.c.id).where(found)).all()
     if not ids:
         raise NotFoundError(f"no data {fingerprint} in the catalog; `multiprompt lineage TASK` shows what there is.")
@@ -117,10 +117,11 @@ def _impacts(connection: Connection, use: Select[tuple[int, str]]) -> list[Impac
     return [Impact(f"{name}@{number}", how, rows, cost) for name, number, how, rows, cost in connection.execute(query)]
 
 
-def _fingerprint(text: str) -> str:
-    if len(text.removeprefix("sha256:")) < MIN_FINGERPRINT:
-        raise QueryError(f"{text!r} is too short: give at least {MIN_FINGERPRINT} digits of the fingerprint.")
-    return text
+def _begins(column: ColumnElement[str], fingerprint: str) -> ColumnElement[bool]:
+    try:
+        return begins(column, fingerprint)
+    except ValueError as error:
+        raise QueryError(f"{fingerprint!r}: {error}") from None
 
 
 def of_label(connection: Connection, name: str, number: int | None) -> list[VersionRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,18 +18,32 @@ from multiprompt.errors import CatalogError, IntegrityError, SchemaError
 BUSY_TIMEOUT_SECONDS = 30
 # Whoever writes to a catalog on PostgreSQL holds this advisory lock, as on SQLite the one of the file.
 _WRITE_LOCK = 0x6D70
+_BUSY = "another process held the catalog for {} s: wait for it and try again"
+# What the names of SQLite's errors and the SQLSTATEs of PostgreSQL's begin with.
 _CURES = {
-    "readonly": "the file or its folder is read-only: give the user write permission, or copy the catalog elsewhere",
-    "disk is full": "the disk is full: free some space; nothing was written",
-    "disk i/o": "the disk reports an error: check it, then restore a backup",
-    "locked": f"another process held the catalog for {BUSY_TIMEOUT_SECONDS} s: wait for it and try again",
-    "lock timeout": f"another process held the catalog for {BUSY_TIMEOUT_SECONDS} s: wait for it and try again",
-    "unable to open": "the folder does not exist or is not writable: create it, or choose another path",
-    "malformed": "the file is damaged: restore a backup",
-    "no space left": "the server's disk is full: free some space; nothing was written",
-    "password": "the server refuses the user or the password: check the URL",
-    "does not exist": "the server has no such database or user: create it, or check the URL",
-    "connection": "the server cannot be reached: check the URL and that it runs; nothing was written",
+    "SQLITE_READONLY": (
+        "the file or its folder is read-only: give the user write permission, or copy the catalog elsewhere"
+    ),
+    "SQLITE_FULL": "the disk is full: free some space; nothing was written",
+    "SQLITE_IOERR": "the disk reports an error: check it, then restore a backup",
+    "SQLITE_BUSY": _BUSY,
+    "SQLITE_LOCKED": _BUSY,
+    "SQLITE_CANTOPEN": "the folder does not exist or is not writable: create it, or choose another path",
+    "SQLITE_CORRUPT": "the file is damaged: restore a backup",
+    "55P03": _BUSY,
+    "53100": "the server's disk is full: free some space; nothing was written",
+    "25006": "the database is read-only: open it where it can be written",
+    "42501": "{}: grant it to the user, or open the catalog as another one",
+    "57P": "the server ended the connection: try again; nothing was written",
+    "08": "the server cannot be reached: check the URL and that it runs; nothing was written",
+}
+# PostgreSQL refuses a connection in words alone.
+_REFUSED = {
+    r'FATAL:\s+(database|role) ".*" does not exist': (
+        "the server has no such database or user: create it, or check the URL"
+    ),
+    r"password|authentication": "the server refuses the user or the password: check the URL",
+    r"": "the server cannot be reached: check the URL and that it runs; nothing was written",
 }
 
 
@@ -36,8 +51,9 @@ def database_engine(url: str) -> Engine:
     """An engine for a path or a SQLAlchemy URL. Raises CatalogError when it is neither SQLite's nor PostgreSQL's."""
     try:
         parsed = make_url(url) if "://" in url else URL.create("sqlite", database=url)
-    except ArgumentError:
-        raise CatalogError(f"{url!r} is no catalog: give a path, or a URL like sqlite:///multiprompt.db.") from None
+    except (ArgumentError, ValueError):
+        shown = re.sub(r"//.*@", "//…@", url)
+        raise CatalogError(f"{shown!r} is no catalog: give a path, or a URL like sqlite:///multiprompt.db.") from None
     if parsed.get_backend_name() == "postgresql":
         return _postgresql_engine(parsed, NullPool)
     if parsed.get_backend_name() != "sqlite":
@@ -69,7 +85,10 @@ def database_path(engine: Engine) -> Path:
 
 def location(engine: Engine) -> str:
     """Where the catalog is, to be shown: a path, or a URL without its password."""
-    return str(database_path(engine)) if is_sqlite(engine) else engine.url.render_as_string()
+    if is_sqlite(engine):
+        return str(database_path(engine))
+    hidden = engine.url.update_query_dict({"password": "***"}) if "password" in engine.url.query else engine.url
+    return hidden.render_as_string()
 
 
 @contextmanager
@@ -127,17 +146,21 @@ def _translated(engine: Engine) -> Iterator[None]:
         yield
     except ConstraintError as error:
         raise IntegrityError(f"{where} refuses the change: {_first_line(error)}.") from error
-    except OperationalError as error:
-        raise CatalogError(f"{where}: {_cure(_first_line(error))}.") from error
     except DatabaseError as error:
         if "not a database" in str(error.orig):
             raise SchemaError(f"{where} is no catalog: it is not an SQLite file. Choose another path.") from error
-        raise CatalogError(f"{where}: {_cure(_first_line(error))}.") from error
+        raise CatalogError(f"{where}: {_cure(error)}.") from error
+    except UnicodeEncodeError as error:
+        raise CatalogError(f"{where}: {error.object!r} holds half a character, which no database stores.") from error
 
 
 def _first_line(error: DatabaseError) -> str:
     return str(error.orig).partition("\n")[0].rstrip(".")
 
 
-def _cure(message: str) -> str:
-    return next((cure for sign, cure in _CURES.items() if sign in message.lower()), message)
+def _cure(error: DatabaseError) -> str:
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
+    if code is None and isinstance(error, OperationalError):
+        return next(cure for sign, cure in _REFUSED.items() if re.search(sign, str(error.orig)))
+    cure = next((cure for sign, cure in _CURES.items() if code and code.startswith(sign)), _first_line(error))
+    return cure.format(BUSY_TIMEOUT_SECONDS if cure is _BUSY else _first_line(error))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, FromClause, Select, String, exists, func, or_, select
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import CTE, ColumnElement, FromClause, Select, String, and_, exists, func, or_, select
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.labels import parse_label
@@ -22,23 +20,6 @@ moved = s.events.alias("moved")
 MIN_FINGERPRINT = 8
 
 
-class _Elements(FunctionElement[Any]):
-    """The elements of a JSON array, a row each with a `value`."""
-
-    inherit_cache = True
-    name = "json_each"
-
-
-@compiles(_Elements, "postgresql")
-def _elements_of_postgresql(element: _Elements, compiler: Any, **options: Any) -> str:
-    return f"json_array_elements_text({compiler.process(element.clauses, **options)})"
-
-
-@compiles(_Elements)
-def _elements_of_sqlite(element: _Elements, compiler: Any, **options: Any) -> str:
-    return f"json_each({compiler.process(element.clauses, **options)})"
-
-
 def _columns(**columns: ColumnElement[Any]) -> dict[str, Field]:
     return {name: Field(column) for name, column in columns.items()}
 
@@ -49,14 +30,11 @@ def _score(evaluations: FromClause, metric: str) -> Field:
 
 def _tag(key: str = "") -> Field:
     """A task's tags: `tag = 'nlp'` finds the tag nlp, `tag.team = 'nlp'` the tag team:nlp."""
-    entries = _Elements(s.task_files.c.tags).table_valued("value")
-    entry = func.cast(entries.c.value, type_=String)
-    head = f"{key}:" if key else ""
+    tag, head = s.task_tags.c.tag, f"{key}:" if key else ""
+    mine = select(1).where(s.task_tags.c.task_file_id == s.task_files.c.id, tag.startswith(head, autoescape=True))
     return Field(
-        func.substr(entry, len(head) + 1, type_=String),
-        lambda condition: exists(
-            select(1).select_from(entries).where(entry.startswith(head, autoescape=True), condition)
-        ),
+        func.substr(tag, len(head) + 1, type_=String),
+        lambda condition: exists(mine.where(condition).correlate(s.task_files)),
     )
 
 
@@ -64,7 +42,9 @@ def _labelled(label: str) -> Select[tuple[int]]:
     """The ids of the versions that a label means, all of a task's without a number."""
     try:
         name, number = parse_label(label)
-    except MultipromptError:
+        if not name:
+            raise ValueError
+    except (MultipromptError, ValueError):
         raise ValueError("expected a version such as 'sst2@1', or a task") from None
     found = select(s.prompt_versions.c.id).join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
     found = found.where(s.tasks.c.name == name)
@@ -74,7 +54,7 @@ def _labelled(label: str) -> Select[tuple[int]]:
 def descendants(start: Select[tuple[int]]) -> CTE:
     """The ids of the versions that came, over any number of edges, from those that `start` selects."""
     edges = s.lineage
-    found = select(edges.c.child_id.label("id")).where(edges.c.parent_id.in_(start)).cte("descendants", recursive=True)
+    found = select(edges.c.child_id.label("id")).where(edges.c.parent_id.in_(start)).cte(recursive=True)
     return found.union(select(edges.c.child_id).join(found, edges.c.parent_id == found.c.id))
 
 
@@ -82,17 +62,23 @@ def ancestors(start: Select[tuple[int]]) -> CTE:
     """The ids of the versions from which those that `start` selects came, over any number of edges."""
     edges = s.lineage
     first = select(edges.c.parent_id.label("id")).where(edges.c.child_id.in_(start), edges.c.parent_id.is_not(None))
-    found = first.cte("ancestors", recursive=True)
+    found = first.cte(recursive=True)
     return found.union(
         select(edges.c.parent_id).join(found, edges.c.child_id == found.c.id).where(edges.c.parent_id.is_not(None))
     )
 
 
+def begins(column: ColumnElement[str], fingerprint: str) -> ColumnElement[bool]:
+    """Whether a digest begins so; `sha256:` may be left out. Raises ValueError when that says too little."""
+    digits = fingerprint.removeprefix("sha256:")
+    if len(digits) < MIN_FINGERPRINT:
+        raise ValueError(f"expected at least {MIN_FINGERPRINT} digits of a fingerprint such as 'sha256:1f2a30b4…'")
+    return column.startswith(f"sha256:{digits}", autoescape=True)
+
+
 def _learned_from(fingerprint: str) -> Select[tuple[int]]:
     """The runs that trained or validated on data of this fingerprint, or of one that begins with it."""
-    if len(fingerprint.removeprefix("sha256:")) < MIN_FINGERPRINT:
-        raise ValueError(f"expected at least {MIN_FINGERPRINT} digits of a fingerprint such as 'sha256:1f2a30b4…'")
-    data = select(s.data_snapshots.c.id).where(s.data_snapshots.c.fingerprint.startswith(fingerprint, autoescape=True))
+    data = select(s.data_snapshots.c.id).where(begins(s.data_snapshots.c.fingerprint, fingerprint))
     return select(s.runs.c.id).where(
         or_(s.runs.c.training_snapshot_id.in_(data), s.runs.c.validation_snapshot_id.in_(data))
     )
@@ -110,26 +96,28 @@ def _regressed_since(time: str) -> Select[tuple[int]]:
 def _functions(versions: FromClause) -> dict[str, Function]:
     """What can be asked of a listing whose rows have one of `versions`."""
 
-    def among(ids: Callable[[str], Any]) -> Function:
-        return lambda argument: versions.c.id.in_(ids(argument))
+    def among(column: ColumnElement[Any], ids: Callable[[str], Any]) -> Function:
+        # Rows without a version or a run are not among any, and so among what `not` finds.
+        return lambda argument: and_(column.is_not(None), column.in_(ids(argument)))
 
     return {
-        "descendant_of": among(lambda label: select(descendants(_labelled(label)).c.id)),
-        "ancestor_of": among(lambda label: select(ancestors(_labelled(label)).c.id)),
-        "regressed_since": among(_regressed_since),
-        "learned_from": lambda fingerprint: versions.c.run_id.in_(_learned_from(fingerprint)),
+        "descendant_of": among(versions.c.id, lambda label: select(descendants(_labelled(label)).c.id)),
+        "ancestor_of": among(versions.c.id, lambda label: select(ancestors(_labelled(label)).c.id)),
+        "regressed_since": among(versions.c.id, _regressed_since),
+        "learned_from": among(versions.c.run_id, _learned_from),
         "matches": lambda text: matches(s.tasks.c.id, text),
     }
 
 
-def _tasks(published_at: ColumnElement[Any]) -> Fields:
+def _tasks(published_at: ColumnElement[Any], guarded: ColumnElement[Any]) -> Fields:
     return Fields(
+        "tasks",
         {
             **_columns(
                 name=s.tasks.c.name,
                 description=s.task_files.c.description,
                 metric=s.task_files.c.metric,
-                guarded=s.tasks.c.guarded,
+                guarded=guarded,
                 published=published.c.number,
                 published_at=published_at,
                 created_at=s.tasks.c.created_at,
@@ -145,9 +133,16 @@ def _tasks(published_at: ColumnElement[Any]) -> Fields:
     )
 
 
-TASKS = _tasks(published.c.published_at)
-TASKS_AS_OF = _tasks(moved.c.at)
+TASKS = _tasks(published.c.published_at, s.tasks.c.guarded)
+
+
+def tasks_as_of(guarded: ColumnElement[Any]) -> Fields:
+    """The fields of tasks as they were: since when, and whether they were guarded, was different then."""
+    return _tasks(moved.c.at, guarded)
+
+
 VERSIONS = Fields(
+    "versions",
     {
         **_columns(
             task=s.tasks.c.name,
@@ -170,6 +165,7 @@ VERSIONS = Fields(
     _functions(s.prompt_versions),
 )
 EVALUATIONS = Fields(
+    "evaluations",
     _columns(
         task=s.tasks.c.name,
         version=s.prompt_versions.c.number,
@@ -184,6 +180,7 @@ EVALUATIONS = Fields(
     _functions(s.prompt_versions),
 )
 EVENTS = Fields(
+    "events",
     _columns(
         kind=s.events.c.kind,
         task=s.tasks.c.name,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -23,13 +24,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from sqlalchemy import ColumnElement, DateTime, Row, Select, String, and_, literal, not_, or_
+from sqlalchemy import Column, ColumnElement, DateTime, Integer, Row, Select, String, and_, literal, not_, or_
 
 from multiprompt.errors import QueryError, nearest
 
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 50
 MAX_COMPARISONS = 200
+MAX_INTEGER = 2**31
+_NO_PLACE = "{!r} is no place in a listing: give what the page before ended with."
 NO_TIME = "expected a time such as '2026-11-01' or '2026-11-01T03:00'"
 
 _TOKEN = re.compile(
@@ -61,6 +64,7 @@ Function = Callable[[str], ColumnElement[bool]]
 class Fields:
     """What a listing can be asked: fixed names, families such as `score.<metric>`, and functions."""
 
+    listing: str
     fixed: Mapping[str, Field]
     families: Mapping[str, Callable[[str], Field]]
     functions: Mapping[str, Function] = field(default_factory=dict)
@@ -87,8 +91,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Query:
-    """A parsed query, to be put onto a SELECT."""
+    """A parsed query of a listing, to be put onto a SELECT."""
 
+    listing: str
     where: ColumnElement[bool] | None = None
     order: Order | None = None
     limit: int | None = None
@@ -121,29 +126,60 @@ class Query:
     def _behind(self, after: str, key: ColumnElement[int]) -> ColumnElement[bool]:
         sorting, number, value = _read_cursor(after)
         if sorting != self._sorting:
-            raise QueryError(f"this page was of a listing ordered by {sorting}: ask for the same order.")
+            raise QueryError(f"this place is in {sorting[:80]!r}, not in {self._sorting!r}: ask for the same order.")
         if self.order is None:
             return key > number
         column, descending = self.order.expression, self.order.descending
         next_key = key < number if descending else key > number
         if value is None:
             return and_(column.is_(None), next_key)
-        at = literal(datetime.fromisoformat(value) if _is_time(column) else value, column.type)
-        return or_(column < at if descending else column > at, and_(column == at, next_key), column.is_(None))
+        at = _as_value(value, column)
+        beyond = column < at if descending else column > at
+        if isinstance(column, Column) and not column.nullable and column.table is key.table:
+            # In this form the database finds the place in an index instead of walking to it.
+            return and_(column <= at if descending else column >= at, or_(beyond, next_key))
+        return or_(beyond, and_(column == at, next_key), column.is_(None))
 
     @property
     def _sorting(self) -> str:
-        return "nothing" if self.order is None else self.order.name + " desc" * self.order.descending
+        by = "" if self.order is None else f" order by {self.order.name}" + " desc" * self.order.descending
+        return self.listing + by
 
 
 def _read_cursor(after: str) -> tuple[str, int, Any]:
     try:
-        sorting, number, value = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
-        if isinstance(sorting, str) and isinstance(number, int) and isinstance(value, str | int | float | None):
-            return sorting, number, value
-    except ValueError:
+        read = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
+        if isinstance(read, list) and [type(part) for part in read[:2]] == [str, int] and len(read) == 3:
+            return _in_range(read[0]), _in_range(read[1]), read[2]
+    except (ValueError, RecursionError):
         pass
-    raise QueryError(f"{after[:40]!r} is no place in a listing: give what the page before ended with.")
+    raise QueryError(_NO_PLACE.format(after[:40]))
+
+
+def _as_value(value: Any, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What a cursor says a row is ordered by, as a value of that column. Raises QueryError when it cannot be one."""
+    kind = column.type
+    try:
+        if _is_time(column):
+            value = parse_time(value if isinstance(value, str) else "")
+        elif isinstance(kind, String) != isinstance(value, str) or isinstance(value, bool | list | dict):
+            raise ValueError
+        elif isinstance(kind, Integer):
+            value = int(value)
+        return literal(_in_range(value), kind)
+    except (ValueError, OverflowError):
+        raise QueryError(_NO_PLACE.format(value)) from None
+
+
+def _in_range(value: Any) -> Any:
+    """A value that every database stores. Raises ValueError."""
+    if isinstance(value, int) and abs(value) >= MAX_INTEGER:
+        raise ValueError
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    if isinstance(value, str) and ("\0" in value or value != value.encode(errors="replace").decode()):
+        raise ValueError
+    return value
 
 
 def _is_time(expression: ColumnElement[Any]) -> bool:
@@ -164,8 +200,11 @@ def parse(text: str, fields: Fields, limit: int | None = None) -> Query:
     """
     if len(text) > MAX_CHARACTERS:
         raise QueryError(f"the query has {len(text)} characters; the limit is {MAX_CHARACTERS}.")
-    if "\0" in text:
-        raise QueryError(f"query, column {text.index(chr(0)) + 1}: a NUL, which no text holds")
+    for place, letter in enumerate(text):
+        if letter == "\0" or "\ud800" <= letter <= "\udfff":
+            raise QueryError(f"query, column {place + 1}, at {letter!r}: no text holds this character")
+    if limit is not None and not 0 <= limit < MAX_INTEGER:
+        raise QueryError(f"a page of {limit} records: give a limit from 0 to {MAX_INTEGER - 1}.")
     query = _Parser(text, fields).query()
     return query if query.limit is not None else replace(query, limit=limit)
 
@@ -195,7 +234,7 @@ class _Parser:
         limit = self._limit() if self._take("limit") else None
         if self._peek.kind != "end":
             self._fail("expected 'and', 'or', 'order by', 'limit' or the end")
-        return Query(where, order, limit)
+        return Query(self._fields.listing, where, order, limit)
 
     def _order(self) -> Order:
         self._require("by")
@@ -245,6 +284,8 @@ class _Parser:
         self._count()
         token = self._advance()
         function = self._fields.functions.get(token.value.lower())
+        if not self._fields.functions:
+            self._fail(f"unknown function {token.value!r}; {self._fields.listing} have none", token)
         if function is None:
             self._fail(f"unknown function {token.value!r}; {nearest(token.value, list(self._fields.functions))}", token)
         self._require("(")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
 
 from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
@@ -44,7 +44,8 @@ def tasks(
     as_of: datetime | None = None,
 ) -> Listing[TaskRecord]:
     """A page of the tasks; with `as_of` what there was then, and what was published."""
-    parsed = parse(query, fields.TASKS if as_of is None else fields.TASKS_AS_OF, limit)
+    known = fields.TASKS if as_of is None else fields.tasks_as_of(_guarded_at(as_of))
+    parsed = parse(query, known, limit)
     return _page(connection, parsed, _task_query(as_of), s.tasks.c.id, after, _task)
 
 
@@ -56,9 +57,22 @@ def _page(
     after: str | None,
     record: Callable[[Row[Any]], T],
 ) -> Listing[T]:
-    rows = connection.execute(query.apply(listing, key, after)).all()
+    rows = _rows(connection, query, listing, key, after)
     shown = rows if query.limit is None else rows[: query.limit]
     return Listing(map(record, shown), query.cursor(shown[-1]) if len(shown) < len(rows) and shown else None)
+
+
+def _rows(
+    connection: Connection, query: Query, listing: Select[Any], key: ColumnElement[int], after: str | None
+) -> Sequence[Row[Any]]:
+    """What an ordered page needs of each row is looked up when the page is known: sorting whole rows is slow."""
+    whole = query.apply(listing, key, after)
+    if query.order is None or query.limit is None:
+        return connection.execute(whole).all()
+    narrow = query.apply(listing.with_only_columns(maintain_column_froms=True), key, after)
+    places = {row.page_key: place for place, row in enumerate(connection.execute(narrow))}
+    found = Query(query.listing, order=query.order).apply(listing, key).where(key.in_(places))
+    return sorted(connection.execute(found), key=lambda row: places[row.page_key])
 
 
 def _task_query(as_of: datetime | None = None) -> Select[Any]:
@@ -66,12 +80,17 @@ def _task_query(as_of: datetime | None = None) -> Select[Any]:
     if as_of is None:
         published_at: ColumnElement[Any] = published.c.published_at
         task_file: ColumnElement[Any] = s.tasks.c.task_file_id
+        guarded: ColumnElement[Any] = s.tasks.c.guarded
         joined = s.tasks.outerjoin(
             published, (published.c.task_id == s.tasks.c.id) & (published.c.state == "published")
         )
     else:
         published_at = fields.moved.c.at
-        task_file = func.coalesce(published.c.task_file_id, s.tasks.c.task_file_id)
+        newest = select(func.max(s.task_files.c.id)).where(
+            s.task_files.c.task_id == s.tasks.c.id, s.task_files.c.created_at <= as_of
+        )
+        task_file = func.coalesce(published.c.task_file_id, newest.correlate(s.tasks).scalar_subquery())
+        guarded = _guarded_at(as_of)
         last = (
             select(func.max(s.events.c.id))
             .where(s.events.c.task_id == s.tasks.c.id, s.events.c.kind.in_(POINTER_MOVES), s.events.c.at <= as_of)
@@ -85,7 +104,7 @@ def _task_query(as_of: datetime | None = None) -> Select[Any]:
         select(
             s.tasks.c.name,
             s.tasks.c.created_at,
-            s.tasks.c.guarded,
+            guarded.label("guarded"),
             s.task_files.c.description,
             s.task_files.c.tags,
             s.task_files.c.metric,
@@ -102,6 +121,19 @@ def _task_query(as_of: datetime | None = None) -> Select[Any]:
         .outerjoin(s.base_models, s.base_models.c.id == published.c.base_model_id)
     )
     return query if as_of is None else query.where(s.tasks.c.created_at <= as_of)
+
+
+def _guarded_at(time: datetime) -> ColumnElement[int]:
+    """Whether a task was guarded: whether the last event about it that there was by then made it so."""
+    events = s.events.c
+    about = events.kind.in_(["guarded", "unguarded"])
+    last = (
+        select(case((events.kind == "guarded", 1), else_=0))
+        .where(events.task_id == s.tasks.c.id, about, events.at <= time)
+        .order_by(events.id.desc())
+        .limit(1)
+    )
+    return func.coalesce(last.correlate(s.tasks).scalar_subquery(), 0)
 
 
 def _task(row: Row[Any]) -> TaskRecord:
@@ -122,16 +154,17 @@ def _task(row: Row[Any]) -> TaskRecord:
 
 
 def task(connection: Connection, name: str) -> TaskRecord:
-    row = connection.execute(_task_query().where(s.tasks.c.name == name)).one_or_none()
-    if row is None:
-        known = connection.scalars(select(s.tasks.c.name)).all()
-        raise NotFoundError(f"no task {name!r} in the catalog; {nearest(name, known)}")
-    return _task(row)
+    identity = task_id(connection, name)
+    return _task(connection.execute(_task_query().where(s.tasks.c.id == identity)).one())
 
 
 def task_id(connection: Connection, name: str) -> int:
-    task(connection, name)
-    return int(connection.execute(select(s.tasks.c.id).where(s.tasks.c.name == name)).scalar_one())
+    """Raises NotFoundError naming the nearest."""
+    found = connection.execute(select(s.tasks.c.id).where(s.tasks.c.name == name)).scalar()
+    if found is None:
+        known = connection.scalars(select(s.tasks.c.name)).all()
+        raise NotFoundError(f"no task {name!r} in the catalog; {nearest(name, known)}")
+    return int(found)
 
 
 def text(connection: Connection, task: int) -> str:
@@ -172,10 +205,13 @@ def versions_labelled(connection: Connection, labels: Collection[str]) -> list[V
 
 def version(connection: Connection, name: str, number: int | None) -> VersionRecord:
     """A task's version by number, its published one without. Raises NotFoundError saying which there are."""
+    identity = task_id(connection, name)
+    versions = s.prompt_versions.c
+    wanted = versions.state == "published" if number is None else versions.number == number
+    row = connection.execute(_version_query().where(versions.task_id == identity, wanted)).one_or_none()
+    if row is not None:
+        return _version(row)
     found = versions_of(connection, name)
-    for record in found:
-        if record.number == number or (number is None and record.state == "published"):
-            return record
     listed = ", ".join(f"{v.number} ({v.state})" for v in found) or "none"
     if number is None:
         raise NotFoundError(

@@ -110,8 +110,8 @@ def _id() -> Column[int]:
     return Column("id", Integer, primary_key=True)
 
 
-def _at(name: str = "created_at", nullable: bool = False) -> Column[datetime]:
-    return Column(name, UtcDateTime, nullable=nullable)
+def _at(name: str = "created_at", nullable: bool = False, index: bool = False) -> Column[datetime]:
+    return Column(name, UtcDateTime, nullable=nullable, index=index)
 
 
 def _to(name: str, target: str, nullable: bool = False, cyclic: bool = False) -> Column[int]:
@@ -179,6 +179,14 @@ task_files = Table(
     _at(),
 )
 
+# The tags of `task_files.tags`, to be found by.
+task_tags = Table(
+    "task_tags",
+    metadata,
+    Column("task_file_id", ForeignKey("task_files.id"), primary_key=True, autoincrement=False),
+    Column("tag", Text, primary_key=True),
+)
+
 artifacts = Table(
     "artifacts",
     metadata,
@@ -242,7 +250,7 @@ prompt_versions = Table(
     _id(),
     _to("task_id", "tasks"),
     Column("number", Integer, nullable=False),
-    Column("state", String(20), nullable=False),
+    Column("state", String(20), nullable=False, index=True),
     Column("method", String(40), nullable=False),
     Column("num_virtual_tokens", Integer, nullable=False),
     _to("base_model_id", "base_models"),
@@ -254,8 +262,8 @@ prompt_versions = Table(
     Column("digest", String(80), nullable=False),
     _to("baseline_id", "evaluations", nullable=True, cyclic=True),
     Column("reason", Text, nullable=False),
-    _at(),
-    _at("published_at", nullable=True),
+    _at(index=True),
+    _at("published_at", nullable=True, index=True),
     _at("retired_at", nullable=True),
     UniqueConstraint("task_id", "number"),
     CheckConstraint("state in ('candidate', 'published', 'retired', 'rejected')", name="state"),
@@ -287,7 +295,7 @@ evaluations = Table(
     _to("snapshot_id", "data_snapshots"),
     Column("kind", String(10), nullable=False),
     Column("metric", String(200), nullable=False),
-    Column("score", Float, nullable=False),
+    Column("score", Float, nullable=False, index=True),
     Column("higher_is_better", Integer, nullable=False),
     Column("metrics", JSON, nullable=False),
     Column("key", String(80), nullable=False, index=True),
@@ -295,7 +303,7 @@ evaluations = Table(
     Column("rows", Integer, nullable=False),
     Column("truncated", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
-    _at(),
+    _at(index=True),
     CheckConstraint("kind in ('soft', 'hard')", name="kind"),
 )
 
@@ -335,12 +343,12 @@ events = Table(
     "events",
     metadata,
     _id(),
-    _at("at"),
+    _at("at", index=True),
     Column("actor", Text, nullable=False),
     Column("kind", String(40), nullable=False),
     Column("task_id", ForeignKey("tasks.id"), nullable=True),
     Column("from_version", Integer, nullable=True),
     Column("to_version", Integer, nullable=True),
     Column("reason", Text, nullable=False),
-    Index("ix_events_task_id_at", "task_id", "at"),
+    Index("ix_events_task_id_at_kind", "task_id", "at", "kind"),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, Dialect, Text, TypeDecorator, literal
@@ -15,13 +16,20 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 MAX_WORDS = 20
+# Characters; PostgreSQL refuses words of more than 2 kB.
+MAX_WORD = 256
+# Bytes; PostgreSQL indexes no text of more than 1 MB.
+MAX_TEXT = 500_000
 _WORD = re.compile(r"[^\W_]+")
 
 
 def words(texts: Iterable[str]) -> list[str]:
-    """The words of texts, without case and accents."""
+    """The words of texts, each once, without case and accents; of a very long text those of its beginning."""
     plain = unicodedata.normalize("NFKD", " ".join(texts)).casefold()
-    return _WORD.findall("".join(letter for letter in plain if not unicodedata.combining(letter)))
+    found = _WORD.findall("".join(letter for letter in plain if not unicodedata.combining(letter)))
+    unique = list(dict.fromkeys(word[:MAX_WORD] for word in found))
+    ends = accumulate(len(word.encode()) + 1 for word in unique)
+    return [word for word, end in zip(unique, ends, strict=True) if end <= MAX_TEXT]
 
 
 def matches(task_id: ColumnElement[int], text: str) -> ColumnElement[bool]:
@@ -42,7 +50,7 @@ class _Pattern(TypeDecorator[str]):
         if value is None:
             return None
         if dialect.name == "postgresql":
-            return " & ".join(f"{word}:*" for word in value.split())
+            return " & ".join(f"'{word}':*" for word in value.split())
         return " ".join(f'"{word}"*' for word in value.split())
 
 
@@ -60,5 +68,5 @@ def _matches_on_sqlite(element: _Matches, compiler: Any, **options: Any) -> str:
 @compiles(_Matches, "postgresql")
 def _matches_on_postgresql(element: _Matches, compiler: Any, **options: Any) -> str:
     task_id, pattern = (compiler.process(part, **options) for part in element.clauses)
-    found = f"to_tsvector('simple', words) @@ to_tsquery('simple', {pattern})"
+    found = f"array_to_tsvector(string_to_array(words, ' ')) @@ CAST({pattern} AS tsquery)"
     return f"({task_id} IN (SELECT task_id FROM task_texts WHERE {found}))"  # noqa: S608 (parameters)

@@ -52,7 +52,9 @@ def triggers(connection: Connection) -> set[str]:
     """The names of the triggers that the database fires."""
     if is_sqlite(connection):
         return set(connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")))
-    return set(connection.scalars(text("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O'")))
+    of_catalog = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgrelid IN"
+    tables = "(SELECT oid FROM pg_class WHERE relnamespace = CURRENT_SCHEMA()::regnamespace)"
+    return set(connection.scalars(text(f"{of_catalog} {tables}".replace(":", r"\:"))))
 
 
 def _texts(connection: Connection) -> Iterator[Problem]:
@@ -60,6 +62,12 @@ def _texts(connection: Connection) -> Iterator[Problem]:
     for task_id, name in connection.execute(select(s.tasks.c.id, s.tasks.c.name)).all():
         if known.get(task_id) != reading.text(connection, task_id):
             yield Problem(f"task {name}", "the words that a search finds it by are not the task's")
+    tags: dict[int, set[str]] = {}
+    for row in connection.execute(select(s.task_tags)):
+        tags.setdefault(row.task_file_id, set()).add(row.tag)
+    for row in connection.execute(select(s.task_files.c.id, s.task_files.c.tags)):
+        if set(row.tags) != tags.get(row.id, set()):
+            yield Problem(f"task file {row.id}", "the tags that it is found by are not its own")
 
 
 def _artifacts(connection: Connection) -> Iterator[Problem]:

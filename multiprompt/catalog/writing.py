@@ -198,7 +198,7 @@ def move(
     target = version(connection, name, number)
     if target.state != state:
         raise StateError(f"{target.label} is {target.state}; there is only a {state} version to {_TO[kind]}.")
-    if _guarded(connection, identity) and not (force and reason):
+    if _guarded(connection, identity) and not (force and reason.strip()):
         raise StateError(f"task {name!r} is guarded: what is published moves only with --force and a --reason.")
     _publish(connection, identity, target.id, target.number, reason or "asked for", stamp, kind)
     return version(connection, name, number)
@@ -220,6 +220,8 @@ def save_check(
         seconds=check.seconds,
         created_at=stamp.at,
     )
+    if not check.results:
+        return
     checked = _checked_ids(connection, [result.version for result in check.results])
     rows = []
     for result in check.results:
@@ -239,8 +241,7 @@ def save_check(
                 "cause": result.cause,
             }
         )
-    if rows:
-        connection.execute(s.check_results.insert(), rows)
+    connection.execute(s.check_results.insert(), rows)
 
 
 def _checked_ids(connection: Connection, labels: Collection[str]) -> dict[str, tuple[int, int, int]]:
@@ -387,7 +388,7 @@ def _task_file(connection: Connection, identity: int, task: Task, stamp: Stamp) 
     found = connection.execute(query).scalar()
     if found is not None:
         return int(found)
-    return _insert(
+    file_id = _insert(
         connection,
         s.task_files,
         task_id=identity,
@@ -399,6 +400,10 @@ def _task_file(connection: Connection, identity: int, task: Task, stamp: Stamp) 
         tags=list(task.tags),
         created_at=stamp.at,
     )
+    tags = [{"task_file_id": file_id, "tag": tag} for tag in dict.fromkeys(task.tags)]
+    if tags:
+        connection.execute(s.task_tags.insert(), tags)
+    return file_id
 
 
 def _snapshot(connection: Connection, split: Split, keep: bool, stamp: Stamp) -> int:

@@ -1,4 +1,4 @@
-"""The catalog's tests run on both databases, but for those about files."""
+"""The catalog's tests run on both databases, but for those about one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import pytest
 
 from tests.catalog.databases import DATABASES, KINDS
 
-FILES_ONLY = ("test_database", "test_migration")
+KINDS_OF = {"test_database": ("sqlite",), "test_migration": ("sqlite",), "test_postgresql": ("postgresql",)}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     module = metafunc.module.__name__.rpartition(".")[2]
     if "database_kind" in metafunc.fixturenames:
-        kinds = ("sqlite",) if module in FILES_ONLY else KINDS
-        metafunc.parametrize("database_kind", kinds, indirect=True, scope="module")
+        metafunc.parametrize("database_kind", KINDS_OF.get(module, KINDS), indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module", autouse=True)
