@@ -260,6 +260,8 @@ class _History:
         connection.execute(s.task_files.insert(), files)
         _update(connection, s.tasks, "task_file_id", pointers)
         connection.execute(s.task_texts.insert(), texts)
+        tags = [{"task_file_id": index + 1, "tag": tag} for index, task in enumerate(self._tasks) for tag in task.tags]
+        connection.execute(s.task_tags.insert(), tags)
         connection.execute(s.events.insert(), events)
 
     def add_round(self, connection: Connection, number: int) -> None:

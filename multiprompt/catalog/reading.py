@@ -220,6 +220,10 @@ def version(connection: Connection, name: str, number: int | None) -> VersionRec
     raise NotFoundError(f"task {name!r} has no version {number}; its versions: {listed}.")
 
 
+def version_by_id(connection: Connection, identity: int) -> VersionRecord:
+    return _version(connection.execute(_version_query().where(s.prompt_versions.c.id == identity)).one())
+
+
 def published(connection: Connection) -> list[VersionRecord]:
     """The published versions, in the order in which they were published first."""
     query = _version_query().where(s.prompt_versions.c.state == "published").order_by(s.prompt_versions.c.id)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import Connection, Table, func, select
 
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.reading import NOTED, epoch, key_digest, task_id, text, version
+from multiprompt.catalog.reading import NOTED, epoch, key_digest, task_id, text, version, version_by_id
 from multiprompt.errors import ConflictError, StateError
 from multiprompt.records import (
     Adapter,
@@ -167,7 +167,7 @@ def admit(
     else:
         _set(connection, version_id, state="rejected")
         event(connection, "rejected", identity, None, number, reason, stamp)
-    return version(connection, candidate.task.name, number)
+    return version_by_id(connection, version_id)
 
 
 def move(
@@ -201,7 +201,7 @@ def move(
     if _guarded(connection, identity) and not (force and reason.strip()):
         raise StateError(f"task {name!r} is guarded: what is published moves only with --force and a --reason.")
     _publish(connection, identity, target.id, target.number, reason or "asked for", stamp, kind)
-    return version(connection, name, number)
+    return version_by_id(connection, target.id)
 
 
 def save_check(
@@ -482,7 +482,7 @@ def _set(connection: Connection, version_id: int, **values: Any) -> None:
 
 
 def _insert(connection: Connection, table: Table, **values: Any) -> int:
-    result = connection.execute(table.insert().values(**values))
+    result = connection.execute(table.insert(), values)
     key: Sequence[Any] | None = result.inserted_primary_key
     assert key is not None
     return int(key[0])

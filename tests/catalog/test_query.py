@@ -38,7 +38,7 @@ def fill(catalog: Catalog) -> Catalog:
         if score is None:
             catalog.add_task(task, "tester", moment(name))
         else:
-            soft = an_evaluation(name, score, metrics=results)
+            soft = an_evaluation(name, score, metrics=results, metric=next(iter(results)))
             learn(catalog, score=score, task=task, at=moment(name), soft=soft)
     learn(catalog, "shape", task=a_task("shape", tag=list(TASKS["shape"][1])), score=0.3, publish=False)
     return catalog
