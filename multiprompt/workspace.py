@@ -341,8 +341,15 @@ class Workspace:
         return digest(self.catalog.adapter(self.version(label)))
 
     def sql(self, statement: str, limit: int = 1000) -> SqlResult:
-        """The first rows of a SELECT over the views v_tasks, v_versions, v_evaluations, v_lineage and v_events."""
-        return self.catalog.sql(statement, limit)
+        """The first rows of a SELECT over the views v_tasks, v_versions, v_evaluations, v_lineage, v_events and v_jobs.
+
+        The last is there on SQLite once there was a job.
+        """
+        from multiprompt.catalog.sql import Attached
+        from multiprompt.jobs.table import VIEW, jobs_file
+
+        jobs = Attached(jobs_file(self.catalog.path), "jobs", "v_jobs", VIEW) if self.catalog.is_file else None
+        return self.catalog.sql(statement, limit, jobs)
 
     def verify(self) -> list[Problem]:
         """Every digest, reference and invariant that does not hold."""
@@ -386,8 +393,9 @@ class Workspace:
         self.catalog.task(name)
         return self.job_store.schedule("learn", name, cron, timezone)
 
-    def jobs(self) -> list[Job]:
-        return self.job_store.jobs()
+    def jobs(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
+        """Jobs that match a query like `state = 'failed' and created_at > '2026-11-01'`."""
+        return self.job_store.jobs(query, after=after, limit=limit)
 
     def schedules(self) -> list[Schedule]:
         return self.job_store.schedules()

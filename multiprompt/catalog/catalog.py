@@ -16,6 +16,7 @@ from multiprompt.catalog.copying import Advance
 from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, watching_engine
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
+from multiprompt.catalog.sql import Attached
 from multiprompt.catalog.writing import Candidate, Stamp
 from multiprompt.errors import IntegrityError, StateError
 from multiprompt.records import (
@@ -320,6 +321,6 @@ class Catalog:
         with self._write(actor, at) as (connection, stamp):
             return garbage.collect(connection, stamp.at, keep)
 
-    def sql(self, statement: str, limit: int = 1000) -> SqlResult:
+    def sql(self, statement: str, limit: int = 1000, attached: Attached | None = None) -> SqlResult:
         """The first rows of a SELECT over the views (v_tasks, v_versions, …). Raises QueryError."""
-        return sql.select_rows(self._engine, statement, limit)
+        return sql.select_rows(self._engine, statement, limit, attached)

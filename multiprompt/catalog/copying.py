@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from multiprompt.catalog import migration
-from multiprompt.catalog.database import database_path, is_sqlite, location, reading, writing
+from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, reading, writing
 from multiprompt.errors import CatalogError, IntegrityError
 
 Advance = Callable[[str, int, int], None]
@@ -43,10 +43,13 @@ def copy_catalog(source: Engine, target: Engine, advance: Advance = lambda what,
     The source is read in one transaction and the target written in one. Raises CatalogError when the target holds a
     catalog already, and IntegrityError when a table came out with other rows.
     """
-    if not migration.prepare(target):
-        raise CatalogError(f"{location(target)} holds a catalog already: choose another place, nothing was written.")
+    migration.prepare(target)
     with reading(source) as old, writing(target) as new:
-        migration.run_migrations(new, _revision(old))
+        if migration.revision_of(new, location(target)) is not None:
+            raise CatalogError(
+                f"{location(target)} holds a catalog already: choose another place, nothing was written."
+            )
+        migration.run_migrations(new, str(migration.revision_of(old, location(source))))
         tables = _tables(old)
         with _triggers_off(new):
             for table in tables:
@@ -70,8 +73,6 @@ def backup(source: Engine, target: Path, advance: Advance = lambda what, done, t
         if is_sqlite(source):
             _copy_file(database_path(source), partial, advance)
         else:
-            from multiprompt.catalog.database import database_engine
-
             copy_catalog(source, database_engine(str(partial)), advance)
         partial.replace(target)
     finally:
@@ -95,10 +96,6 @@ def _copy_file(source: Path, target: Path, advance: Advance) -> None:
         new.close()
     with target.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _revision(connection: Connection) -> str:
-    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
 
 
 def _tables(connection: Connection) -> list[Table]:

@@ -23,7 +23,7 @@ def migrations_folder() -> Path:
 def revision(engine: Engine) -> str | None:
     """The catalog's schema revision, None for an empty database. Raises SchemaError when it holds something else."""
     with reading(engine) as connection:
-        return _revision(connection, location(engine))
+        return revision_of(connection, location(engine))
 
 
 def require_file(engine: Engine) -> None:
@@ -55,7 +55,7 @@ def create(engine: Engine) -> None:
     """Make the catalog in an empty or missing database. Several processes may try at once; one does it."""
     if prepare(engine):
         with writing(engine) as connection:
-            if _revision(connection, location(engine)) is None:
+            if revision_of(connection, location(engine)) is None:
                 run_migrations(connection)
                 connection.execute(settings.insert().values(id=1, dtype="auto", epoch=0))
 
@@ -110,7 +110,8 @@ def _copy(path: Path, revision: str) -> Path:
     return copy
 
 
-def _revision(connection: Connection, where: str) -> str | None:
+def revision_of(connection: Connection, where: str) -> str | None:
+    """As `revision`, within a transaction."""
     tables = inspect(connection).get_table_names()
     if not tables:
         return None

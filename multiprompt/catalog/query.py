@@ -19,19 +19,24 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from sqlalchemy import Column, ColumnElement, DateTime, Integer, Row, Select, String, and_, literal, not_, or_
+from sqlalchemy import Column, ColumnElement, Connection, Integer, Row, Select, String, and_, literal, not_, or_
 
 from multiprompt.errors import QueryError, nearest
+from multiprompt.records import Listing
+
+T = TypeVar("T")
 
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 50
 MAX_COMPARISONS = 200
 MAX_INTEGER = 2**31
+# Pages beyond this are read in one go: a statement takes no more than some ten thousand parameters.
+_MAX_NARROW = 1000
 _NO_PLACE = "{!r} is no place in a listing: give what the page before ended with."
 NO_TIME = "expected a time such as '2026-11-01' or '2026-11-01T03:00'"
 
@@ -98,6 +103,30 @@ class Query:
     order: Order | None = None
     limit: int | None = None
 
+    def page(
+        self,
+        connection: Connection,
+        listing: Select[Any],
+        key: ColumnElement[int],
+        record: Callable[[Row[Any]], T],
+        after: str | None = None,
+    ) -> Listing[T]:
+        """The records from behind `after`, as many as the limit says. Raises QueryError for a place elsewhere."""
+        rows = self._rows(connection, listing, key, after)
+        shown = rows if self.limit is None else rows[: self.limit]
+        return Listing(map(record, shown), self.cursor(shown[-1]) if len(shown) < len(rows) and shown else None)
+
+    def _rows(
+        self, connection: Connection, listing: Select[Any], key: ColumnElement[int], after: str | None
+    ) -> Sequence[Row[Any]]:
+        """What an ordered page needs of each row is looked up when the page is known: sorting whole rows is slow."""
+        if self.order is None or self.limit is None or self.limit > _MAX_NARROW:
+            return connection.execute(self.apply(listing, key, after)).all()
+        narrow = self.apply(listing.with_only_columns(maintain_column_froms=True), key, after)
+        places = {row.page_key: place for place, row in enumerate(connection.execute(narrow))}
+        found = Query(self.listing, order=self.order).apply(listing, key).where(key.in_(places))
+        return sorted(connection.execute(found), key=lambda row: places[row.page_key])
+
     def apply(self, select: Select[Any], key: ColumnElement[int], after: str | None = None) -> Select[Any]:
         """The SELECT with the query's conditions, ordered, from behind the row that `after` points at.
 
@@ -135,7 +164,7 @@ class Query:
             return and_(column.is_(None), next_key)
         at = _as_value(value, column)
         beyond = column < at if descending else column > at
-        if isinstance(column, Column) and not column.nullable and column.table is key.table:
+        if isinstance(column, Column) and isinstance(key, Column) and column.table is key.table and not column.nullable:
             # In this form the database finds the place in an index instead of walking to it.
             return and_(column <= at if descending else column >= at, or_(beyond, next_key))
         return or_(beyond, and_(column == at, next_key), column.is_(None))
@@ -183,7 +212,7 @@ def _in_range(value: Any) -> Any:
 
 
 def _is_time(expression: ColumnElement[Any]) -> bool:
-    return isinstance(getattr(expression.type, "impl", expression.type), DateTime)
+    return expression.type.python_type is datetime
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, selec
 
 from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.query import Query, parse
+from multiprompt.catalog.query import parse
 from multiprompt.catalog.search import words
 from multiprompt.errors import IntegrityError, NotFoundError, nearest
 from multiprompt.records import (
@@ -46,33 +46,7 @@ def tasks(
     """A page of the tasks; with `as_of` what there was then, and what was published."""
     known = fields.TASKS if as_of is None else fields.tasks_as_of(_guarded_at(as_of))
     parsed = parse(query, known, limit)
-    return _page(connection, parsed, _task_query(as_of), s.tasks.c.id, after, _task)
-
-
-def _page(
-    connection: Connection,
-    query: Query,
-    listing: Select[Any],
-    key: ColumnElement[int],
-    after: str | None,
-    record: Callable[[Row[Any]], T],
-) -> Listing[T]:
-    rows = _rows(connection, query, listing, key, after)
-    shown = rows if query.limit is None else rows[: query.limit]
-    return Listing(map(record, shown), query.cursor(shown[-1]) if len(shown) < len(rows) and shown else None)
-
-
-def _rows(
-    connection: Connection, query: Query, listing: Select[Any], key: ColumnElement[int], after: str | None
-) -> Sequence[Row[Any]]:
-    """What an ordered page needs of each row is looked up when the page is known: sorting whole rows is slow."""
-    whole = query.apply(listing, key, after)
-    if query.order is None or query.limit is None:
-        return connection.execute(whole).all()
-    narrow = query.apply(listing.with_only_columns(maintain_column_froms=True), key, after)
-    places = {row.page_key: place for place, row in enumerate(connection.execute(narrow))}
-    found = Query(query.listing, order=query.order).apply(listing, key).where(key.in_(places))
-    return sorted(connection.execute(found), key=lambda row: places[row.page_key])
+    return parsed.page(connection, _task_query(as_of), s.tasks.c.id, _task, after)
 
 
 def _task_query(as_of: datetime | None = None) -> Select[Any]:
@@ -186,7 +160,7 @@ def versions(
     connection: Connection, query: str = "", *, after: str | None = None, limit: int | None = None
 ) -> Listing[VersionRecord]:
     parsed = parse(query, fields.VERSIONS, limit)
-    return _page(connection, parsed, _version_query(), s.prompt_versions.c.id, after, _version)
+    return parsed.page(connection, _version_query(), s.prompt_versions.c.id, _version, after)
 
 
 def versions_of(connection: Connection, name: str) -> list[VersionRecord]:
@@ -312,7 +286,7 @@ def evaluations(
         .join(s.data_snapshots, s.evaluations.c.snapshot_id == s.data_snapshots.c.id)
         .outerjoin(s.prompt_versions, s.evaluations.c.version_id == s.prompt_versions.c.id)
     )
-    return _page(connection, parsed, listing, s.evaluations.c.id, after, _evaluation_record)
+    return parsed.page(connection, listing, s.evaluations.c.id, _evaluation_record, after)
 
 
 def _evaluation_record(row: Row[Any]) -> EvaluationRecord:
@@ -400,7 +374,7 @@ def events(
     connection: Connection, query: str = "", *, after: str | None = None, limit: int | None = None
 ) -> Listing[Event]:
     everything = select(s.events, s.tasks.c.name.label("task")).outerjoin(s.tasks)
-    return _page(connection, parse(query, fields.EVENTS, limit), everything, s.events.c.id, after, _event)
+    return parse(query, fields.EVENTS, limit).page(connection, everything, s.events.c.id, _event, after)
 
 
 def _event(row: Row[Any]) -> Event:

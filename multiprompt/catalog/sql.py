@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, text
@@ -24,15 +26,29 @@ _ALLOWED = {
 }
 
 
-def select_rows(engine: Engine, statement: str, limit: int) -> SqlResult:
+@dataclass(frozen=True)
+class Attached:
+    """Another SQLite file that is read beside the catalog, under a name, and a view over it."""
+
+    file: Path
+    name: str
+    view: str
+    query: str
+
+
+def select_rows(engine: Engine, statement: str, limit: int, attached: Attached | None = None) -> SqlResult:
     """The first rows of one SELECT. Raises QueryError for a statement that is wrong or would change anything."""
     if len(statement) > MAX_CHARACTERS:
         raise QueryError(f"the statement has {len(statement)} characters; the limit is {MAX_CHARACTERS}.")
-    return _on_sqlite(engine, statement, limit) if is_sqlite(engine) else _on_postgresql(engine, statement, limit)
+    return (
+        _on_sqlite(engine, statement, limit, attached)
+        if is_sqlite(engine)
+        else _on_postgresql(engine, statement, limit)
+    )
 
 
-def _on_sqlite(engine: Engine, statement: str, limit: int) -> SqlResult:
-    with _read_only(engine) as connection:
+def _on_sqlite(engine: Engine, statement: str, limit: int, attached: Attached | None) -> SqlResult:
+    with _read_only(engine, attached) as connection:
         try:
             cursor = connection.execute(statement)
             rows = cursor.fetchmany(limit + 1)
@@ -45,9 +61,12 @@ def _on_sqlite(engine: Engine, statement: str, limit: int) -> SqlResult:
 
 
 @contextmanager
-def _read_only(engine: Engine) -> Iterator[sqlite3.Connection]:
+def _read_only(engine: Engine, attached: Attached | None) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(f"{database_path(engine).as_uri()}?mode=ro", uri=True)
     try:
+        if attached is not None and attached.file.exists():
+            connection.execute(f"ATTACH ? AS {attached.name}", (f"{attached.file.as_uri()}?mode=ro",))
+            connection.execute(f"CREATE TEMP VIEW {attached.view} AS {attached.query}")
         connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY)
         yield connection
     finally:

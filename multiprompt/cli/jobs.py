@@ -24,21 +24,6 @@ def submit(task: str, catalog: str, as_json: bool) -> None:
         click.echo(f"{job.id} {job.state}")
 
 
-@click.command()
-@catalog_option
-@json_option
-def jobs(catalog: str, as_json: bool) -> None:
-    """List the jobs: what waits, runs, is done or failed, and why."""
-    records = open_workspace(catalog, create=False).jobs()
-    if as_json:
-        print_json(records)
-        return
-    print_table(
-        ("job", "task", "state", "submitted", "updated", "outcome"),
-        [(j.id, j.task, j.state, j.created_at, j.updated_at, j.outcome[:60]) for j in records],
-    )
-
-
 @click.group()
 def schedule() -> None:
     """Learn tasks again and again, by cron."""
@@ -113,4 +98,4 @@ def worker(until_idle: bool, catalog: str, hub_metrics: bool) -> None:
         work(workspace, until_idle=until_idle)
 
 
-COMMANDS = (submit, jobs, schedule, worker)
+COMMANDS = (submit, schedule, worker)

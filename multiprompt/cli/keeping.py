@@ -87,7 +87,7 @@ def gc(dry_run: bool, days: float, catalog: str, as_json: bool) -> None:
 @catalog_option
 @json_option
 def sql(statement: str, limit: int, catalog: str, as_csv: bool, as_json: bool) -> None:
-    """Run a SELECT over the views v_tasks, v_versions, v_evaluations, v_lineage, v_events; nothing can be changed."""
+    """Run a SELECT over v_tasks, v_versions, v_evaluations, v_lineage, v_events, v_jobs; nothing can be changed."""
     found = open_workspace(catalog, create=False).sql(statement, limit)
     if as_json:
         print_json([dict(zip(found.columns, row, strict=True)) for row in found.rows])

@@ -141,4 +141,19 @@ def events(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
     return workspace.events(query, **page)
 
 
-COMMANDS = (tasks, versions, evaluations, events)
+@listing(
+    {
+        "job": lambda r: r.id,
+        "task": lambda r: r.task,
+        "state": lambda r: r.state,
+        "submitted": lambda r: r.created_at,
+        "updated": lambda r: r.updated_at,
+        "outcome": lambda r: r.outcome[:60],
+    }
+)
+def jobs(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
+    """List the jobs that match a QUERY, such as "state = 'failed'": what waits, runs, is done or failed, and why."""
+    return workspace.jobs(query, **page)
+
+
+COMMANDS = (tasks, versions, evaluations, events, jobs)

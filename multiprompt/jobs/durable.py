@@ -1,4 +1,4 @@
-"""Durable jobs: a queue, cron schedules and a worker that outlives crashes, on DBOS. The only module that knows DBOS.
+"""Durable jobs: a queue, cron schedules and a worker that outlives crashes, on DBOS, which only this package knows.
 
 Jobs live in a file of their own beside the catalog, since DBOS and the catalog deadlock in one SQLite file.
 """
@@ -9,30 +9,28 @@ import fcntl
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from croniter import croniter
-from dbos import DBOS, DBOSClient, DBOSConfig, Serializer, WorkflowStatus
+from dbos import DBOS, DBOSClient, DBOSConfig, Serializer
 from sqlalchemy import Engine
 
-from multiprompt.catalog.database import database_engine
+from multiprompt.catalog.database import database_engine, reading
+from multiprompt.catalog.query import parse
 from multiprompt.errors import ConfigError, JobError, NotFoundError, StateError, nearest
-from multiprompt.records import Job, JobState, Schedule
+from multiprompt.jobs.table import JOBS, KEY, WORKFLOW, job, jobs, jobs_file
+from multiprompt.records import Job, Listing, Schedule
 
 _APPLICATION, _QUEUE = "multiprompt", "jobs"
 # Fixed, so that an upgrade of multiprompt does not strand the jobs that wait.
 _VERSION = "1"
-_JOB, _TICK = "multiprompt.job", "multiprompt.tick"
-_STATES: Mapping[str, JobState] = {
-    "ENQUEUED": "queued", "DELAYED": "queued", "PENDING": "running", "SUCCESS": "done", "ERROR": "failed",
-    "CANCELLED": "cancelled", "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
-}  # fmt: skip
+_TICK = "multiprompt.tick"
 _POLL_SECONDS = 0.2
 _SHUTDOWN_SECONDS = 30
 
@@ -44,13 +42,13 @@ class JobStore:
     """The jobs and schedules of one catalog."""
 
     def __init__(self, catalog: Path) -> None:
-        self._path = catalog.with_name(f"{catalog.name}.jobs")
+        self._path = jobs_file(catalog)
 
     def submit(self, kind: str, task: str) -> Job:
         """Queue a job. While one of this kind and task waits or runs, that one is given back."""
         handle: Any = self._client.enqueue(
             {
-                "workflow_name": _JOB,
+                "workflow_name": WORKFLOW,
                 "queue_name": _QUEUE,
                 "workflow_id": f"{kind}-{uuid4().hex[:12]}",
                 "app_version": _VERSION,
@@ -63,14 +61,18 @@ class JobStore:
         return self.job(handle.workflow_id)
 
     def job(self, identity: str) -> Job:
-        found = self._client.list_workflows(workflow_ids=[identity])
+        found = self.jobs(f"id = '{identity.replace(chr(39), chr(39) * 2)}'")
         if not found:
             raise NotFoundError(f"no job {identity!r}; {nearest(identity, [job.id for job in self.jobs()])}")
-        return _job(found[0])
+        return found[0]
 
-    def jobs(self) -> list[Job]:
-        """Every job, oldest first."""
-        return [_job(status) for status in self._client.list_workflows(name=_JOB)] if self._path.exists() else []
+    def jobs(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
+        """The jobs that a query finds, oldest first unless it says otherwise. Raises QueryError."""
+        parsed = parse(query, JOBS, limit)
+        if not self._path.exists():
+            return Listing()
+        with reading(database_engine(str(self._path))) as connection:
+            return parsed.page(connection, jobs(), KEY, job, after)
 
     def schedule(self, kind: str, task: str, cron: str, timezone: str | None) -> Schedule:
         """Submit a job at each tick of a cron expression; a schedule of the same kind and task is replaced."""
@@ -183,8 +185,8 @@ def _launched(engine: Engine, run: Run) -> Iterator[None]:
     try:
         attempt = DBOS.step(name="multiprompt.run")(run)
 
-        @DBOS.workflow(name=_JOB)
-        def job(kind: str, task: str) -> str:
+        @DBOS.workflow(name=WORKFLOW)
+        def do(kind: str, task: str) -> str:
             return attempt(kind, task)
 
         @DBOS.workflow(name=_TICK)
@@ -192,7 +194,7 @@ def _launched(engine: Engine, run: Run) -> Iterator[None]:
             kind, task = context
             DBOS.enqueue_workflow_with_options(
                 {
-                    "workflow_name": _JOB,
+                    "workflow_name": WORKFLOW,
                     "queue_name": _QUEUE,
                     "app_version": _VERSION,
                     "deduplication_id": f"{kind}:{task}",
@@ -209,19 +211,6 @@ def _launched(engine: Engine, run: Run) -> Iterator[None]:
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=_SHUTDOWN_SECONDS)
 
 
-def _job(status: WorkflowStatus) -> Job:
-    kind, task = status.input["args"] if status.input else ("?", "?")
-    return Job(
-        id=status.workflow_id,
-        kind=kind,
-        task=task,
-        state=_STATES[status.status],
-        created_at=_time(status.created_at),
-        updated_at=_time(status.updated_at),
-        outcome=str(status.error or status.output or ""),
-    )
-
-
 def _schedule(found: Any) -> Schedule:
     kind, task = found["context"]
     active = found["status"] == "ACTIVE"
@@ -229,10 +218,6 @@ def _schedule(found: Any) -> Schedule:
         name=found["schedule_name"], kind=kind, task=task, cron=found["schedule"],
         timezone=found["cron_timezone"] or "UTC", active=active,
     )  # fmt: skip
-
-
-def _time(milliseconds: int | None) -> datetime:
-    return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC)
 
 
 def next_ticks(schedule: Schedule, after: datetime, count: int) -> list[datetime]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -67,11 +69,18 @@ def _server() -> Any:
         warnings.simplefilter("ignore")
         import pgserver
 
-        server = pgserver.get_server(tempfile.mkdtemp(prefix="pg"))
+        folder = tempfile.mkdtemp(prefix="pg")
+        server = pgserver.get_server(folder)
+    atexit.register(_stop, server, folder)
     for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
         server.psql(f"ALTER SYSTEM SET {setting};")
     server.psql("SELECT pg_reload_conf();")
     return server
+
+
+def _stop(server: Any, folder: str) -> None:
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_database(template: str = "template0") -> str:

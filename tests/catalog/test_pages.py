@@ -424,3 +424,9 @@ def test_a_data_frame_has_a_row_a_record_and_a_column_a_field(catalog: Catalog, 
 def test_the_data_frame_of_an_empty_page_has_no_row(catalog: Catalog, listing: str) -> None:
     field = {"tasks": "name", "evaluations": "kind", "events": "kind"}.get(listing, "state")
     assert len(getattr(catalog, listing)(f"{field} = 'none such'").to_pandas()) == 0
+
+
+def test_a_page_of_any_size_is_in_order(catalog: Catalog) -> None:
+    for limit in (3, 1_000, 1_001, 40_000):
+        found = catalog.tasks("order by name desc", limit=limit)
+        assert [task.name for task in found] == sorted((task.name for task in catalog.tasks()), reverse=True)[:limit]

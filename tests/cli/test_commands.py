@@ -240,6 +240,11 @@ def test_sql_reads_the_views(catalog: Run) -> None:
     found = catalog("sql", "SELECT task, state FROM v_versions", "--json").json
     assert found == [{"task": "colour", "state": "published"}]
     assert catalog("sql", "SELECT name FROM v_tasks ORDER BY name", "--csv").out.split() == ["name", "colour", "word"]
+    catalog("submit", "word")
+    jobs = catalog("sql", "SELECT kind, task, state, substr(created_at, 1, 2) AS century FROM v_jobs", "--json").json
+    assert jobs == [{"kind": "learn", "task": "word", "state": "queued", "century": "20"}]
+    assert catalog("jobs", "state = 'queued'", "--json").json[0]["task"] == "word"
+    assert "only SELECT is allowed" in catalog("sql", "DELETE FROM jobs.workflow_status").err
     assert "more than 1 rows" in catalog("sql", "SELECT * FROM v_events", "--limit", 1).err
 
 
@@ -311,6 +316,7 @@ WRONG = [
     (("guard", "nope"), "no task 'nope'"),
     (("note", "nope", "x"), "no task 'nope'"),
     (("matrix", "--catalog", "nowhere.db"), "create one with `multiprompt init`"),
+    (("jobs", "stat = 'failed'"), "unknown field 'stat'; did you mean 'state'?"),
     (("jobs", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("worker", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("upgrade", "--catalog", "nowhere.db"), "nowhere.db"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from multiprompt.errors import ConfigError, NotFoundError, StateError
+from multiprompt.errors import ConfigError, NotFoundError, QueryError, StateError
 from multiprompt.jobs.durable import JobStore, next_ticks
 from multiprompt.records import Schedule
 
@@ -44,6 +44,35 @@ def test_a_worker_does_every_job_and_keeps_what_came_of_it(store: JobStore) -> N
         ("bad", "failed", "ValueError: no such data"),
         ("trec", "done", "learn of trec done"),
     ]
+
+
+def test_jobs_are_queried_and_paged_like_every_listing(store: JobStore) -> None:
+    def run(kind: str, task: str) -> str:
+        if task == "bad":
+            raise ValueError("no such data")
+        return f"{task} done"
+
+    for task in ("sst2", "bad", "it's"):
+        store.submit("learn", task)
+    store.work(run, threading.Event(), until_idle=True)
+    store.submit("learn", "waiting")
+
+    def tasks(query: str) -> list[str]:
+        return [job.task for job in store.jobs(query)]
+
+    assert tasks("state = 'failed'") == ["bad"]
+    assert tasks("state in ('done', 'queued') and kind = 'learn'") == ["sst2", "it's", "waiting"]
+    assert tasks("outcome like '%no such%'") == ["bad"]
+    assert tasks("created_at > '2001-01-01' and not updated_at > '2999-01-01' limit 2") == ["sst2", "bad"]
+    assert tasks("created_at < '2001-01-01'") == []
+    assert tasks("order by task desc") == ["waiting", "sst2", "it's", "bad"]
+    seen, after = [], None
+    for _ in range(2):
+        page = store.jobs("order by created_at desc", limit=2, after=after)
+        seen, after = [*seen, *(job.task for job in page)], page.after
+    assert (seen, after) == (["waiting", "it's", "bad", "sst2"], None)
+    with pytest.raises(QueryError, match="unknown field 'stat'; did you mean 'state'"):
+        store.jobs("stat = 'failed'")
 
 
 def test_a_waiting_job_is_not_queued_twice_and_a_done_one_may_be(store: JobStore) -> None:
