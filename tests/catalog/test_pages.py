@@ -138,7 +138,7 @@ def test_pages_of_every_order_make_up_the_listing(catalog: Catalog, listing: str
     assert walk(read, order, 3) == whole
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=20, deadline=None, database=None)
 @given(
     of=st.sampled_from(EVERY_ORDER),
     size=st.integers(1, 12),
@@ -319,7 +319,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=20, deadline=None, database=None)
 @given(
     st.sampled_from(EVERY_ORDER),
     st.one_of(st.text(max_size=40), JSON.map(lambda value: packed(json.dumps(value).encode()))),
@@ -329,7 +329,7 @@ def test_any_text_is_a_place_or_a_query_error(catalog: Catalog, of: tuple[str, s
     refusal(getattr(catalog, listing), order, place)
 
 
-@settings(max_examples=80, deadline=None, database=None)
+@settings(max_examples=25, deadline=None, database=None)
 @given(st.sampled_from(EVERY_ORDER), JSON, JSON)
 def test_any_forged_place_is_a_page_or_a_query_error(
     catalog: Catalog, of: tuple[str, str], key: Any, value: Any

@@ -279,14 +279,14 @@ EXPRESSIONS = st.recursive(
 
 
 @given(EXPRESSIONS)
-@settings(deadline=None, database=None, max_examples=150)
+@settings(deadline=None, database=None, max_examples=80)
 def test_any_query_finds_what_its_words_mean(catalog: Catalog, expression: Expression) -> None:
     text, _, meaning = expression
     assert names(catalog, text) == [task.name for task in catalog.tasks() if meaning(task)]
 
 
 @given(st.sampled_from(["name", "score", "created_at", "published_at", "score.acc"]), st.booleans(), st.integers(0, 7))
-@settings(deadline=None, database=None, max_examples=40)
+@settings(deadline=None, database=None, max_examples=25)
 def test_any_order_is_total_and_the_limit_cuts_it(catalog: Catalog, field: str, down: bool, limit: int) -> None:
     found = catalog.tasks(f"order by {field} {'desc' if down else 'asc'} limit {limit}")
     tasks = catalog.tasks()
@@ -296,7 +296,7 @@ def test_any_order_is_total_and_the_limit_cuts_it(catalog: Catalog, field: str, 
 
 
 @given(st.text(alphabet=st.sampled_from("name'= ()<>!,.;-\"%01ortagscdlimby\\\n\x00é"), max_size=40))
-@settings(deadline=None, database=None, max_examples=120)
+@settings(deadline=None, database=None, max_examples=60)
 def test_any_text_is_a_query_or_a_query_error(catalog: Catalog, text: str) -> None:
     try:
         catalog.tasks(text)
