@@ -43,6 +43,7 @@ _SEARCH = (
     " BEGIN INSERT INTO task_search (task_search, rowid, words) VALUES ('delete', OLD.task_id, OLD.words);"
     " INSERT INTO task_search (rowid, words) VALUES (NEW.task_id, NEW.words); END",
 )
+_NOTES = sa.text("SELECT reason FROM events WHERE task_id = :task AND kind = 'noted' ORDER BY id")
 _INDEXES = (
     ("ix_events_task_id_at_kind", "events", ["task_id", "at", "kind"]),
     ("ix_events_at", "events", ["at"]),
@@ -184,7 +185,8 @@ def _index_texts(dialect: str) -> None:
     texts = sa.table("task_texts", sa.column("task_id"), sa.column("words"))
     known = "SELECT t.id, t.name, f.description, f.tags FROM tasks t JOIN task_files f ON f.id = t.task_file_id"
     for row in op.get_bind().execute(sa.text(known)).all():
-        found = " ".join(words([row.name, row.description, *_tags(row.tags)]))
+        notes = op.get_bind().scalars(_NOTES, {"task": row.id}).all()
+        found = " ".join(words([row.name, row.description, *_tags(row.tags), *notes]))
         op.execute(texts.insert().values(task_id=row.id, words=found))
 
 

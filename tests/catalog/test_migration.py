@@ -23,7 +23,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine, database_path, reading, writing
 from multiprompt.errors import SchemaError
 from tests.catalog.databases import contents
-from tests.catalog.test_catalog import learn, new_catalog
+from tests.catalog.test_catalog import AT, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
 # A dump of a catalog as each earlier schema left it, with two versions of a task.
@@ -113,6 +113,19 @@ def test_downgrading_to_nothing_and_upgrading_again_gives_the_same_schema(tmp_pa
     with writing(engine) as connection:
         command.upgrade(config(connection), "head")
     assert definitions(path) == before
+
+
+def test_going_back_a_schema_and_forward_again_keeps_what_is_searched_and_scored(tmp_path: Path) -> None:
+    catalog = new_catalog(tmp_path)
+    learn(catalog)
+    catalog.note("colour", "naïve annotators", "tester", AT)
+    before = contents(catalog)
+    with writing(catalog._engine) as connection:
+        command.downgrade(config(connection), "0002")
+    with writing(catalog._engine) as connection:
+        command.upgrade(config(connection), "head")
+    assert contents(catalog) == before
+    assert catalog.verify() == []
 
 
 def test_upgrading_a_current_catalog_does_nothing(tmp_path: Path) -> None:
