@@ -49,7 +49,7 @@ def contend(url: str, seconds: float, processes: int) -> Outcome:
     """Let processes move pointers in a catalog for some time, watched by this one."""
     catalog = Catalog.open(url, create=True)
     for number in range(TASKS):
-        catalog.add_task(_task(number), "contention", datetime.now(UTC))
+        catalog.add_task(small_task(f"task{number}"), "contention", datetime.now(UTC))
     command = [sys.executable, "-m", "benchmarks.contention", "--catalog", url, "--seconds", str(seconds)]
     started = time.monotonic()
     movers = [
@@ -106,7 +106,7 @@ def move(url: str, seconds: float, number: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        task = _task(rng.randrange(TASKS))
+        task = small_task(f"task{rng.randrange(TASKS)}")
         try:
             if rng.random() < 0.5:
                 epoch = catalog.epoch()
@@ -132,10 +132,11 @@ def move(url: str, seconds: float, number: int) -> Counter[str]:
     return counts
 
 
-def _task(number: int) -> Task:
+def small_task(name: str) -> Task:
+    """A multiple-choice task that no data stands behind."""
     return Task.from_mapping(
         {
-            "task": f"task{number}",
+            "task": name,
             "dataset_path": "json",
             "dataset_kwargs": {"data_files": {"test": "test.jsonl"}},
             "test_split": "test",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks import peers
+from benchmarks.contention import small_task
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate
 from multiprompt.config import PromptConfig
@@ -21,7 +22,6 @@ from multiprompt.engine.prompt import SoftPrompt, new_prompt
 from multiprompt.inference import Inference
 from multiprompt.records import CheckReport, Evaluation
 from multiprompt.tasks.split import Split
-from multiprompt.tasks.task import Task
 
 COUNTS = (1, 100, 1_000, 10_000)
 PEFT_COUNTS = (1, 100, 1_000)
@@ -69,19 +69,7 @@ def _timed(inference: Inference, label: str) -> float:
 
 
 def _publish(catalog: Catalog, base: BaseModel, prompt: SoftPrompt, number: int) -> None:
-    task = Task.from_mapping(
-        {
-            "task": f"task{number}",
-            "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": "test.jsonl"}},
-            "test_split": "test",
-            "output_type": "multiple_choice",
-            "doc_to_text": "{{text}}\nAnswer:",
-            "doc_to_target": "label",
-            "doc_to_choice": ["yes", "no"],
-            "metric_list": [{"metric": "acc"}],
-        }
-    )
+    task = small_task(f"task{number}")
     at = datetime.now(UTC)
     with torch.no_grad():
         prompt.module.embedding.weight[0, 0] = float(number)  # type: ignore[union-attr,index,operator]

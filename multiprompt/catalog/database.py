@@ -79,6 +79,7 @@ def is_sqlite(where: Engine | Connection) -> bool:
 
 def database_path(engine: Engine) -> Path:
     """The file of a catalog on SQLite, also where the URL is a `file:` URI."""
+    assert is_sqlite(engine), f"{location(engine)} is no file"
     name = str(engine.url.database)
     return Path(name.removeprefix("file:").partition("?")[0] if name.startswith("file:") else name).resolve()
 

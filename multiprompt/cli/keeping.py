@@ -35,7 +35,10 @@ def upgrade(catalog: str) -> None:
     from multiprompt.catalog.database import database_engine
 
     old, new, copy = migration.upgrade(database_engine(catalog))
-    click.echo(f"schema {new} already, nothing to do" if copy is None else f"schema {old} → {new}; copy: {copy}")
+    if old == new:
+        click.echo(f"schema {new} already, nothing to do")
+    else:
+        click.echo(f"schema {old} → {new}" + (f"; copy: {copy}" if copy is not None else ""))
 
 
 @click.command()

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 from alembic import command
+from click.testing import CliRunner
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.pool import NullPool
 
 from multiprompt.catalog import database, migration, reading, schema, writing
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.cli import commands
 from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, SchemaError
 from tests.catalog.databases import contents, execute, new_database
 from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
@@ -27,12 +29,6 @@ from tests.catalog.test_migration import RACE, config
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cret/pass"
-
-
-@pytest.fixture(autouse=True)
-def on_postgresql(database_kind: str) -> None:
-    if database_kind != "postgresql":
-        pytest.skip("about the server")
 
 
 @pytest.fixture
@@ -45,8 +41,6 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> Catalog:
     """A catalog that holds colour@1, and goes on doing so."""
-    if database_kind != "postgresql":
-        pytest.skip("about the server")
     made = new_catalog(tmp_path_factory.mktemp("learned"))
     learn(made)
     return made
@@ -608,3 +602,13 @@ def test_every_error_names_where_the_catalog_is(catalog: Catalog) -> None:
             act()
         assert re.match(place, one_line(caught.value))
         assert "database or user" not in str(caught.value)
+
+
+def test_upgrading_says_what_it_did(catalog: Catalog) -> None:
+    learn(catalog)
+    url = url_of(catalog)
+    with database.writing(catalog._engine) as connection:
+        command.downgrade(config(connection), "0002")
+    for said in (f"schema 0002 → {schema.REVISION}", f"schema {schema.REVISION} already, nothing to do"):
+        done = CliRunner().invoke(commands.cli, ["upgrade", "--catalog", url])
+        assert done.output.strip() == said
