@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -140,18 +141,21 @@ def test_garbage_lies_in_the_trash_before_it_is_deleted(tmp_path: Path) -> None:
 
 def test_what_is_used_again_leaves_the_trash(tmp_path: Path) -> None:
     catalog = filled(tmp_path)
-    data = b"weights of a later version"
-    lost = Adapter(b"{}", data)
+    adapter = Adapter(b"{}", b"weights of a later version")
+    sha256, week = hashlib.sha256(adapter.weights).hexdigest(), timedelta(days=7)
+    stored = adapter.weights.hex()
+    data = f"x'{stored}'" if DATABASES.kind == "sqlite" else f"decode('{stored}', 'hex')"
     execute(
         catalog,
         "INSERT INTO artifacts (sha256, kind, data, created_at) VALUES"
-        " ('d0f5edd9b2b5', 'rows', 'abc', '2026-01-01 00:00:00')",
+        f" ('{sha256}', 'adapter-weights', {data}, '2026-01-01 00:00:00')",
     )
-    catalog.collect_garbage("tester", AT, timedelta(days=7))
-    assert len(contents(catalog)["trash"]) == 1
-    learn(catalog, "b", adapter=lost)
-    catalog.collect_garbage("tester", AT + timedelta(days=30), timedelta(days=7))
-    assert catalog.adapter(catalog.version("b")) == lost
+    catalog.collect_garbage("tester", AT, week)
+    assert [row[0] for row in contents(catalog)["trash"]] == [sha256]
+    learn(catalog, "b", adapter=adapter)
+    assert catalog.collect_garbage("tester", AT + timedelta(days=30), week).unused == 0
+    assert contents(catalog)["trash"] == []
+    assert catalog.adapter(catalog.version("b")) == adapter
 
 
 WRITES = [
