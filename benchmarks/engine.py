@@ -53,6 +53,8 @@ WRITING = ("antonym", "present_past", "singular_plural", "country_capital")
 WORTH_MEASURING = 0.5
 # Log-likelihoods of a few nats are less precise than this in bfloat16.
 NEAR_TIE = 0.05
+# Logits lie between 16 and 32, where the dtype's last place counts so many of its epsilons.
+_LOGIT = 16
 
 
 def main() -> int:
@@ -200,13 +202,14 @@ def rows(base: BaseModel, tokens: int, arguments: Any) -> list[str]:
         for one, other in zip(a.scores or (), b.scores or (), strict=True)
     )
     best = [sorted(one.scores or (), reverse=True) for one in alone]
-    ties = [first - second < NEAR_TIE for first, second, *_ in best]
-    changed = [a.output != b.output for a, b in zip(together, alone, strict=True)]
-    outside = sum(differs and not tie for differs, tie in zip(changed, ties, strict=True))
+    gaps = [first - second for first, second, *_ in best]
+    near = max(NEAR_TIE, _LOGIT * torch.finfo(base.dtype).eps)
+    changed = [gap for a, b, gap in zip(together, alone, gaps, strict=True) if a.output != b.output]
     return [
         f"rows: {len(questions)} of {len(CHOOSING)} tasks, mixed against alone: log-likelihoods at most {apart:.1e} "
-        f"nats apart; {len(changed) - sum(changed)} answers equal; {sum(ties)} near-ties (best two choices less than "
-        f"{NEAR_TIE} nats apart); {outside} answers differ without one"
+        f"nats apart; {len(gaps) - len(changed)} answers equal; {sum(gap < near for gap in gaps)} near-ties (best two "
+        f"choices less than {near:.3g} nats apart); {sum(gap >= near for gap in changed)} answers differ without one"
+        + "".join(f"; {gap:.2g} nats apart where an answer differs" for gap in changed)
     ]
 
 

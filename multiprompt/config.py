@@ -10,6 +10,8 @@ from multiprompt.errors import ConfigError, nearest
 
 DEFAULT_BASE_MODEL = "smollm2-135m"
 DEFAULT_CATALOG = "sqlite:///multiprompt.db"
+# Jobs of a lower number run first.
+DEFAULT_PRIORITY = 100
 
 T = TypeVar("T")
 

@@ -15,9 +15,12 @@
     ├── CatalogError      (RuntimeError)  the catalog cannot be read or written
     │   ├── SchemaError                   no catalog, or a catalog of another schema revision
     │   ├── IntegrityError                stored bytes do not have the digest they were stored under
-    │   └── ConflictError                 another writer published first
+    │   ├── ConflictError                 another writer published first
+    │   ├── SupersededError               a job was cancelled or taken over; who had it can write nothing for it
+    │   └── UnavailableError              what may pass: locked, no connection, a full disk
     ├── StateError        (RuntimeError)  the state of a version or a worker does not allow this
-    └── JobError          (RuntimeError)  a job failed in a worker; its text says why
+    ├── JobError          (RuntimeError)  a job failed in a worker; its text says why
+    └── JobTimeoutError   (TimeoutError)  a job did not end in the time that was given to it
 
 Each message is one line: what happened, the values, the way out.
 """
@@ -90,12 +93,24 @@ class ConflictError(CatalogError):
     """Another writer published first."""
 
 
+class SupersededError(CatalogError):
+    """A job was cancelled or taken over by another worker."""
+
+
+class UnavailableError(CatalogError):
+    """The catalog cannot be reached or written now; trying again later may help."""
+
+
 class StateError(MultipromptError, RuntimeError):
     """The state of a version or a worker does not allow this."""
 
 
 class JobError(MultipromptError, RuntimeError):
     """A job failed in a worker; its text says why."""
+
+
+class JobTimeoutError(MultipromptError, TimeoutError):
+    """A job did not end in time."""
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

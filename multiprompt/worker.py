@@ -1,27 +1,137 @@
-"""The worker: takes the jobs of a catalog and does them through a workspace."""
+"""The worker: takes the jobs of a catalog, has its children do them, and tells what it does."""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import signal
+import socket
 import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
 
-from multiprompt.errors import JobError
-from multiprompt.workspace import Workspace
+from multiprompt.jobs.durable import JobStore
+from multiprompt.jobs.shift import LEASE_SECONDS
+from multiprompt.records import Claim, WorkerRecord
+from multiprompt.workshop import Bench, Workshop
+
+_log = logging.getLogger("multiprompt.worker")
+_PROGRESS_SECONDS = 1.0
+HEALTH_SECONDS = 60.0
 
 
-def work(workspace: Workspace, *, until_idle: bool = False) -> None:
-    """Do jobs until SIGTERM or Ctrl-C, or until none waits; the base model is loaded once and kept."""
+def work(
+    store: JobStore,
+    bench: Bench,
+    *,
+    name: str | None = None,
+    slots: int = 1,
+    until_idle: bool = False,
+    lease: float = LEASE_SECONDS,
+    grace: float = 20.0,
+    stop: threading.Event | None = None,
+) -> None:
+    """Do jobs until SIGTERM or Ctrl-C, or until none waits. What runs then has `grace` seconds to end.
+
+    Raises StateError when others took this worker for dead.
+    """
+    stop = stop or threading.Event()
+    now = datetime.now(UTC)
+    host = socket.gethostname()
+    record = WorkerRecord(uuid4().hex, name or f"{host}-{os.getpid()}", host, os.getpid(), slots, 0, now, now)
+    workshop = Workshop(bench)
+    tally = _Tally(record, workshop)
+    threading.Thread(target=tally.report, args=(stop,), daemon=True).start()
+    _log.info("worker %s: %d slots", record.name, slots)
+    try:
+        store.work(record, partial(_do, store, workshop, tally), stop, until_idle=until_idle, lease=lease, grace=grace)
+    finally:
+        workshop.close()
+        _log.info("worker %s: %s", record.name, tally)
+
+
+def stop_on_signals() -> threading.Event:
+    """Set by SIGTERM and Ctrl-C, so that a worker stops cleanly; a second Ctrl-C ends it at once."""
     stop = threading.Event()
+
+    def heard(number: int, _: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    workspace.job_store.work(lambda kind, task: run_job(workspace, kind, task), stop, until_idle=until_idle)
+        signal.signal(number, heard)
+    return stop
 
 
-def run_job(workspace: Workspace, kind: str, task: str) -> str:
-    """Do one job and say what came of it. Raises JobError, which fails the job, when the prompt was rejected."""
-    if kind != "learn":
-        raise JobError(f"this release knows no jobs of kind {kind!r}; it was queued by another one.")
-    report = workspace.learn(task)
-    if not report.published:
-        raise JobError(f"{report.version} was rejected: {report.reason}")
-    return f"{report.version} published: {report.reason}"
+class JsonLines(logging.Formatter):
+    """Log records as JSON, one a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return json.dumps({"at": at, "level": record.levelname.lower(), "message": record.getMessage()})
+
+
+class _Tally:
+    """What a worker did so far, for its health line."""
+
+    def __init__(self, record: WorkerRecord, workshop: Workshop) -> None:
+        self._record = record
+        self._workshop = workshop
+        self._lock = threading.Lock()
+        self._running = self._ended = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._running -= 1
+            self._ended += 1
+
+    def __str__(self) -> str:
+        megabytes = sum(map(_resident, [os.getpid(), *self._workshop.pids])) / 1e6
+        return f"{self._running} of {self._record.slots} slots busy, {self._ended} attempts ended, {megabytes:.0f} MB"
+
+    def report(self, stop: threading.Event) -> None:
+        while not stop.wait(HEALTH_SECONDS):
+            _log.info("worker %s: %s", self._record.name, self)
+
+
+def _do(store: JobStore, workshop: Workshop, tally: _Tally, claim: Claim, kind: str, task: str | None) -> None:
+    with tally:
+        workshop.do(
+            claim,
+            kind,
+            task,
+            is_mine=store.is_mine,
+            on_progress=_throttled(partial(store.advance, claim)),
+            on_kept=partial(store.got_on, claim.job),
+        )
+
+
+def _throttled(say: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+    """Passes on what is new at once, and counts of the same at most once a second."""
+    last, said = "", 0.0
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal last, said
+        if what != last or time.monotonic() - said >= _PROGRESS_SECONDS:
+            last, said = what, time.monotonic()
+            say(what, done, total)
+
+    return progress
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process holds; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import getpass
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -14,21 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import parse_label
-from multiprompt.catalog.writing import Candidate, Parent, digest
-from multiprompt.config import DEFAULT_BASE_MODEL
-from multiprompt.continual.gate import compare, failure
+from multiprompt.catalog.writing import Parent, digest
+from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY
 from multiprompt.errors import (
     BaseMismatchError,
     ConfigError,
-    ConflictError,
-    MultipromptError,
     StateError,
     TrainingError,
     nearest,
 )
 from multiprompt.records import (
     CheckReport,
-    CheckResult,
+    Claim,
     Edge,
     Evaluation,
     EvaluationRecord,
@@ -36,12 +33,13 @@ from multiprompt.records import (
     Garbage,
     Impact,
     Job,
+    JobLog,
     LearnReport,
     Listing,
     Matrix,
+    PlannedJob,
     Prediction,
     Problem,
-    Run,
     Schedule,
     SqlResult,
     TaskRecord,
@@ -51,11 +49,12 @@ from multiprompt.records import (
 )
 
 if TYPE_CHECKING:
+    from multiprompt.admission import Admission
     from multiprompt.engine.base import BaseModel
     from multiprompt.engine.prompt import SoftPrompt
     from multiprompt.inference import Inference
     from multiprompt.jobs.durable import JobStore
-    from multiprompt.tasks.split import Split
+    from multiprompt.measuring import Measuring
     from multiprompt.tasks.task import Task
 
 # What is being done, how much of it is done, and how much there is.
@@ -65,19 +64,6 @@ Notify = Callable[[str], None]
 
 def _silent(what: str, done: int, total: int) -> None:
     pass
-
-
-@dataclass(frozen=True, eq=False)
-class _Admission:
-    """What asks to be published: a prompt, where it came from, and the data that it is measured on."""
-
-    task: Task
-    prompt: SoftPrompt
-    run: Run | None
-    parents: tuple[Parent, ...]
-    test: Split
-    training_data: tuple[Split, Split] | None
-    encoder: bytes | None = None
 
 
 class Workspace:
@@ -99,9 +85,9 @@ class Workspace:
         self._reference = base_model
         self._dtype = dtype
         self._hub_metrics = hub_metrics
-        self._actor = actor or getpass.getuser()
+        self.actor = actor or getpass.getuser()
         self._clock = clock
-        self._progress = progress
+        self.progress = progress
         self._notify = notify
         self._base: BaseModel | None = None
         self._base_lock = Lock()
@@ -118,7 +104,7 @@ class Workspace:
 
         read = task if isinstance(task, Task) else Task.from_file(task)
         self._read_rows(read)
-        return self.catalog.add_task(read, self._actor, self._clock())
+        return self.catalog.add_task(read, self.actor, self._clock())
 
     def learn(self, name: str) -> LearnReport:
         """Train a prompt for a task, evaluate it, check every other published prompt, and publish or reject it.
@@ -133,35 +119,36 @@ class Workspace:
 
         Each comes out as `learn` would make it. One whose training fails raises TrainingError after the others are in.
         """
+        from multiprompt.admission import Admission
+        from multiprompt.engine.adapter import to_adapter
         from multiprompt.engine.learning import Learned, Lesson, learn_prompts
         from multiprompt.tasks.split import load_data
 
         if len(set(names)) < len(names):
             raise ConfigError(f"learn_many got a task twice: {', '.join(sorted(names))}.")
-        tasks = [self._task(name) for name in names]
+        tasks = [self.task(name) for name in names]
         before = self.catalog.digests()
         base = self.base_model()
         starts = [self._start(task) for task in tasks]
         lessons = [
-            Lesson(task, load_data(task), None if start is None else self._prompt(start, to_train=True))
+            Lesson(task, load_data(task), None if start is None else self.prompt(start, to_train=True))
             for task, start in zip(tasks, starts, strict=True)
         ]
         outcomes = learn_prompts(
             base,
             lessons,
-            lambda training: self._progress(f"{training.name}: training", training.step, training.config.steps),
+            lambda training: self.progress(f"{training.name}: training", training.step, training.config.steps),
             self.catalog.checkpoint,
-            lambda name, key, data: self.catalog.save_checkpoint(name, key, data, self._actor, self._clock()),
+            lambda name, key, data: self.catalog.save_checkpoint(name, key, data, self.actor, self._clock()),
         )
         reports = []
         for lesson, start, outcome in zip(lessons, starts, outcomes, strict=True):
             if isinstance(outcome, Learned):
-                parents = [Parent("retrained-from", old.label, old) for old in self._published_of(lesson.task.name)]
-                if start is not None:
-                    parents.append(Parent("initialised-from", start.label, start))
                 splits = (lesson.data.training, lesson.data.validation)
-                admission = _Admission(
-                    lesson.task, outcome.prompt, outcome.run, tuple(parents), lesson.data.test, splits
+                parents = self.parents(lesson.task.name, start)
+                adapter = to_adapter(outcome.prompt)
+                admission = Admission(
+                    lesson.task, outcome.prompt, adapter, outcome.run, parents, lesson.data.test, splits
                 )
                 reports.append(self._admit(admission, before | self.catalog.digests()))
         for outcome in outcomes:
@@ -174,38 +161,40 @@ class Workspace:
 
         Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model.
         """
-        from multiprompt.engine.adapter import from_adapter, read_adapter, trainable
+        from multiprompt.admission import Admission
+        from multiprompt.engine.adapter import from_adapter, read_adapter, to_adapter, trainable
         from multiprompt.tasks.split import load_test_split
 
-        task = self._task(name)
+        task = self.task(name)
         before = self.catalog.digests()
         adapter = read_adapter(Path(folder))
         prompt = from_adapter(self.base_model(), adapter, str(folder))
         trainable(self.base_model(), adapter, str(folder))
         parents = (Parent("imported-from", str(folder)),)
-        return self._admit(
-            _Admission(task, prompt, None, parents, load_test_split(task), None, adapter.encoder), before
-        )
+        files = to_adapter(prompt)
+        if adapter.encoder is not None:
+            files = replace(files, encoder=adapter.encoder)
+        return self._admit(Admission(task, prompt, files, None, parents, load_test_split(task), None), before)
 
     def rollback(self, name: str, to: int | None = None, reason: str = "", *, force: bool = False) -> VersionRecord:
         """Publish a retired version again, by default the one retired last.
 
         Raises StateError for a guarded task unless `force` and a reason are given.
         """
-        return self.catalog.roll_back(name, to, reason, self._actor, self._clock(), force=force)
+        return self.catalog.roll_back(name, to, reason, self.actor, self._clock(), force=force)
 
     def publish(self, label: str, reason: str = "", *, force: bool = False) -> VersionRecord:
         """Publish a candidate that was held because its task is guarded; raises StateError as `rollback` does."""
         name, number = parse_label(label)
-        return self.catalog.publish(name, number, reason, self._actor, self._clock(), force=force)
+        return self.catalog.publish(name, number, reason, self.actor, self._clock(), force=force)
 
     def guard(self, name: str, guarded: bool = True, reason: str = "") -> None:
         """Hold what a task would publish until it is published by force and with a reason."""
-        self.catalog.guard(name, guarded, reason, self._actor, self._clock())
+        self.catalog.guard(name, guarded, reason, self.actor, self._clock())
 
     def note(self, name: str, text: str) -> None:
         """Keep a note on a task among its events; the query function `matches` finds it."""
-        self.catalog.note(name, text, self._actor, self._clock())
+        self.catalog.note(name, text, self.actor, self._clock())
 
     # Inference
 
@@ -218,7 +207,9 @@ class Workspace:
         with `strict=False` it gets a Prediction whose `error` says why, and the others their answers. `seed` is for
         tasks that ask for sampling.
         """
-        advance = self._counter("predicting", len(rows))
+        from multiprompt.measuring import counter
+
+        advance = counter(self.progress, "predicting", len(rows))
         return self.inference().predict(rows, strict=strict, seed=seed, advance=advance)
 
     def stream(self, name: str, row: Mapping[str, Any] | str, *, seed: int = 0) -> Iterator[str]:
@@ -242,19 +233,27 @@ class Workspace:
 
         Raises BaseMismatchError when the base model is another than the prompts'.
         """
-        started = time.perf_counter()
-        _, published = self.catalog.published()
-        if published:
-            self.base_model()
-        results, taken = [], {}
-        for version in published:
-            result, evaluation = self._check(version)
-            results.append(result)
-            if evaluation is not None:
-                taken[version.label] = evaluation
-        report = CheckReport(tuple(results), time.perf_counter() - started)
-        self.catalog.save_check(report, taken, self._actor, self._clock())
+        report, taken = CheckReport((), 0.0), dict[str, Evaluation]()
+        if self.catalog.published()[1]:
+            report, taken = self.measuring().check_published({})
+        self.catalog.save_check(report, taken, self.actor, self._clock())
         return report
+
+    def evaluate(self, name: str) -> Evaluation:
+        """Score a task's published version on the rows that its data has now; the score is stored."""
+        from multiprompt.tasks.split import load_test_split
+
+        version, task = self.version(name), self.task(name)
+        split = load_test_split(task)
+        evaluation = self.measuring().version(version, task, split)
+        self.catalog.save_evaluation(version, split, evaluation, self.actor, self._clock())
+        return evaluation
+
+    def measuring(self) -> Measuring:
+        """What scores are taken with, on the base model."""
+        from multiprompt.measuring import Measuring
+
+        return Measuring(self.catalog, self.base_model(), hub_metrics=self._hub_metrics, progress=self.progress)
 
     # Looking up
 
@@ -321,7 +320,7 @@ class Workspace:
         if tokens:
             from multiprompt.engine.inspection import compare_tokens
 
-            compared = compare_tokens(self.base_model(), self._prompt(old), self._prompt(new))
+            compared = compare_tokens(self.base_model(), self.prompt(old), self.prompt(new))
         return diff.diff(self.catalog, old, new, compared)
 
     def impact_of_base(self, name: str) -> list[Impact]:
@@ -357,7 +356,7 @@ class Workspace:
 
     def backup(self, file: str | Path) -> Path:
         """Copy the catalog into a new SQLite file, while others work in it."""
-        self.catalog.backup(Path(file), self._progress)
+        self.catalog.backup(Path(file), self.progress)
         return Path(file)
 
     def collect_garbage(self, *, days: float = 30, dry_run: bool = False) -> Garbage:
@@ -365,7 +364,7 @@ class Workspace:
         keep = timedelta(days=days)
         if dry_run:
             return self.catalog.garbage(self._clock(), keep)
-        return self.catalog.collect_garbage(self._actor, self._clock(), keep)
+        return self.catalog.collect_garbage(self.actor, self._clock(), keep)
 
     def export(self, label: str, folder: str | Path) -> Path:
         """Write a version as a PEFT adapter folder that `PeftModel.from_pretrained` loads."""
@@ -383,15 +382,62 @@ class Workspace:
 
     # Jobs
 
-    def submit(self, name: str) -> Job:
-        """Queue the learning of a task for a worker; while one waits or runs, that one is given back."""
-        self.catalog.task(name)
-        return self.job_store.submit("learn", name)
+    def submit(self, name: str | None = None, kind: str | None = None, *, priority: int = DEFAULT_PRIORITY) -> Job:
+        """Queue a job for a worker; while one that learns this task waits or runs, that one is given back.
 
-    def schedule(self, name: str, *, cron: str, timezone: str | None = None) -> Schedule:
-        """Learn a task anew at each tick of a cron expression, in UTC or an IANA time zone. Raises ConfigError."""
-        self.catalog.task(name)
-        return self.job_store.schedule("learn", name, cron, timezone)
+        Kinds are learn, retrain (which starts from the published version), evaluate, and check, which takes no task.
+        By default a task is retrained where it has a published version, else learned; without a task all is checked.
+        """
+        if name is not None:
+            published = self.catalog.task(name).published
+            kind = kind or ("learn" if published is None else "retrain")
+        return self.job_store.submit(kind or "check", name, priority)
+
+    def schedule(
+        self,
+        name: str | None = None,
+        kind: str | None = None,
+        *,
+        cron: str | None = None,
+        every: timedelta | None = None,
+        on: str | None = None,
+        timezone: str = "UTC",
+        priority: int = DEFAULT_PRIORITY,
+    ) -> Schedule:
+        """Submit a job again and again: at the ticks of `cron` in a time zone, `every` so often, or `on` a change.
+
+        `on` is data (its files or hub revision changed), score (a check found a drop), base (the base model's files
+        changed) or age (the published version is older than `every`). Ticks that were missed become one job. A schedule
+        of the same kind, task and trigger is replaced. Raises ConfigError.
+        """
+        if name is not None:
+            self.catalog.task(name)
+        kind = kind or ("check" if name is None else "retrain")
+        return self.job_store.schedule(kind, name, cron, every, on, timezone, priority)
+
+    def plan(self, days: float = 7) -> list[PlannedJob]:
+        """What the schedules will submit in so many days, and how long such jobs took when they ran last."""
+        from multiprompt.jobs.plan import plan
+
+        now = self._clock()
+        return plan(self.catalog, self.schedules(), now, now + timedelta(days=days))
+
+    def job(self, identity: str) -> Job:
+        """A job by its id. Raises NotFoundError."""
+        return self.job_store.job(identity)
+
+    def cancel(self, identity: str) -> Job:
+        """Stop a job; nothing of it stays but its log. Raises StateError when it has ended."""
+        return self.job_store.cancel(identity)
+
+    def retry(self, identity: str) -> Job:
+        """Queue a job that failed, was parked or cancelled as a new one. Raises StateError when it waits or runs."""
+        return self.job_store.retry(identity)
+
+    def job_logs(self, identity: str) -> list[JobLog]:
+        """What the workers noted of a job, oldest first."""
+        self.job(identity)
+        return self.catalog.ledger.logs(identity)
 
     def jobs(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
         """Jobs that match a query like `state = 'failed' and created_at > '2026-11-01'`."""
@@ -404,11 +450,15 @@ class Workspace:
     def job_store(self) -> JobStore:
         from multiprompt.jobs.durable import JobStore
 
-        if not self.catalog.is_file:
-            raise StateError(f"{self.catalog.location} cannot have jobs: so far they need a catalog on SQLite.")
-        return JobStore(self.catalog.path)
+        return JobStore(self.catalog, self._clock)
 
     # The base model
+
+    def claimed_by(self, claim: Claim, progress: Progress) -> Workspace:
+        """The same workspace, on the same loaded base model, for a job; see `Catalog.claimed_by`."""
+        claimed = copy(self)
+        claimed.catalog, claimed.progress, claimed._inference = self.catalog.claimed_by(claim), progress, None
+        return claimed
 
     def base_model(self) -> BaseModel:
         """The base model, loaded on first use and held against the catalog's fingerprints.
@@ -424,129 +474,48 @@ class Workspace:
                 source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self._notify)
                 base = load_base_model(source, self._dtype or dtype)
                 if bound is None:
-                    self.catalog.bind_base_model(base.record, self._actor, self._clock())
+                    self.catalog.bind_base_model(base.record, self.actor, self._clock())
                 elif bound.identity != base.record.identity:
                     raise BaseMismatchError(
                         f"{self.catalog.location} holds prompts for {bound}, but {base.record} was loaded. "
                         "Open it with that base model and dtype, or make another catalog for this one."
                     )
-                self.catalog.set_forward(base.fallback, self._actor, self._clock())
+                self.catalog.set_forward(base.fallback, self.actor, self._clock())
                 self._base = base
             return self._base
 
     # Steps of the above
 
-    def _admit(self, admission: _Admission, before: Mapping[str, str]) -> LearnReport:
-        """Evaluate, gate, and publish or reject in one transaction; gate again what others published meanwhile.
+    def _admit(self, admission: Admission, before: Mapping[str, str]) -> LearnReport:
+        """Measure, gate, and publish or reject. `before` are the digests of what was published before the training."""
+        from multiprompt.admission import admit, candidate, measure, untouched
 
-        `before` are the digests of all published prompts from before the training.
-        """
-        from multiprompt.engine.adapter import to_adapter
-        from multiprompt.engine.evaluation import Subject
-
-        base, task = self.base_model(), admission.task
-        adapter = to_adapter(admission.prompt)
-        if admission.encoder is not None:
-            adapter = replace(adapter, encoder=admission.encoder)
-        soft = self._evaluate(task, admission.test, Subject.soft(admission.prompt, digest(adapter)))
-        hard = self._evaluate(task, admission.test, Subject.hard(task))
-        candidate = Candidate(
-            task,
-            base.record,
-            adapter,
-            admission.prompt.method,
-            admission.prompt.num_virtual_tokens,
-            admission.run,
-            admission.parents,
-            hard,
-            soft,
-            admission.test,
-            admission.training_data,
-        )
-        started = time.perf_counter()
-        checked: dict[int, CheckResult] = {}
-        while True:
-            epoch, published = self.catalog.published()
-            for version in published:
-                if version.task != task.name and version.id not in checked:
-                    checked[version.id], _ = self._check(version)
-            results = tuple(checked[version.id] for version in published if version.task != task.name)
-            check = CheckReport(results, time.perf_counter() - started)
-            publish, reason = self._decide(admission, soft, check)
-            try:
-                version = self.catalog.admit(
-                    candidate, check, publish=publish, reason=reason, epoch=epoch, actor=self._actor, at=self._clock()
-                )
-            except ConflictError:
-                continue
-            break
+        measuring = self.measuring()
+        asking = candidate(measuring, admission, *measure(measuring, admission))
+        version, check, reason = admit(measuring, asking, {}, self.actor, self._clock)
         return LearnReport(
             version=version.label,
             published=version.state == "published",
             reason=reason if version.state != "candidate" else f"held, as the task is guarded; {reason}",
-            metric=soft.metric,
-            hard=hard.score,
-            soft=soft.score,
+            metric=asking.soft.metric,
+            hard=asking.hard.score,
+            soft=asking.soft.score,
             train_seconds=admission.run.seconds if admission.run else 0.0,
-            truncated=soft.truncated,
+            truncated=asking.soft.truncated,
             check=check,
-            untouched=all(self.digest(label) == old for label, old in before.items()),
+            untouched=untouched(measuring, before),
         )
 
-    def _decide(self, admission: _Admission, soft: Evaluation, check: CheckReport) -> tuple[bool, str]:
-        """Publish, unless an older task got worse or the task's own published version is better on the same rows."""
-        from multiprompt.engine.evaluation import Subject
+    def parents(self, name: str, start: VersionRecord | None) -> tuple[Parent, ...]:
+        """What a new version of a task comes from: the published one, and what its prompt started as."""
+        published = [version for version in self.catalog.versions_of(name) if version.state == "published"]
+        parents = [Parent("retrained-from", version.label, version) for version in published]
+        if start is not None:
+            parents.append(Parent("initialised-from", start.label, start))
+        return tuple(parents)
 
-        for result in check.results:
-            if result.verdict in ("regressed", "failed"):
-                return False, f"{result.version} {result.verdict}: {result.cause or 'unknown cause'}"
-        for old in self._published_of(admission.task.name):
-            was = self._evaluate(admission.task, admission.test, Subject.soft(self._prompt(old), old.digest))
-            result = compare(old.label, was, soft, admission.task.config.regression.max_drop)
-            if result.verdict == "regressed":
-                return (
-                    False,
-                    f"{old.label} is better: {soft.metric} {was.score:.4f}, the candidate has {soft.score:.4f}",
-                )
-        return True, f"{soft.metric} {soft.score:.4f}"
-
-    def _check(self, version: VersionRecord) -> tuple[CheckResult, Evaluation | None]:
-        """Measure a published version on its baseline's rows; what cannot be measured has failed."""
-        from multiprompt.engine.evaluation import Subject, evaluate
-
-        max_drop = 0.0
-        try:
-            task = self.catalog.task_file(version)
-            max_drop = task.config.regression.max_drop
-            baseline = self.catalog.baseline(version)
-            rows = self.catalog.evaluation_rows(version)
-            current = evaluate(
-                self.base_model(),
-                task,
-                rows,
-                Subject.soft(self._prompt(version), version.digest),
-                hub_metrics=self._hub_metrics,
-                advance=self._counter(f"{version.label}: checking", len(rows.rows)),
-            )
-            return compare(version.label, baseline, current, max_drop), current
-        except (MultipromptError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            return failure(version.label, version.metric or "", version.score or 0.0, max_drop, reason), None
-
-    def _evaluate(self, task: Task, split: Split, subject: Any) -> Evaluation:
-        """A score: the stored one where every influence is the same, else measured."""
-        from multiprompt.engine.evaluation import evaluate, evaluation_key
-
-        base = self.base_model()
-        stored = self.catalog.evaluation_with_key(evaluation_key(base, task, split, subject))
-        if stored is not None and stored.task == task.name:
-            return stored
-        what = f"{task.name}: evaluating the {'hard' if subject.prompt is None else 'soft'} prompt"
-        return evaluate(
-            base, task, split, subject, hub_metrics=self._hub_metrics, advance=self._counter(what, len(split.rows))
-        )
-
-    def _prompt(self, version: VersionRecord, *, to_train: bool = False) -> SoftPrompt:
+    def prompt(self, version: VersionRecord, *, to_train: bool = False) -> SoftPrompt:
+        """A version's prompt on the base model; to be trained on, with its encoder where it has one."""
         from multiprompt.inference import load_prompt
 
         return load_prompt(self.catalog, self.base_model(), version, to_train=to_train)
@@ -556,10 +525,8 @@ class Workspace:
         label = task.config.prompt.init_version
         return None if label is None else self.version(label)
 
-    def _published_of(self, name: str) -> list[VersionRecord]:
-        return [version for version in self.catalog.versions_of(name) if version.state == "published"]
-
-    def _task(self, name: str) -> Task:
+    def task(self, name: str) -> Task:
+        """A task as its file says now. Raises NotFoundError."""
         from multiprompt.tasks.task import Task
 
         record = self.catalog.task(name)
@@ -574,16 +541,6 @@ class Workspace:
         everything = Budget(tokens=1, count=lambda _: 0)
         for split in (data.training, data.validation, data.test) if data else (load_test_split(task),):
             examples(task, split, everything)
-
-    def _counter(self, what: str, total: int) -> Callable[[int], None]:
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            self._progress(what, done, total)
-
-        return advance
 
 
 def open_workspace(

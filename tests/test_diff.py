@@ -66,7 +66,7 @@ def test_tokens_are_compared_and_read(workspace: mp.Workspace, make_task: MakeTa
     assert [token.index for token in tokens] == [0, 1, 2, 3, 4]
     assert (tokens[4].before, tokens[4].cosine) == (None, None)
     assert tokens[4].after is not None
-    embeddings = workspace._prompt(workspace.version("colour@1")).virtual_tokens().embeddings
+    embeddings = workspace.prompt(workspace.version("colour@1")).virtual_tokens().embeddings
     assert embeddings is not None
     words = functional.normalize(workspace.base_model().model.get_input_embeddings().weight.detach(), dim=-1)
     for token, vector in zip(tokens, embeddings.detach(), strict=False):

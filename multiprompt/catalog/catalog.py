@@ -16,6 +16,7 @@ from multiprompt.catalog.copying import Advance
 from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, watching_engine
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
+from multiprompt.catalog.ledger import Ledger, end, require_claim
 from multiprompt.catalog.sql import Attached
 from multiprompt.catalog.writing import Candidate, Stamp
 from multiprompt.errors import IntegrityError, StateError
@@ -23,6 +24,7 @@ from multiprompt.records import (
     Adapter,
     BaseModelRecord,
     CheckReport,
+    Claim,
     Edge,
     Evaluation,
     EvaluationRecord,
@@ -31,6 +33,7 @@ from multiprompt.records import (
     Impact,
     Listing,
     Matrix,
+    Outcome,
     Problem,
     Run,
     SqlResult,
@@ -42,6 +45,9 @@ from multiprompt.tasks.split import Split
 if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
+# What a job says of the version that it ended with.
+_ENDED = {"published": "published", "rejected": "rejected", "candidate": "held, as its task is guarded"}
+
 
 class Catalog:
     """Tasks, prompt versions and evaluations in one SQLite file.
@@ -49,8 +55,9 @@ class Catalog:
     A published version, its artifacts and its lineage cannot be changed: triggers of the database refuse it.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, claim: Claim | None = None) -> None:
         self._engine = engine
+        self._claim = claim
 
     @classmethod
     def open(cls, url: str, *, create: bool = False) -> Catalog:
@@ -63,10 +70,30 @@ class Catalog:
         migration.require_current(engine)
         return cls(engine)
 
+    def claimed_by(self, claim: Claim) -> Catalog:
+        """The same catalog for a job, for which nothing is written once the claim is no longer the newest on it.
+
+        Then every writing method raises SupersededError. What ends the job (`admit`, `save_check`, `save_evaluation`)
+        keeps its outcome in the same transaction.
+        """
+        return Catalog(self._engine, claim)
+
+    @property
+    def job(self) -> str | None:
+        """The job that writes here."""
+        return None if self._claim is None else self._claim.job
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The scheduler's side of the catalog."""
+        return Ledger(self._engine)
+
     @contextmanager
     def _write(self, actor: str, at: datetime) -> Iterator[tuple[Connection, Stamp]]:
         """A write transaction, and who writes when: never before what was written last, whatever the clock says."""
         with write_transaction(self._engine) as connection:
+            if self._claim is not None:
+                require_claim(connection, self._claim)
             yield connection, Stamp(actor, max(at, reading.last_event(connection) or at))
 
     @cached_property
@@ -76,6 +103,10 @@ class Catalog:
     def close(self) -> None:
         """Close the connections that `epoch` keeps open; the next call opens new ones."""
         self._watching.dispose()
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
 
     @property
     def location(self) -> str:
@@ -245,6 +276,16 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.events(connection, query, after=after, limit=limit)
 
+    def last_regression(self, task: str | None) -> int:
+        """The number of the newest check that found a version of a task, or any, regressed or failed; 0 if none did."""
+        with read_transaction(self._engine) as connection:
+            return reading.last_regression(connection, task)
+
+    def job_seconds(self, kind: str, task: str | None) -> float | None:
+        """What a job of a kind took when it ran last, by the parts that were measured; None if it never did."""
+        with read_transaction(self._engine) as connection:
+            return reading.job_seconds(connection, kind, task)
+
     def matrix(self) -> Matrix:
         with read_transaction(self._engine) as connection:
             return reading.matrix(connection)
@@ -265,11 +306,26 @@ class Catalog:
         Raises ConflictError when another prompt was published since `epoch` was read.
         """
         with self._write(actor, at) as (connection, stamp):
-            return writing.admit(connection, candidate, check, publish, reason, epoch, stamp)
+            version = writing.admit(connection, candidate, check, publish, reason, epoch, stamp)
+            self._end(connection, version.state != "rejected", f"{version.label} {_ENDED[version.state]}: {reason}")
+            return version
 
     def save_check(self, check: CheckReport, evaluations: Mapping[str, Evaluation], actor: str, at: datetime) -> None:
         with self._write(actor, at) as (connection, stamp):
-            writing.save_check(connection, check, evaluations, None, stamp)
+            writing.save_check(connection, check, evaluations, None, stamp, self.job)
+            self._end(connection, check.passed, check.summary)
+
+    def save_evaluation(
+        self, version: VersionRecord, split: Split, evaluation: Evaluation, actor: str, at: datetime
+    ) -> None:
+        """Store a score of a version on rows that need not be those of its baseline."""
+        with self._write(actor, at) as (connection, stamp):
+            writing.save_evaluation(connection, version, split, evaluation, stamp)
+            self._end(connection, True, f"{version.label}: {evaluation.metric} {evaluation.score:.4f}")
+
+    def _end(self, connection: Connection, good: bool, text: str) -> None:
+        if self._claim is not None:
+            end(connection, self._claim.job, Outcome(good, text))
 
     def roll_back(
         self, task: str, number: int | None, reason: str, actor: str, at: datetime, *, force: bool = False

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
-from multiprompt.errors import CatalogError, IntegrityError, SchemaError
+from multiprompt.errors import CatalogError, IntegrityError, SchemaError, UnavailableError
 
 BUSY_TIMEOUT_SECONDS = 30
 # Whoever writes to a catalog on PostgreSQL holds this advisory lock, as on SQLite the one of the file.
@@ -37,6 +37,8 @@ _CURES = {
     "57P": "the server ended the connection: try again; nothing was written",
     "08": "the server cannot be reached: check the URL and that it runs; nothing was written",
 }
+# Those of them that may pass by themselves, so that a job tries again.
+_PASSING = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED", "55P03", "53", "57P", "08", "40")
 # PostgreSQL refuses a connection in words alone.
 _REFUSED = {
     r'FATAL:\s+(database|role) ".*" does not exist': (
@@ -150,7 +152,8 @@ def _translated(engine: Engine) -> Iterator[None]:
     except DatabaseError as error:
         if "not a database" in str(error.orig):
             raise SchemaError(f"{where} is no catalog: it is not an SQLite file. Choose another path.") from error
-        raise CatalogError(f"{where}: {_cure(error)}.") from error
+        kind = UnavailableError if _may_pass(error) else CatalogError
+        raise kind(f"{where}: {_cure(error)}.") from error
     except UnicodeEncodeError as error:
         raise CatalogError(f"{where}: {error.object!r} holds half a character, which no database stores.") from error
 
@@ -159,8 +162,22 @@ def _first_line(error: DatabaseError) -> str:
     return str(error.orig).partition("\n")[0].rstrip(".")
 
 
+def _code(error: DatabaseError) -> str | None:
+    """The SQLSTATE of PostgreSQL, or the name of SQLite's error."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
+
+
+def _may_pass(error: DatabaseError) -> bool:
+    code = _code(error)
+    if code is None:
+        return isinstance(error, OperationalError) and not any(
+            re.search(sign, str(error.orig)) for sign in _REFUSED if sign
+        )
+    return code.startswith(_PASSING)
+
+
 def _cure(error: DatabaseError) -> str:
-    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
+    code = _code(error)
     if code is None and isinstance(error, OperationalError):
         return next(cure for sign, cure in _REFUSED.items() if re.search(sign, str(error.orig)))
     cure = next((cure for sign, cure in _CURES.items() if code and code.startswith(sign)), _first_line(error))

@@ -107,7 +107,7 @@ class Query:
         self,
         connection: Connection,
         listing: Select[Any],
-        key: ColumnElement[int],
+        key: ColumnElement[Any],
         record: Callable[[Row[Any]], T],
         after: str | None = None,
     ) -> Listing[T]:
@@ -117,7 +117,7 @@ class Query:
         return Listing(map(record, shown), self.cursor(shown[-1]) if len(shown) < len(rows) and shown else None)
 
     def _rows(
-        self, connection: Connection, listing: Select[Any], key: ColumnElement[int], after: str | None
+        self, connection: Connection, listing: Select[Any], key: ColumnElement[Any], after: str | None
     ) -> Sequence[Row[Any]]:
         """What an ordered page needs of each row is looked up when the page is known: sorting whole rows is slow."""
         if self.order is None or self.limit is None or self.limit > _MAX_NARROW:
@@ -127,7 +127,7 @@ class Query:
         found = Query(self.listing, order=self.order).apply(listing, key).where(key.in_(places))
         return sorted(connection.execute(found), key=lambda row: places[row.page_key])
 
-    def apply(self, select: Select[Any], key: ColumnElement[int], after: str | None = None) -> Select[Any]:
+    def apply(self, select: Select[Any], key: ColumnElement[Any], after: str | None = None) -> Select[Any]:
         """The SELECT with the query's conditions, ordered, from behind the row that `after` points at.
 
         `key` is the listing's primary key, which makes the order total; one row more than the limit is taken, which
@@ -152,10 +152,11 @@ class Query:
         shown = value.isoformat() if isinstance(value, datetime) else value
         return base64.urlsafe_b64encode(json.dumps([self._sorting, row.page_key, shown]).encode()).decode().rstrip("=")
 
-    def _behind(self, after: str, key: ColumnElement[int]) -> ColumnElement[bool]:
-        sorting, number, value = _read_cursor(after)
+    def _behind(self, after: str, key: ColumnElement[Any]) -> ColumnElement[bool]:
+        sorting, place, value = _read_cursor(after)
         if sorting != self._sorting:
             raise QueryError(f"this place is in {sorting[:80]!r}, not in {self._sorting!r}: ask for the same order.")
+        number = _as_value(place, key)
         if self.order is None:
             return key > number
         column, descending = self.order.expression, self.order.descending
@@ -175,11 +176,11 @@ class Query:
         return self.listing + by
 
 
-def _read_cursor(after: str) -> tuple[str, int, Any]:
+def _read_cursor(after: str) -> tuple[str, Any, Any]:
     try:
         read = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
-        if isinstance(read, list) and [type(part) for part in read[:2]] == [str, int] and len(read) == 3:
-            return _in_range(read[0]), _in_range(read[1]), read[2]
+        if isinstance(read, list) and len(read) == 3 and isinstance(read[0], str):
+            return _in_range(read[0]), read[1], read[2]
     except (ValueError, RecursionError):
         pass
     raise QueryError(_NO_PLACE.format(after[:40]))
@@ -191,7 +192,7 @@ def _as_value(value: Any, column: ColumnElement[Any]) -> ColumnElement[Any]:
     try:
         if _is_time(column):
             value = parse_time(value if isinstance(value, str) else "")
-        elif isinstance(kind, String) != isinstance(value, str) or isinstance(value, bool | list | dict):
+        elif isinstance(kind, String) != isinstance(value, str) or isinstance(value, bool | list | dict | None):
             raise ValueError
         elif isinstance(kind, Integer):
             value = int(value)

@@ -381,6 +381,40 @@ def _event(row: Row[Any]) -> Event:
     return Event(row.id, row.at, row.actor, row.kind, row.task, row.from_version, row.to_version, row.reason)
 
 
+def last_regression(connection: Connection, task: str | None) -> int:
+    results, versions = s.check_results.c, s.prompt_versions.c
+    query = select(func.max(results.check_id)).where(results.verdict.in_(("regressed", "failed")))
+    if task is not None:
+        query = query.join(s.prompt_versions, versions.id == results.version_id).where(
+            versions.task_id == task_id(connection, task)
+        )
+    return int(connection.execute(query).scalar() or 0)
+
+
+def job_seconds(connection: Connection, kind: str, task: str | None) -> float | None:
+    """Training, evaluations and check of the newest version; of the newest check, where there is no task."""
+    if task is None:
+        return connection.execute(
+            select(s.checks.c.seconds).where(s.checks.c.version_id.is_(None)).order_by(s.checks.c.id.desc()).limit(1)
+        ).scalar()
+    versions, runs, scores, checks = s.prompt_versions, s.runs, s.evaluations, s.checks
+    learned = kind != "evaluate"
+    query = (
+        select(
+            scores.c.seconds * (2 if learned else 1)
+            + (func.coalesce(runs.c.seconds, 0.0) + func.coalesce(checks.c.seconds, 0.0) if learned else 0.0)
+        )
+        .select_from(versions)
+        .join(scores, scores.c.id == versions.c.baseline_id)
+        .outerjoin(runs, runs.c.id == versions.c.run_id)
+        .outerjoin(checks, checks.c.version_id == versions.c.id)
+        .where(versions.c.task_id == task_id(connection, task))
+        .order_by(versions.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar()
+
+
 def matrix(connection: Connection) -> Matrix:
     """R[i][j] from history: a row for the first publication of each task, in that order."""
     firsts = connection.execute(

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 # The newest migration in migrations/versions; a catalog of another revision is refused or upgraded.
-REVISION = "0003"
+REVISION = "0004"
 
 # What the migrations make beside the tables; without it a published prompt could be changed, or a task not be found.
 _REFUSALS = (
@@ -326,6 +326,7 @@ checks = Table(
     _to("version_id", "prompt_versions", nullable=True),
     Column("passed", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
+    Column("job", Text, nullable=True),
     _at(),
 )
 
@@ -355,4 +356,73 @@ events = Table(
     Column("to_version", Integer, nullable=True),
     Column("reason", Text, nullable=False),
     Index("ix_events_task_id_at_kind", "task_id", "at", "kind"),
+)
+
+# Who works on this catalog. A worker whose `beats` stand still is dead or asleep.
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("beats", Integer, nullable=False),
+    _at("started_at"),
+    _at("beat_at"),
+)
+
+# Who has a job and how far it is; what writes for a job holds the `owner` that is here, or writes nothing.
+job_claims = Table(
+    "job_claims",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("done", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    _at("updated_at"),
+)
+
+# What the steps of a job came to, until it ends; then only its outcome.
+job_results = Table(
+    "job_results",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("step", String(20), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+job_logs = Table(
+    "job_logs",
+    metadata,
+    _id(),
+    Column("job", Text, nullable=False, index=True),
+    _at("at"),
+    Column("level", String(10), nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("message", Text, nullable=False),
+)
+
+# When jobs are submitted: by one of `cron`, `every_seconds` and `watch`. `seen` is what the watch saw last.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", String(300), primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("task", ForeignKey("tasks.name"), nullable=True),
+    Column("cron", Text, nullable=True),
+    Column("every_seconds", Float, nullable=True),
+    Column("watch", String(20), nullable=True),
+    Column("timezone", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("active", Integer, nullable=False),
+    Column("seen", Text, nullable=False),
+    _at("next_at", nullable=True, index=True),
+    _at("last_at", nullable=True),
+    Column("last_job", Text, nullable=True),
+    _at(),
 )

@@ -210,6 +210,7 @@ def save_check(
     evaluations: Mapping[str, Evaluation],
     version_id: int | None,
     stamp: Stamp,
+    job: str | None = None,
 ) -> None:
     """Store a check; `evaluations` are those it took, by version label."""
     check_id = _insert(
@@ -218,6 +219,7 @@ def save_check(
         version_id=version_id,
         passed=int(check.passed),
         seconds=check.seconds,
+        job=job,
         created_at=stamp.at,
     )
     if not check.results:
@@ -242,6 +244,14 @@ def save_check(
             }
         )
     connection.execute(s.check_results.insert(), rows)
+
+
+def save_evaluation(
+    connection: Connection, version: VersionRecord, split: Split, evaluation: Evaluation, stamp: Stamp
+) -> None:
+    """Store a score of a version on any rows."""
+    snapshot = _snapshot(connection, split, keep=True, stamp=stamp)
+    _evaluation(connection, task_id(connection, version.task), version.id, snapshot, evaluation, stamp)
 
 
 def _checked_ids(connection: Connection, labels: Collection[str]) -> dict[str, tuple[int, int, int]]:

@@ -1,62 +1,201 @@
-"""Commands for jobs: submit, list, schedule, and the worker that does them."""
+"""Commands for jobs: submit, follow, cancel, schedule, plan, and the worker that does them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import logging
+import re
+from datetime import timedelta
 
 import click
 
-from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option, working
+from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option
 from multiprompt.cli.output import print_json, print_table
-from multiprompt.workspace import open_workspace
+from multiprompt.config import DEFAULT_PRIORITY
+from multiprompt.records import Job, Schedule
+from multiprompt.workspace import Workspace, open_workspace
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_KINDS = ("learn", "retrain", "evaluate", "check")
+_NEXT_TICKS = 5
+
+
+class Duration(click.ParamType[timedelta]):
+    """A number and a unit: 90s, 15m, 6h, 30d, 2w."""
+
+    name = "duration"
+
+    def convert(self, value: object, parameter: click.Parameter | None, context: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        parts = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", str(value))
+        if parts is None:
+            self.fail(
+                f"{value!r} is no duration: give a number and one of s, m, h, d, w, such as 6h", parameter, context
+            )
+        return timedelta(**{_UNITS[parts[2]]: float(parts[1])})
+
+
+_kind_option = click.option(
+    "--kind",
+    type=click.Choice(_KINDS),
+    help="By default retrain for a task with a published version, learn for one without, check without a task.",
+)
+_priority_option = click.option(
+    "--priority", type=click.IntRange(1, 2**31 - 1), default=DEFAULT_PRIORITY, show_default=True, help="1 runs first."
+)
+
+
+def _opened(catalog: str) -> Workspace:
+    return open_workspace(catalog, create=False)
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", required=False)
+@_kind_option
+@_priority_option
+@click.option("--wait", is_flag=True, help="Wait until it has ended; then exit 1 unless it is done.")
 @catalog_option
 @json_option
-def submit(task: str, catalog: str, as_json: bool) -> None:
-    """Queue the learning of a task for `multiprompt worker`."""
-    job = open_workspace(catalog, create=False).submit(task)
+def submit(task: str | None, kind: str | None, priority: int, wait: bool, catalog: str, as_json: bool) -> None:
+    """Queue a job for `multiprompt worker`: to learn or retrain TASK, or to check all tasks."""
+    job = _opened(catalog).submit(task, kind, priority=priority)
+    if wait:
+        job = job.wait()
+    _show(job, as_json)
+    if wait and job.state != "done":
+        raise click.exceptions.Exit(1)
+
+
+@click.group()
+def job() -> None:
+    """Show, follow, cancel or retry one job."""
+
+
+@job.command("show")
+@click.argument("identity", metavar="JOB")
+@catalog_option
+@json_option
+def show_job(identity: str, catalog: str, as_json: bool) -> None:
+    """Show a job: its state, how far it is, and what came of it."""
+    found = _opened(catalog).job(identity)
     if as_json:
-        print_json(job)
-    else:
-        click.echo(f"{job.id} {job.state}")
+        print_json(found)
+        return
+    progress = found.progress
+    lines = {
+        "job": found.id,
+        "kind": found.kind,
+        "task": found.task or "-",
+        "state": found.state,
+        "priority": found.priority,
+        "submitted": f"{found.created_at:%Y-%m-%d %H:%M:%S}",
+        "updated": f"{found.updated_at:%Y-%m-%d %H:%M:%S}",
+        "worker": "-" if progress is None else f"{progress.worker}, attempt {progress.attempt}",
+        "progress": "-" if progress is None else f"{progress.step} {progress.done}/{progress.total}",
+        "outcome": found.outcome or "-",
+    }
+    for name, value in lines.items():
+        click.echo(f"{name:<10} {value}")
+
+
+@job.command("logs")
+@click.argument("identity", metavar="JOB")
+@catalog_option
+@json_option
+def job_logs(identity: str, catalog: str, as_json: bool) -> None:
+    """Print what the workers noted of a job."""
+    lines = _opened(catalog).job_logs(identity)
+    if as_json:
+        print_json(lines)
+        return
+    for line in lines:
+        click.echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:<7} {line.worker or '-'}: {line.message}")
+
+
+@job.command("cancel")
+@click.argument("identity", metavar="JOB")
+@catalog_option
+@json_option
+def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
+    """Stop a job; nothing of it stays but its log."""
+    _show(_opened(catalog).cancel(identity), as_json)
+
+
+@job.command("retry")
+@click.argument("identity", metavar="JOB")
+@catalog_option
+@json_option
+def retry_job(identity: str, catalog: str, as_json: bool) -> None:
+    """Queue a job anew that failed, was parked or cancelled."""
+    _show(_opened(catalog).retry(identity), as_json)
 
 
 @click.group()
 def schedule() -> None:
-    """Learn tasks again and again, by cron."""
+    """Submit jobs again and again: by cron, every so often, or on a change."""
 
 
 @schedule.command("add")
-@click.argument("task")
-@click.option("--cron", required=True, metavar="EXPR", help="Five fields, for example '0 3 * * 0'.")
-@click.option("--timezone", metavar="ZONE", help="An IANA time zone; UTC by default.")
+@click.argument("task", required=False)
+@_kind_option
+@click.option("--cron", metavar="EXPR", help="Five fields, for example '0 3 * * 0'; six with seconds first.")
+@click.option("--every", type=Duration(), metavar="TIME", help="Such as 6h or 30d; with --on age, the age.")
+@click.option(
+    "--on",
+    type=click.Choice(["data", "score", "base", "age"]),
+    help="Its data changed, a check found a drop, the base model changed, or the published version is too old.",
+)
+@click.option("--timezone", metavar="ZONE", default="UTC", show_default=True, help="An IANA time zone for --cron.")
+@_priority_option
 @catalog_option
-def add_schedule(task: str, cron: str, timezone: str | None, catalog: str) -> None:
-    """Submit the learning of TASK at each tick of EXPR."""
-    added = open_workspace(catalog, create=False).schedule(task, cron=cron, timezone=timezone)
-    click.echo(f"{added.name}: {added.cron} {added.timezone}")
+@json_option
+def add_schedule(
+    task: str | None,
+    kind: str | None,
+    cron: str | None,
+    every: timedelta | None,
+    on: str | None,
+    timezone: str,
+    priority: int,
+    catalog: str,
+    as_json: bool,
+) -> None:
+    """Retrain TASK, or check all tasks, again and again."""
+    added = _opened(catalog).schedule(task, kind, cron=cron, every=every, on=on, timezone=timezone, priority=priority)
+    if as_json:
+        print_json(added)
+    else:
+        click.echo(f"{added.name}: {_when(added)}")
 
 
 @schedule.command("list")
 @catalog_option
 @json_option
 def list_schedules(catalog: str, as_json: bool) -> None:
-    """List the schedules with the next time of each."""
-    from multiprompt.jobs.durable import next_ticks
+    """List the schedules with the next times of each."""
+    from datetime import UTC, datetime
+    from itertools import islice
 
-    records = open_workspace(catalog, create=False).schedules()
+    from multiprompt.jobs.ticks import ticks
+
+    records = _opened(catalog).schedules()
     if as_json:
         print_json(records)
         return
     now = datetime.now(UTC)
     print_table(
-        ("schedule", "task", "cron", "zone", "state", "next"),
+        ("schedule", "when", "state", "last job", "next (UTC)"),
         [
-            (s.name, s.task, s.cron, s.timezone, "active" if s.active else "paused", next_ticks(s, now, 1)[0])
-            for s in records
+            (
+                record.name,
+                _when(record),
+                "active" if record.active else "paused",
+                record.last_job,
+                "-"
+                if record.watch or not record.active
+                else ", ".join(f"{tick:%m-%d %H:%M}" for tick in islice(ticks(record, now), _NEXT_TICKS)),
+            )
+            for record in records
         ],
     )
 
@@ -66,15 +205,24 @@ def list_schedules(catalog: str, as_json: bool) -> None:
 @catalog_option
 def pause_schedule(name: str, catalog: str) -> None:
     """Let a schedule rest until it is resumed."""
-    click.echo(f"{open_workspace(catalog, create=False).job_store.pause(name).name} is paused")
+    click.echo(f"{_opened(catalog).job_store.pause(name).name} is paused")
 
 
 @schedule.command("resume")
 @click.argument("name")
 @catalog_option
 def resume_schedule(name: str, catalog: str) -> None:
-    """Wake a paused schedule."""
-    click.echo(f"{open_workspace(catalog, create=False).job_store.resume(name).name} is active")
+    """Wake a paused schedule; what it missed is not made up for."""
+    click.echo(f"{_opened(catalog).job_store.resume(name).name} is active")
+
+
+@schedule.command("trigger")
+@click.argument("name")
+@catalog_option
+@json_option
+def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
+    """Submit a schedule's job now."""
+    _show(_opened(catalog).job_store.trigger(name), as_json)
 
 
 @schedule.command("remove")
@@ -82,20 +230,93 @@ def resume_schedule(name: str, catalog: str) -> None:
 @catalog_option
 def remove_schedule(name: str, catalog: str) -> None:
     """Delete a schedule; jobs that it submitted stay."""
-    open_workspace(catalog, create=False).job_store.remove(name)
+    _opened(catalog).job_store.remove(name)
     click.echo(f"{name} is removed")
 
 
 @click.command()
+@click.option("--days", type=click.FloatRange(0, 366), default=7, show_default=True, help="How far to look.")
+@catalog_option
+@json_option
+def plan(days: float, catalog: str, as_json: bool) -> None:
+    """Print what the schedules will do, and what such jobs cost when they ran last."""
+    workspace = _opened(catalog)
+    planned = workspace.plan(days)
+    if as_json:
+        print_json(planned)
+        return
+    print_table(
+        ("at (UTC)", "schedule", "kind", "task", "seconds"),
+        [(f"{job.at:%Y-%m-%d %H:%M}", job.schedule, job.kind, job.task, job.seconds) for job in planned],
+    )
+    known = [job.seconds for job in planned if job.seconds is not None]
+    unknown = len(planned) - len(known)
+    click.echo(f"{len(planned)} jobs, {sum(known):.0f} s" + (f" and {unknown} of unknown cost" if unknown else ""))
+    watching = sum(schedule.active and schedule.watch is not None for schedule in workspace.schedules())
+    if watching:
+        click.echo(f"{watching} schedules wait for a change, which nobody knows before")
+
+
+@click.command()
+@click.option("--name", metavar="NAME", help="What it is called in logs; host and process by default.")
+@click.option("--slots", type=click.IntRange(1, 256), default=1, show_default=True, help="Jobs at a time.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; by default a GPU where there is one.")
 @click.option("--until-idle", is_flag=True, help="End when no job waits, instead of staying.")
+@click.option("--grace", type=click.FloatRange(0, 86400), default=20, show_default=True, help="Seconds to end in.")
+@click.option(
+    "--log", "log_format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Lines of what."
+)
+@click.option("--base-model", metavar="M", help="An alias, a folder, or a hub id; by default the catalog's.")
 @catalog_option
 @hub_metrics_option
-def worker(until_idle: bool, catalog: str, hub_metrics: bool) -> None:
-    """Do the jobs of the catalog until SIGTERM or Ctrl-C; a job that a dead worker left is done again."""
-    from multiprompt.worker import work
+def worker(
+    name: str | None,
+    slots: int,
+    device: str | None,
+    until_idle: bool,
+    grace: float,
+    log_format: str,
+    base_model: str | None,
+    catalog: str,
+    hub_metrics: bool,
+) -> None:
+    """Do the jobs of the catalog until SIGTERM or Ctrl-C; what a dead worker left is gone on with."""
+    if device is not None and re.fullmatch(r"cpu|cuda(:\d+)?", device) is None:
+        raise click.UsageError(f"--device is {device!r}; give cpu, cuda or cuda:N")
+    from multiprompt.worker import JsonLines, stop_on_signals, work
+    from multiprompt.workshop import Bench
 
-    with working(catalog, hub_metrics=hub_metrics) as workspace:
-        work(workspace, until_idle=until_idle)
+    workspace = _opened(catalog)
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("multiprompt.worker")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    bench = Bench(catalog, base_model, workspace.actor, device, hub_metrics)
+    work(
+        workspace.job_store,
+        bench,
+        name=name,
+        slots=slots,
+        until_idle=until_idle,
+        grace=grace,
+        stop=stop_on_signals(),
+    )
 
 
-COMMANDS = (submit, schedule, worker)
+def _show(job: Job, as_json: bool) -> None:
+    if as_json:
+        print_json(job)
+    else:
+        click.echo(f"{job.id} {job.kind} {job.task or 'of all'}: {job.outcome or job.state}")
+
+
+def _when(schedule: Schedule) -> str:
+    if schedule.cron is not None:
+        return f"{schedule.cron} {schedule.timezone}"
+    every = "" if schedule.every_seconds is None else f"{timedelta(seconds=schedule.every_seconds)}"
+    return f"every {every}" if schedule.watch is None else f"on {schedule.watch} {every}".rstrip()
+
+
+COMMANDS = (submit, job, schedule, plan, worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import wraps
@@ -12,18 +13,22 @@ import click
 from multiprompt.catalog.query import parse_time
 from multiprompt.cli.options import catalog_option, json_option
 from multiprompt.cli.output import print_csv, print_json, print_table
-from multiprompt.records import Listing
+from multiprompt.records import JobProgress, Listing
 from multiprompt.workspace import Workspace, open_workspace
 
 PAGE = 100
+_WATCH_SECONDS = 1.0
 
 List = Callable[..., Listing[Any]]
 # Column headings, and what stands under them.
 Columns = Mapping[str, Callable[[Any], Any]]
 
 
-def listing(columns: Columns) -> Callable[[List], click.Command]:
-    """Make a command of a function that lists: it gets the workspace, the query and the page's limits."""
+def listing(columns: Columns, *, changing: bool = False) -> Callable[[List], click.Command]:
+    """Make a command of a function that lists: it gets the workspace, the query and the page's limits.
+
+    What keeps `changing` can be watched.
+    """
 
     def make(list_records: List) -> click.Command:
         @wraps(list_records)
@@ -34,10 +39,17 @@ def listing(columns: Columns) -> Callable[[List], click.Command]:
             after: str | None,
             as_json: bool,
             as_csv: bool,
+            watch: bool = False,
             **options: Any,
         ) -> None:
             page = limit if as_json or as_csv else limit or PAGE
-            records = list_records(open_workspace(catalog, create=False), query, after=after, limit=page, **options)
+            workspace = open_workspace(catalog, create=False)
+            while watch:
+                records = list_records(workspace, query, after=after, limit=page, **options)
+                click.clear()
+                print_table(list(columns), [[value(record) for value in columns.values()] for record in records])
+                time.sleep(_WATCH_SECONDS)
+            records = list_records(workspace, query, after=after, limit=page, **options)
             if as_json:
                 print_json(records)
             elif as_csv:
@@ -47,7 +59,9 @@ def listing(columns: Columns) -> Callable[[List], click.Command]:
             if records.after is not None:
                 click.echo(f"more: --after {records.after}", err=True)
 
+        watching = [click.option("--watch", is_flag=True, help="Print it anew each second, until Ctrl-C.")]
         for decorate in (
+            *(watching if changing else []),
             json_option,
             click.option("--csv", "as_csv", is_flag=True, help="Print CSV."),
             click.option("--after", metavar="PLACE", help="Go on behind a page; each page ends with its place."),
@@ -144,16 +158,22 @@ def events(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
 @listing(
     {
         "job": lambda r: r.id,
-        "task": lambda r: r.task,
+        "kind": lambda r: r.kind,
+        "task": lambda r: r.task or None,
         "state": lambda r: r.state,
         "submitted": lambda r: r.created_at,
         "updated": lambda r: r.updated_at,
-        "outcome": lambda r: r.outcome[:60],
-    }
+        "outcome": lambda r: r.outcome[:60] or _progress(r.progress),
+    },
+    changing=True,
 )
 def jobs(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
     """List the jobs that match a QUERY, such as "state = 'failed'": what waits, runs, is done or failed, and why."""
     return workspace.jobs(query, **page)
+
+
+def _progress(progress: JobProgress | None) -> str:
+    return "" if progress is None else f"{progress.step} {progress.done}/{progress.total} on {progress.worker}"
 
 
 COMMANDS = (tasks, versions, evaluations, events, jobs)

@@ -1,59 +1,71 @@
-"""Durable jobs: a queue, cron schedules and a worker that outlives crashes, on DBOS, which only this package knows.
+"""Durable jobs on DBOS, which only this package knows: a queue, and workers that outlive crashes and each other.
 
-Jobs live in a file of their own beside the catalog, since DBOS and the catalog deadlock in one SQLite file.
+On SQLite, jobs live in a file of their own beside the catalog, since DBOS and the catalog deadlock in one; on
+PostgreSQL they live in the catalog's database. What the steps of a job came to lies in the catalog (`catalog.ledger`).
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
+import hashlib
+import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from croniter import croniter
-from dbos import DBOS, DBOSClient, DBOSConfig, Serializer
-from sqlalchemy import Engine
+from dbos import DBOS, DBOSClient
+from sqlalchemy import Engine, inspect
 
-from multiprompt.catalog.database import database_engine, reading
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.database import database_engine, reading, watching_engine, writing
 from multiprompt.catalog.query import parse
-from multiprompt.errors import ConfigError, JobError, NotFoundError, StateError, nearest
-from multiprompt.jobs.table import JOBS, KEY, WORKFLOW, job, jobs, jobs_file
-from multiprompt.records import Job, Listing, Schedule
+from multiprompt.errors import (
+    ConfigError,
+    JobTimeoutError,
+    NotFoundError,
+    StateError,
+    nearest,
+)
+from multiprompt.jobs import ticks, watches
+from multiprompt.jobs.kinds import check_kind, live_key
+from multiprompt.jobs.plain import PlainData
+from multiprompt.jobs.shift import LEASE_SECONDS, Do, Shift
+from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable, job, jobs_file
+from multiprompt.records import Claim, Job, Listing, Outcome, Schedule, WorkerRecord
 
-_APPLICATION, _QUEUE = "multiprompt", "jobs"
-# Fixed, so that an upgrade of multiprompt does not strand the jobs that wait.
-_VERSION = "1"
-_TICK = "multiprompt.tick"
-_POLL_SECONDS = 0.2
-_SHUTDOWN_SECONDS = 30
-
-# Does a job's work, given its kind and task, and says what came of it.
-Run = Callable[[str, str], str]
+_SCHEMA = "dbos"
+_WAIT_SECONDS = 0.2
 
 
 class JobStore:
     """The jobs and schedules of one catalog."""
 
-    def __init__(self, catalog: Path) -> None:
-        self._path = jobs_file(catalog)
+    def __init__(self, catalog: Catalog, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._catalog = catalog
+        self._ledger = catalog.ledger
+        self._clock = clock
+        self._table = JobTable(None if catalog.is_file else _SCHEMA)
 
-    def submit(self, kind: str, task: str) -> Job:
-        """Queue a job. While one of this kind and task waits or runs, that one is given back."""
+    # Jobs
+
+    def submit(self, kind: str, task: str | None, priority: int, identity: str | None = None) -> Job:
+        """Queue a job. While one that does the same waits or runs, that one is given back."""
+        check_kind(kind, task)
+        if not 1 <= priority < 2**31:
+            raise ConfigError(f"priority is {priority}; it must be from 1, which is first, to 2147483647.")
         handle: Any = self._client.enqueue(
             {
                 "workflow_name": WORKFLOW,
-                "queue_name": _QUEUE,
-                "workflow_id": f"{kind}-{uuid4().hex[:12]}",
-                "app_version": _VERSION,
-                "deduplication_id": f"{kind}:{task}",
+                "queue_name": QUEUE,
+                "workflow_id": identity or f"{self._clock():%Y%m%d-%H%M%S%f}-{secrets.token_hex(3)}",
+                "app_version": VERSION,
+                "deduplication_id": live_key(kind, task),
                 "duplication_policy": "return-existing",
+                "priority": priority,
             },
             kind,
             task,
@@ -68,161 +80,185 @@ class JobStore:
 
     def jobs(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
         """The jobs that a query finds, oldest first unless it says otherwise. Raises QueryError."""
-        parsed = parse(query, JOBS, limit)
-        if not self._path.exists():
+        parsed = parse(query, self._table.fields, limit)
+        if not self._exists:
             return Listing()
-        with reading(database_engine(str(self._path))) as connection:
-            return parsed.page(connection, jobs(), KEY, job, after)
+        with reading(self._engine) as connection:
+            page = parsed.page(connection, self._table.jobs(), self._table.key, job, after)
+        progress = self._ledger.progress([found.id for found in page if found.state == "running"])
+        found = (replace(found, progress=progress.get(found.id)).waiting(self.wait) for found in page)
+        return Listing(found, page.after)
 
-    def schedule(self, kind: str, task: str, cron: str, timezone: str | None) -> Schedule:
-        """Submit a job at each tick of a cron expression; a schedule of the same kind and task is replaced."""
-        name = f"{kind}:{task}"
-        try:
-            schedule: Any = {
-                "schedule_name": name, "workflow_name": _TICK, "schedule": cron, "context": [kind, task],
-                "cron_timezone": timezone, "application_name": _APPLICATION,
-            }  # fmt: skip
-            self._client.apply_schedules([schedule])
-        except Exception as error:  # DBOS has one class for every complaint
-            raise ConfigError(f"{cron!r} in time zone {timezone or 'UTC'} is no schedule: {error}") from None
-        return self._schedule(name)
+    def wait(self, identity: str, timeout: float | None = None) -> Job:
+        """A job once it has ended. Raises JobTimeoutError."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not (found := self.job(identity)).ended:
+            if deadline is not None and time.monotonic() > deadline:
+                raise JobTimeoutError(f"job {identity} is {found.state} after {timeout} s; is a worker running?")
+            time.sleep(_WAIT_SECONDS)
+        return found
+
+    def cancel(self, identity: str) -> Job:
+        """Stop a job: from now on nothing is written for it. Raises StateError when it has ended."""
+        found = self.job(identity)
+        ended = Outcome(found.state == "done", found.outcome) if found.ended else None
+        ended = ended or self._ledger.revoke(identity, "cancelled", self._clock())
+        if ended is not None:
+            raise StateError(f"job {identity} has ended: {ended.text or found.state}.")
+        self._client.cancel_workflow(identity)
+        return self.job(identity)
+
+    def retry(self, identity: str) -> Job:
+        """Queue a job that came to nothing as a new one; a training goes on from its last checkpoint."""
+        found = self.job(identity)
+        if not found.ended or found.state == "done":
+            raise StateError(
+                f"job {identity} is {found.state}; only one that failed, was parked or cancelled is retried."
+            )
+        return self.submit(found.kind, found.task or None, found.priority)
+
+    # Schedules
+
+    def schedule(
+        self,
+        kind: str,
+        task: str | None,
+        cron: str | None,
+        every: timedelta | None,
+        on: str | None,
+        timezone: str,
+        priority: int,
+    ) -> Schedule:
+        """Add a schedule, or replace the one of the same kind, task and trigger. Raises ConfigError."""
+        check_kind(kind, task)
+        now = self._clock()
+        name = ":".join(part for part in (kind, task, on) if part)
+        seconds = None if every is None else every.total_seconds()
+        schedule = Schedule(name, kind, task, cron, seconds, on, timezone, priority, True, "", None, None, None, now)
+        ticks.check_schedule(schedule)
+        seen = watches.look(self._catalog, schedule, now).seen if on is not None else ""
+        schedule = replace(ticks.moved(schedule, now), seen=seen)
+        self._ledger.save_schedule(schedule)
+        return schedule
 
     def schedules(self) -> list[Schedule]:
-        return [_schedule(found) for found in self._client.list_schedules()] if self._path.exists() else []
+        return self._ledger.schedules()
 
     def pause(self, name: str) -> Schedule:
-        self._schedule(name)
-        self._client.pause_schedule(name)
-        return self._schedule(name)
+        return self._change(name, lambda schedule: replace(schedule, active=False))
 
     def resume(self, name: str) -> Schedule:
-        self._schedule(name)
-        self._client.resume_schedule(name)
-        return self._schedule(name)
+        """Wake a schedule; what it missed while it was paused is not made up for."""
+        return self._change(name, lambda schedule: ticks.moved(replace(schedule, active=True), self._clock()))
+
+    def trigger(self, name: str) -> Job:
+        """Submit a schedule's job now, beside its ticks."""
+        schedule = self._ledger.schedule(name)
+        job = self.submit(schedule.kind, schedule.task, schedule.priority)
+        self._change(name, lambda found: replace(found, last_at=self._clock(), last_job=job.id))
+        return job
 
     def remove(self, name: str) -> None:
-        self._schedule(name)
-        self._client.delete_schedule(name)
+        self._ledger.remove_schedule(name)
 
-    def work(self, run: Run, stop: threading.Event, *, until_idle: bool = False) -> None:
-        """Run jobs until `stop` is set, or until none waits. A job that a dead worker left is run again.
+    def dispatch(self) -> list[Job]:
+        """Submit what is due, once however many ticks were missed; any number of workers may do so at a time."""
+        now, submitted = self._clock(), []
+        for schedule in self._ledger.schedules():
+            if not ticks.is_due(schedule, now):
+                continue
+            after = ticks.moved(schedule, now)
+            sight = watches.look(self._catalog, schedule, now)
+            if sight.fires:
+                job = self.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
+                submitted.append(job)
+                after = replace(after, last_at=now, last_job=job.id)
+            self._ledger.move_schedule(schedule, replace(after, seen=sight.seen))
+        return submitted
 
-        Raises StateError when another worker serves this catalog.
+    def _change(self, name: str, change: Callable[[Schedule], Schedule]) -> Schedule:
+        while True:
+            schedule = self._ledger.schedule(name)
+            changed = change(schedule)
+            if self._ledger.move_schedule(schedule, changed):
+                return changed
+
+    # Working
+
+    def work(
+        self,
+        worker: WorkerRecord,
+        do: Do,
+        stop: threading.Event,
+        *,
+        until_idle: bool = False,
+        lease: float = LEASE_SECONDS,
+        grace: float = 0.0,
+    ) -> None:
+        """Do jobs, in as many threads as the worker has slots, until `stop` is set, or until none waits.
+
+        What runs then has `grace` seconds to end, and is handed back to the others. Jobs of workers that did not give a
+        sign of life for `lease` seconds are taken over. Raises StateError when the others did so with this one.
         """
-        with self._only_worker(), _launched(self._engine, run):
-            while not stop.wait(_POLL_SECONDS):
-                if until_idle and not any(job.state in ("queued", "running") for job in self.jobs()):
-                    return
+        jobs, catalog = watching_engine(self._engine), watching_engine(self._catalog.engine)
+        store = JobStore(Catalog(catalog), self._clock)
+        try:
+            shift = Shift(
+                worker,
+                jobs.execution_options(immediate=self._catalog.is_file),
+                self._table,
+                store._ledger,
+                do,
+                self._clock,
+                stop,
+                lease,
+            )
+            shift.work(store.dispatch, until_idle=until_idle, grace=grace)
+        finally:
+            jobs.dispose()
+            catalog.dispose()
 
-    def _schedule(self, name: str) -> Schedule:
-        known = {schedule.name: schedule for schedule in self.schedules()}
-        if name not in known:
-            raise NotFoundError(f"no schedule {name!r}; {nearest(name, known)}")
-        return known[name]
+    def is_mine(self, claim: Claim) -> bool:
+        """Whether a job was neither cancelled nor taken over since it was claimed."""
+        with reading(self._engine) as connection:
+            return bool(connection.execute(self._table.owner(claim.job)).scalar() == claim.owner)
+
+    def advance(self, claim: Claim, what: str, done: int, total: int) -> None:
+        """Say how far a job is. Raises SupersededError."""
+        self._ledger.advance(claim, what, done, total, self._clock())
+
+    def got_on(self, identity: str) -> None:
+        """A job got on, so what broke off before does not count towards parking it."""
+        with writing(self._engine) as connection:
+            connection.execute(self._table.got_on(identity))
+
+    @property
+    def _exists(self) -> bool:
+        """Whether there ever was a job; a look does not make the tables."""
+        if self._catalog.is_file:
+            return jobs_file(self._catalog.path).exists()
+        with reading(self._catalog.engine) as connection:
+            return inspect(connection).has_table("workflow_status", schema=_SCHEMA)
 
     @cached_property
     def _engine(self) -> Engine:
-        if not self._path.exists():
-            with sqlite3.connect(self._path) as raw:
+        if not self._catalog.is_file:
+            DBOS.migrate(self._catalog.engine.url.render_as_string(hide_password=False), schema=_SCHEMA)
+            return self._catalog.engine
+        path = jobs_file(self._catalog.path)
+        if not path.exists():
+            with sqlite3.connect(path) as raw:
                 raw.execute("PRAGMA journal_mode = WAL")
             raw.close()
-        DBOS.migrate(f"sqlite:///{self._path}")
-        return database_engine(str(self._path)).execution_options(immediate=True)
+        DBOS.migrate(f"sqlite:///{path}")
+        return database_engine(str(path)).execution_options(immediate=True)
 
     @cached_property
     def _client(self) -> DBOSClient:
-        return DBOSClient(system_database_engine=self._engine, serializer=_PlainData(), application_name=_APPLICATION)
-
-    @contextmanager
-    def _only_worker(self) -> Iterator[None]:
-        """Hold a lock that dies with the process."""
-        with self._path.with_name(f"{self._path.name}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StateError(f"a worker serves {self._path} already; stop that one first.") from None
-            yield
+        return DBOSClient(system_database_engine=self._engine, serializer=PlainData(), application_name=APPLICATION)
 
 
-class _PlainData(Serializer):
-    """JSON instead of DBOS's pickle; an error is kept as its text."""
-
-    def serialize(self, data: Any) -> str:
-        return json.dumps(data, default=_encode)
-
-    def deserialize(self, serialized_data: str) -> Any:
-        return json.loads(serialized_data, object_hook=_decode)
-
-
-def _encode(value: Any) -> dict[str, str]:
-    if isinstance(value, datetime):
-        return {"$time": value.isoformat()}
-    if isinstance(value, BaseException):
-        return {"$error": f"{type(value).__name__}: {' '.join(str(value).split())}"}
-    raise TypeError(f"a job holds plain data only, not a {type(value).__name__}")
-
-
-def _decode(value: dict[str, Any]) -> Any:
-    if set(value) == {"$time"}:
-        return datetime.fromisoformat(value["$time"])
-    return JobError(value["$error"]) if set(value) == {"$error"} else value
-
-
-@contextmanager
-def _launched(engine: Engine, run: Run) -> Iterator[None]:
-    """DBOS in this process, which can hold one; running jobs get some seconds to finish when it ends."""
-    config: DBOSConfig = {
-        "name": _APPLICATION,
-        "system_database_engine": engine,
-        "serializer": _PlainData(),
-        "application_version": _VERSION,
-        "executor_id": "worker",
-        "run_migrations": False,
-        "log_level": "CRITICAL",
-        "scheduler_polling_interval_sec": 1.0,
-    }
-    DBOS(config=config)
-    try:
-        attempt = DBOS.step(name="multiprompt.run")(run)
-
-        @DBOS.workflow(name=WORKFLOW)
-        def do(kind: str, task: str) -> str:
-            return attempt(kind, task)
-
-        @DBOS.workflow(name=_TICK)
-        def tick(_: datetime, context: Any) -> None:
-            kind, task = context
-            DBOS.enqueue_workflow_with_options(
-                {
-                    "workflow_name": WORKFLOW,
-                    "queue_name": _QUEUE,
-                    "app_version": _VERSION,
-                    "deduplication_id": f"{kind}:{task}",
-                    "duplication_policy": "return-existing",
-                },
-                kind,
-                task,
-            )
-
-        DBOS.launch()
-        DBOS.register_queue(_QUEUE, worker_concurrency=1, polling_interval_sec=_POLL_SECONDS)
-        yield
-    finally:
-        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=_SHUTDOWN_SECONDS)
-
-
-def _schedule(found: Any) -> Schedule:
-    kind, task = found["context"]
-    active = found["status"] == "ACTIVE"
-    return Schedule(
-        name=found["schedule_name"], kind=kind, task=task, cron=found["schedule"],
-        timezone=found["cron_timezone"] or "UTC", active=active,
-    )  # fmt: skip
-
-
-def next_ticks(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
-    """The next times that a schedule fires, in its time zone."""
-    from zoneinfo import ZoneInfo
-
-    ticks = croniter(schedule.cron, after.astimezone(ZoneInfo(schedule.timezone)), second_at_beginning=True)
-    return [ticks.get_next(datetime) for _ in range(count)]
+def _tick_id(schedule: Schedule) -> str:
+    """The same for all who submit a schedule's job for one tick."""
+    assert schedule.next_at is not None, "what is due has a time"
+    return f"{schedule.next_at:%Y%m%d-%H%M%S%f}-{hashlib.sha256(schedule.name.encode()).hexdigest()[:6]}"

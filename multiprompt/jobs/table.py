@@ -14,22 +14,29 @@ from sqlalchemy import (
     Row,
     Select,
     String,
+    TableClause,
     TypeDecorator,
+    Update,
     case,
     column,
     func,
-    literal_column,
     select,
     table,
+    update,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import InternalTraversal
 
 from multiprompt.catalog.query import Field, Fields
 from multiprompt.records import Job, JobState
 
-WORKFLOW = "multiprompt.job"
+APPLICATION, QUEUE, WORKFLOW = "multiprompt", "jobs", "multiprompt.job"
+# Fixed, so that an upgrade of multiprompt does not strand the jobs that wait.
+VERSION = "1"
 _STATES: Mapping[str, JobState] = {
     "ENQUEUED": "queued", "DELAYED": "queued", "PENDING": "running", "SUCCESS": "done", "ERROR": "failed",
-    "CANCELLED": "cancelled", "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
+    "CANCELLED": "cancelled", "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "parked",
 }  # fmt: skip
 
 
@@ -39,7 +46,9 @@ VIEW = """
         json_extract(i.inputs, '$.args[0]') AS kind,
         json_extract(i.inputs, '$.args[1]') AS task,
         CASE w.status WHEN 'ENQUEUED' THEN 'queued' WHEN 'DELAYED' THEN 'queued' WHEN 'PENDING' THEN 'running'
-            WHEN 'SUCCESS' THEN 'done' WHEN 'CANCELLED' THEN 'cancelled' ELSE 'failed' END AS state,
+            WHEN 'SUCCESS' THEN 'done' WHEN 'CANCELLED' THEN 'cancelled'
+            WHEN 'MAX_RECOVERY_ATTEMPTS_EXCEEDED' THEN 'parked' ELSE 'failed' END AS state,
+        w.priority,
         datetime(w.created_at / 1000, 'unixepoch') AS created_at,
         datetime(w.updated_at / 1000, 'unixepoch') AS updated_at,
         coalesce(json_extract(o.error, '$."$error"'), json_extract(o.output, '$'), '') AS outcome
@@ -69,40 +78,118 @@ class Milliseconds(TypeDecorator[datetime]):
         return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
 
 
-_workflows = table(
-    "workflow_status",
-    column("workflow_uuid", String),
-    column("name", String),
-    column("status", String),
-    column("created_at", Milliseconds),
-    column("updated_at", Milliseconds),
-)
-_inputs = table("workflow_input", column("workflow_uuid", String), column("inputs", String))
-_outputs = table("workflow_output", column("workflow_uuid", String), column("output", String), column("error", String))
-KEY: ColumnElement[int] = literal_column("workflow_status.rowid", Integer)
-_COLUMNS: dict[str, ColumnElement[Any]] = {
-    "id": _workflows.c.workflow_uuid,
-    "kind": func.json_extract(_inputs.c.inputs, "$.args[0]", type_=String),
-    "task": func.json_extract(_inputs.c.inputs, "$.args[1]", type_=String),
-    "state": case(dict(_STATES), value=_workflows.c.status, else_=_workflows.c.status),
-    "created_at": _workflows.c.created_at,
-    "updated_at": _workflows.c.updated_at,
-    "outcome": func.coalesce(
-        func.json_extract(_outputs.c.error, '$."$error"'), func.json_extract(_outputs.c.output, "$"), "", type_=String
-    ),
-}
-JOBS = Fields("jobs", {name: Field(expression) for name, expression in _COLUMNS.items()}, {})
+class _Plain(ColumnElement[str]):
+    """A piece of the JSON in a column, as text; `path` are keys and positions."""
+
+    inherit_cache = True
+    type = String()
+    _traverse_internals = [  # noqa: RUF012  (SQLAlchemy's own form)
+        ("column", InternalTraversal.dp_clauseelement),
+        ("path", InternalTraversal.dp_plain_obj),
+    ]
+
+    def __init__(self, column: ColumnElement[Any], *path: str) -> None:
+        self.column = column
+        self.path = path
 
 
-def jobs() -> Select[Any]:
-    """Every job; workflows of other kinds are left out."""
-    uuid = _workflows.c.workflow_uuid
-    joined = _workflows.join(_inputs, _inputs.c.workflow_uuid == uuid).outerjoin(
-        _outputs, _outputs.c.workflow_uuid == uuid
+@compiles(_Plain)
+def _on_sqlite(element: _Plain, compiler: SQLCompiler, **options: Any) -> str:
+    path = "".join(f"[{key}]" if key.isdigit() else f'."{key}"' for key in element.path)
+    return f"json_extract({compiler.process(element.column, **options)}, '${path}')"
+
+
+@compiles(_Plain, "postgresql")
+def _on_postgresql(element: _Plain, compiler: SQLCompiler, **options: Any) -> str:
+    return f"(CAST({compiler.process(element.column, **options)} AS jsonb) #>> '{{{','.join(element.path)}}}')"
+
+
+def _tables(schema: str | None) -> tuple[TableClause, TableClause, TableClause]:
+    workflows = table(
+        "workflow_status",
+        column("workflow_uuid", String),
+        column("name", String),
+        column("status", String),
+        column("priority", Integer),
+        column("executor_id", String),
+        column("owner_xid", String),
+        column("started_at_epoch_ms", BigInteger),
+        column("recovery_attempts", BigInteger),
+        column("created_at", Milliseconds),
+        column("updated_at", Milliseconds),
+        schema=schema,
     )
-    columns = (expression.label(name) for name, expression in _COLUMNS.items())
-    return select(*columns).select_from(joined).where(_workflows.c.name == WORKFLOW)
+    inputs = table("workflow_input", column("workflow_uuid", String), column("inputs", String), schema=schema)
+    outputs = table(
+        "workflow_output",
+        column("workflow_uuid", String),
+        column("output", String),
+        column("error", String),
+        schema=schema,
+    )
+    return workflows, inputs, outputs
+
+
+class JobTable:
+    """DBOS's tables in a file of their own, or in the schema of PostgreSQL that DBOS makes."""
+
+    def __init__(self, schema: str | None) -> None:
+        self._workflows, self._inputs, self._outputs = workflows, inputs, outputs = _tables(schema)
+        c = workflows.c
+        # Ids begin with the time of their submission.
+        self.key: ColumnElement[Any] = c.workflow_uuid
+        self._columns: dict[str, ColumnElement[Any]] = {
+            "id": c.workflow_uuid,
+            "kind": _Plain(inputs.c.inputs, "args", "0"),
+            "task": func.coalesce(_Plain(inputs.c.inputs, "args", "1"), "", type_=String),
+            "state": case(dict(_STATES), value=c.status, else_=c.status),
+            "priority": c.priority,
+            "created_at": c.created_at,
+            "updated_at": c.updated_at,
+            "outcome": func.coalesce(_Plain(outputs.c.error, "$error"), _Plain(outputs.c.output), "", type_=String),
+        }
+        self.fields = Fields("jobs", {name: Field(expression) for name, expression in self._columns.items()}, {})
+
+    def jobs(self) -> Select[Any]:
+        """Every job; workflows of other kinds are left out."""
+        uuid = self._workflows.c.workflow_uuid
+        joined = self._workflows.join(self._inputs, self._inputs.c.workflow_uuid == uuid).outerjoin(
+            self._outputs, self._outputs.c.workflow_uuid == uuid
+        )
+        columns = (expression.label(name) for name, expression in self._columns.items())
+        return select(*columns).select_from(joined).where(self._workflows.c.name == WORKFLOW)
+
+    def is_live(self) -> Select[Any]:
+        """A row while any job waits or runs."""
+        c = self._workflows.c
+        live = c.status.in_([status for status, state in _STATES.items() if state in ("queued", "running")])
+        return select(c.workflow_uuid).where(c.name == WORKFLOW, live).limit(1)
+
+    def running(self) -> Select[Any]:
+        """(job, worker) of the jobs that run."""
+        c = self._workflows.c
+        return select(c.workflow_uuid, c.executor_id).where(c.name == WORKFLOW, c.status == "PENDING")
+
+    def owner(self, job: str) -> Select[Any]:
+        """The token of the execution that has a job, NULL when none has."""
+        return select(self._workflows.c.owner_xid).where(self._workflows.c.workflow_uuid == job)
+
+    def hand_back(self, worker: str) -> Update:
+        """Let what a worker runs wait again, as if it had not begun."""
+        c = self._workflows.c
+        return (
+            update(self._workflows)
+            .where(c.name == WORKFLOW, c.status == "PENDING", c.executor_id == worker)
+            .values(
+                status="ENQUEUED", owner_xid=None, started_at_epoch_ms=None, recovery_attempts=c.recovery_attempts - 1
+            )
+        )
+
+    def got_on(self, job: str) -> Update:
+        """Forget the attempts that broke off before a job got on: only those in a row count."""
+        c = self._workflows.c
+        return update(self._workflows).where(c.workflow_uuid == job, c.status == "PENDING").values(recovery_attempts=1)
 
 
 def job(row: Row[Any]) -> Job:
-    return Job(row.id, row.kind, row.task, row.state, row.created_at, row.updated_at, row.outcome)
+    return Job(row.id, row.kind, row.task, row.state, row.priority, row.created_at, row.updated_at, row.outcome)

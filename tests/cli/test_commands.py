@@ -272,7 +272,7 @@ def test_verify_and_upgrade_find_nothing_to_do(catalog: Run) -> None:
 
 
 def test_a_submitted_job_is_done_by_the_worker(catalog: Run) -> None:
-    assert catalog("submit", "word").out.endswith("queued\n")
+    assert catalog("submit", "word").out.endswith("learn word: queued\n")
     worker = [sys.executable, "-m", "multiprompt", "worker", "--until-idle"]
     done = subprocess.run(worker, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -283,12 +283,52 @@ def test_a_submitted_job_is_done_by_the_worker(catalog: Run) -> None:
 
 
 def test_schedules_are_added_listed_paused_and_removed(catalog: Run) -> None:
-    assert catalog("schedule", "add", "colour", "--cron", "0 3 * * 0").out == "learn:colour: 0 3 * * 0 UTC\n"
-    catalog("schedule", "pause", "learn:colour")
-    assert "paused" in catalog("schedule", "list").out
-    assert catalog("schedule", "resume", "learn:colour").status == 0
-    assert catalog("schedule", "remove", "learn:colour").status == 0
+    assert catalog("schedule", "add", "colour", "--cron", "0 3 * * 0").out == "retrain:colour: 0 3 * * 0 UTC\n"
+    assert catalog("schedule", "add", "colour", "--on", "data").out == "retrain:colour:data: on data\n"
+    assert catalog("schedule", "add", "colour", "--on", "age", "--every", "30d").status == 0
+    assert catalog("schedule", "add", "--every", "6h").out == "check: every 6:00:00\n"
+    catalog("schedule", "pause", "retrain:colour")
+    listed = catalog("schedule", "list").out
+    assert "paused" in listed
+    assert "on age 30 days" in listed
+    assert catalog("schedule", "resume", "retrain:colour").status == 0
+    planned = catalog("plan", "--days", 15, "--json").json
+    assert {job["schedule"] for job in planned} == {"retrain:colour", "check"}
+    assert all(job["seconds"] > 0 for job in planned if job["task"])
+    assert re.search(r"6\d jobs, \d+ s and 60 of unknown cost", catalog("plan", "--days", 15).out)
+    assert "learn colour" not in catalog("schedule", "trigger", "check").out
+    assert catalog("jobs", "kind = 'check'", "--json").json[0]["state"] == "queued"
+    for name in ("retrain:colour", "retrain:colour:data", "retrain:colour:age", "check"):
+        assert catalog("schedule", "remove", name).status == 0
     assert catalog("schedule", "list", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("schedule", "add", "colour", "--every", "soon"), "'soon' is no duration: give a number and one of s, m,"),
+        (("schedule", "add", "colour", "--on", "tuesday"), "'tuesday' is not one of"),
+        (("submit", "colour", "--priority", "0"), "0 is not in the range"),
+        (("plan", "--days", "-1"), "-1"),
+        (("worker", "--device", "tpu"), "--device is 'tpu'; give cpu, cuda or cuda:N"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(run: Run, arguments: tuple[str, ...], says: str) -> None:
+    done = run(*arguments)
+    assert (done.status, done.out) == (2, "")
+    assert says in done.err
+
+
+def test_a_job_is_shown_cancelled_and_retried(catalog: Run) -> None:
+    job = catalog("submit", "word", "--priority", 3, "--json").json
+    assert (job["kind"], job["priority"], job["state"]) == ("learn", 3, "queued")
+    shown = catalog("job", "show", job["id"]).out
+    assert re.search(r"^task +word$", shown, re.MULTILINE)
+    assert catalog("job", "cancel", job["id"]).out.endswith("learn word: cancelled\n")
+    assert "cancelled" in catalog("job", "logs", job["id"]).out
+    again = catalog("job", "retry", job["id"], "--json").json
+    assert (again["state"], again["id"] != job["id"]) == ("queued", True)
+    assert catalog("submit", "colour").out.split()[1] == "retrain"
 
 
 WRONG = [
@@ -308,7 +348,22 @@ WRONG = [
     (("add", "nowhere.yaml"), "nowhere.yaml cannot be read"),
     (("submit", "nope"), "no task 'nope'"),
     (("schedule", "add", "colour", "--cron", "often"), "'often' in time zone UTC is no schedule"),
+    (("schedule", "add", "colour", "--cron", "* *"), "'* *' in time zone UTC is no schedule"),
+    (("schedule", "add", "colour", "--cron", "0 3 * * 0", "--timezone", "Mars/Olympus"), "Mars/Olympus"),
+    (("schedule", "add", "colour", "--cron", "0 3 * * 0", "--on", "data"), "one of cron, every and on"),
+    (("schedule", "add", "colour"), "one of cron, every and on"),
+    (("schedule", "add", "colour", "--on", "age"), "takes every: the age in question"),
+    (("schedule", "add", "--on", "data", "--kind", "check"), "a schedule on data takes a task"),
     (("schedule", "pause", "nope"), "no schedule 'nope'"),
+    (("schedule", "trigger", "nope"), "no schedule 'nope'"),
+    (("schedule", "remove", "nope"), "no schedule 'nope'"),
+    (("submit", "colour", "--kind", "check"), "a job of kind check takes no task"),
+    (("submit", "--kind", "learn"), "a job of kind learn takes a task"),
+    (("job", "show", "nope"), "no job 'nope'"),
+    (("plan", "--catalog", "nowhere.db"), "there is no catalog at"),
+    (("job", "logs", "nope"), "no job 'nope'"),
+    (("job", "cancel", "nope"), "no job 'nope'"),
+    (("job", "retry", "nope"), "no job 'nope'"),
     (("check", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("verify", "--catalog", "mysql://host/db"), "is neither SQLite nor PostgreSQL"),
     (("evaluation", "99"), "no evaluation 99"),

@@ -1,187 +1,259 @@
-"""Jobs are done once, survive a killed worker, and hold plain data only."""
+"""Jobs are done once, in order, by whoever lives; they can be cancelled, retried and parked, and hold plain data."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
-import time
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from multiprompt.errors import ConfigError, NotFoundError, QueryError, StateError
-from multiprompt.jobs.durable import JobStore, next_ticks
-from multiprompt.records import Schedule
+from multiprompt.catalog.database import writing
+from multiprompt.errors import ConfigError, JobTimeoutError, NotFoundError, QueryError, StateError, UnavailableError
+from multiprompt.jobs import shift
+from multiprompt.records import Claim, Job, Outcome
+from tests.jobs.conftest import Jobs
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> JobStore:
-    return JobStore(tmp_path / "catalog.db")
+def submit(jobs: Jobs, task: str | None, kind: str = "learn", priority: int = 100) -> Job:
+    jobs.clock.move(seconds=1)
+    return jobs.store.submit(kind, task, priority)
 
 
-def test_a_catalog_without_jobs_lists_none_and_makes_no_file(store: JobStore, tmp_path: Path) -> None:
-    assert store.jobs() == []
-    assert store.schedules() == []
-    assert list(tmp_path.iterdir()) == []
+def done(kind: str, task: str | None) -> str:
+    return f"{kind} of {task} done"
 
 
-def test_a_worker_does_every_job_and_keeps_what_came_of_it(store: JobStore) -> None:
-    def run(kind: str, task: str) -> str:
+def fails(error: Exception) -> Callable[[str, str | None], str]:
+    def work(kind: str, task: str | None) -> str:
         if task == "bad":
-            raise ValueError("no such\ndata")
-        return f"{kind} of {task} done"
+            raise error
+        return done(kind, task)
 
+    return work
+
+
+def test_a_catalog_without_jobs_lists_none_and_makes_nothing(jobs: Jobs) -> None:
+    assert jobs.store.jobs() == []
+    assert jobs.store.schedules() == []
+    assert not jobs.store._exists
+
+
+def test_a_worker_does_every_job_and_keeps_what_came_of_it(jobs: Jobs) -> None:
     for task in ("sst2", "bad", "trec"):
-        assert store.submit("learn", task).state == "queued"
-    store.work(run, threading.Event(), until_idle=True)
-    assert [(job.task, job.state, job.outcome) for job in store.jobs()] == [
-        ("sst2", "done", "learn of sst2 done"),
-        ("bad", "failed", "ValueError: no such data"),
-        ("trec", "done", "learn of trec done"),
+        assert submit(jobs, task).state == "queued"
+    submit(jobs, None, "check")
+    jobs.work(fails(ValueError("no such\ndata")))
+    assert [(job.kind, job.task, job.state, job.outcome) for job in jobs.store.jobs()] == [
+        ("learn", "sst2", "done", "learn of sst2 done"),
+        ("learn", "bad", "failed", "ValueError: no such data"),
+        ("learn", "trec", "done", "learn of trec done"),
+        ("check", "", "done", "check of None done"),
     ]
 
 
-def test_jobs_are_queried_and_paged_like_every_listing(store: JobStore) -> None:
-    def run(kind: str, task: str) -> str:
-        if task == "bad":
-            raise ValueError("no such data")
-        return f"{task} done"
-
+def test_jobs_are_queried_and_paged_like_every_listing(jobs: Jobs) -> None:
     for task in ("sst2", "bad", "it's"):
-        store.submit("learn", task)
-    store.work(run, threading.Event(), until_idle=True)
-    store.submit("learn", "waiting")
+        submit(jobs, task)
+    jobs.work(fails(ValueError("no such data")))
+    submit(jobs, "trec", priority=7)
 
     def tasks(query: str) -> list[str]:
-        return [job.task for job in store.jobs(query)]
+        return [job.task for job in jobs.store.jobs(query)]
 
     assert tasks("state = 'failed'") == ["bad"]
-    assert tasks("state in ('done', 'queued') and kind = 'learn'") == ["sst2", "it's", "waiting"]
+    assert tasks("state in ('done', 'queued') and kind = 'learn'") == ["sst2", "it's", "trec"]
     assert tasks("outcome like '%no such%'") == ["bad"]
+    assert tasks("priority < 10") == ["trec"]
     assert tasks("created_at > '2001-01-01' and not updated_at > '2999-01-01' limit 2") == ["sst2", "bad"]
     assert tasks("created_at < '2001-01-01'") == []
-    assert tasks("order by task desc") == ["waiting", "sst2", "it's", "bad"]
+    assert tasks("order by task desc") == ["trec", "sst2", "it's", "bad"]
     seen, after = [], None
     for _ in range(2):
-        page = store.jobs("order by created_at desc", limit=2, after=after)
+        page = jobs.store.jobs("order by id desc", limit=2, after=after)
         seen, after = [*seen, *(job.task for job in page)], page.after
-    assert (seen, after) == (["waiting", "it's", "bad", "sst2"], None)
+    assert (seen, after) == (["trec", "it's", "bad", "sst2"], None)
     with pytest.raises(QueryError, match="unknown field 'stat'; did you mean 'state'"):
-        store.jobs("stat = 'failed'")
+        jobs.store.jobs("stat = 'failed'")
 
 
-def test_a_waiting_job_is_not_queued_twice_and_a_done_one_may_be(store: JobStore) -> None:
-    first = store.submit("learn", "sst2")
-    assert store.submit("learn", "sst2").id == first.id
-    store.work(lambda kind, task: "", threading.Event(), until_idle=True)
-    assert store.submit("learn", "sst2").id != first.id
+def test_a_task_has_one_live_job_and_when_it_is_done_may_have_another(jobs: Jobs) -> None:
+    first = submit(jobs, "sst2")
+    assert submit(jobs, "sst2").id == first.id
+    assert submit(jobs, "sst2", "retrain").id == first.id
+    assert submit(jobs, "sst2", "evaluate").id != first.id
+    jobs.work(done)
+    assert submit(jobs, "sst2").id != first.id
 
 
-def test_nothing_is_pickled(store: JobStore, tmp_path: Path) -> None:
-    def run(kind: str, task: str) -> str:
-        raise ValueError("broken")
+def test_the_lower_priority_runs_first_and_equal_ones_in_their_order(jobs: Jobs) -> None:
+    for task, priority in (("sst2", 100), ("trec", 100), ("bad", 5), ("it's", 50)):
+        submit(jobs, task, priority=priority)
+    order: list[str | None] = []
+    jobs.work(lambda kind, task: order.append(task) or "")
+    assert order == ["bad", "it's", "sst2", "trec"]
 
-    store.submit("learn", "sst2")
-    store.work(run, threading.Event(), until_idle=True)
-    with sqlite3.connect(tmp_path / "catalog.db.jobs") as raw:
+
+def test_slots_are_how_many_run_at_a_time(jobs: Jobs) -> None:
+    both = threading.Barrier(2, timeout=20)
+    for task in ("sst2", "trec"):
+        submit(jobs, task)
+    jobs.work(lambda kind, task: str(both.wait() >= 0), slots=2)
+    assert {job.state for job in jobs.store.jobs()} == {"done"}
+
+
+def test_what_may_pass_is_tried_again_and_what_cannot_is_not(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shift, "FIRST_WAIT_SECONDS", 0.01)
+    tries: dict[str | None, int] = {}
+
+    def work(kind: str, task: str | None) -> str:
+        tries[task] = tries.get(task, 0) + 1
+        if task == "trec" and tries[task] < 3:
+            raise UnavailableError("locked")
+        if task == "bad":
+            raise ValueError("bad data")
+        if task == "it's":
+            raise UnavailableError("gone for good")
+        return "done"
+
+    for task in ("trec", "bad", "it's"):
+        submit(jobs, task)
+    jobs.work(work)
+    assert [(job.task, job.state, job.outcome) for job in jobs.store.jobs()] == [
+        ("trec", "done", "done"),
+        ("bad", "failed", "ValueError: bad data"),
+        ("it's", "failed", "UnavailableError: gone for good"),
+    ]
+    assert tries == {"trec": 3, "bad": 1, "it's": shift.TRIES}
+
+
+def test_a_job_that_waits_is_cancelled_and_can_be_retried(jobs: Jobs) -> None:
+    job = submit(jobs, "sst2")
+    assert jobs.store.cancel(job.id).state == "cancelled"
+    jobs.work(done)
+    assert [found.state for found in jobs.store.jobs()] == ["cancelled"]
+    with pytest.raises(StateError, match="has ended"):
+        jobs.store.cancel(job.id)
+    again = jobs.store.retry(job.id)
+    assert again.id != job.id
+    with pytest.raises(StateError, match="is queued"):
+        jobs.store.retry(again.id)
+    jobs.work(done)
+    assert jobs.store.job(again.id).state == "done"
+
+
+def test_a_job_that_runs_is_cancelled_and_writes_nothing_from_then_on(jobs: Jobs) -> None:
+    job = submit(jobs, "sst2")
+    lost: list[bool] = []
+
+    def work(kind: str, task: str | None) -> str:
+        assert jobs.store.job(job.id).progress is not None
+        jobs.store.cancel(job.id)
+        claim = Claim(job.id, "whoever")
+        lost.append(jobs.store.is_mine(claim))
+        return "too late"
+
+    jobs.work(work)
+    assert lost == [False]
+    assert jobs.store.job(job.id).state == "cancelled"
+    assert jobs.catalog.ledger.outcome(job.id) == Outcome(False, "cancelled")
+
+
+def test_a_job_whose_workers_die_again_and_again_is_parked_and_the_others_go_on(jobs: Jobs) -> None:
+    job = submit(jobs, "bad", priority=1)
+    submit(jobs, "sst2")
+    for _ in range(shift.ATTEMPTS):
+        _take(jobs, "a worker that dies")
+    jobs.work(done, lease=0.1)
+    assert jobs.store.job(job.id).state == "parked"
+    assert [found.state for found in jobs.store.jobs("task = 'sst2'")] == ["done"]
+
+
+def test_attempts_that_got_on_do_not_park_a_job(jobs: Jobs) -> None:
+    job = submit(jobs, "bad", priority=1)
+    for _ in range(2 * shift.ATTEMPTS):
+        _take(jobs, "a worker that dies")
+        jobs.store.got_on(job.id)
+    jobs.work(done, lease=0.1)
+    assert jobs.store.job(job.id).state == "done"
+
+
+def test_nothing_is_pickled(jobs: Jobs) -> None:
+    if not jobs.catalog.is_file:
+        pytest.skip("about the file")
+    submit(jobs, "bad")
+    jobs.work(fails(ValueError("broken")))
+    with sqlite3.connect(f"{jobs.catalog.path}.jobs") as raw:
         stored = raw.execute(
             "SELECT inputs, error FROM workflow_input JOIN workflow_output USING (workflow_uuid)"
         ).fetchall()
     raw.close()
-    assert stored == [('{"args": ["learn", "sst2"], "kwargs": {}}', '{"$error": "ValueError: broken"}')]
+    assert stored == [('{"args": ["learn", "bad"], "kwargs": {}}', '{"$error": "ValueError: broken"}')]
 
 
-def test_a_second_worker_is_refused(store: JobStore, tmp_path: Path) -> None:
-    refused: list[Exception] = []
+def test_a_worker_that_stops_hands_back_what_it_runs(jobs: Jobs) -> None:
+    job = submit(jobs, "sst2")
+    stop, go_on = threading.Event(), threading.Event()
 
-    def run(kind: str, task: str) -> str:
-        with pytest.raises(StateError, match="serves .* already") as caught:
-            JobStore(tmp_path / "catalog.db").work(run, threading.Event(), until_idle=True)
-        refused.append(caught.value)
-        return ""
-
-    store.submit("learn", "sst2")
-    store.work(run, threading.Event(), until_idle=True)
-    assert len(refused) == 1
-
-
-_WORKER = """
-import sys, threading, time
-from pathlib import Path
-from multiprompt.jobs.durable import JobStore
-def run(kind, task):
-    Path(sys.argv[2]).touch()
-    time.sleep(600)
-    return ""
-JobStore(Path(sys.argv[1])).work(run, threading.Event())
-"""
-
-
-def test_a_job_of_a_killed_worker_is_done_by_the_next(store: JobStore, tmp_path: Path) -> None:
-    job = store.submit("learn", "sst2")
-    started = tmp_path / "started"
-    process = subprocess.Popen([sys.executable, "-c", _WORKER, str(tmp_path / "catalog.db"), str(started)])
-    try:
-        deadline = time.monotonic() + 120
-        while not started.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert store.job(job.id).state == "running"
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    store.work(lambda kind, task: f"{task} after all", threading.Event(), until_idle=True)
-    assert [(j.id, j.state, j.outcome) for j in store.jobs()] == [(job.id, "done", "sst2 after all")]
-
-
-def test_a_schedule_submits_jobs(store: JobStore) -> None:
-    store.schedule("learn", "sst2", "* * * * * *", None)
-    stop = threading.Event()
-
-    def run(kind: str, task: str) -> str:
+    def work(kind: str, task: str | None) -> str:
         stop.set()
-        return ""
+        go_on.wait(20)
+        return "too late"
 
-    store.work(run, stop)
-    assert [(job.kind, job.task) for job in store.jobs()][:1] == [("learn", "sst2")]
+    jobs.work(work, stop=stop, until_idle=False)
+    assert jobs.store.job(job.id).state == "queued"
+    assert jobs.catalog.ledger.workers() == []
 
+    def work_again(kind: str, task: str | None) -> str:
+        go_on.set()
+        assert jobs.superseded.wait(20), "the first attempt wrote an outcome"
+        return done(kind, task)
 
-def test_schedules_are_replaced_paused_resumed_and_removed(store: JobStore) -> None:
-    store.schedule("learn", "sst2", "0 3 * * 0", None)
-    store.schedule("learn", "sst2", "0 4 * * 0", "Europe/Berlin")
-    (schedule,) = store.schedules()
-    assert (schedule.name, schedule.cron, schedule.timezone, schedule.active) == (
-        "learn:sst2", "0 4 * * 0", "Europe/Berlin", True,
-    )  # fmt: skip
-    assert not store.pause("learn:sst2").active
-    assert store.resume("learn:sst2").active
-    store.remove("learn:sst2")
-    assert store.schedules() == []
-    with pytest.raises(NotFoundError, match="no schedule 'learn:sst2'"):
-        store.pause("learn:sst2")
+    jobs.work(work_again)
+    assert jobs.store.job(job.id).outcome == "learn of sst2 done"
 
 
-@pytest.mark.parametrize(("cron", "zone"), [("often", None), ("99 * * * *", None), ("0 3 * * *", "Mars/Olympus")])
-def test_a_schedule_that_cannot_be_is_refused(store: JobStore, cron: str, zone: str | None) -> None:
-    with pytest.raises(ConfigError, match=f"{cron!r} in time zone {zone or 'UTC'}".replace("*", r"\*")):
-        store.schedule("learn", "sst2", cron, zone)
-    assert store.schedules() == []
+def test_waiting_for_a_job_ends_with_it_or_after_a_time(jobs: Jobs) -> None:
+    job = submit(jobs, "sst2")
+    with pytest.raises(JobTimeoutError, match=r"is queued after 0\.1 s; is a worker running"):
+        job.wait(0.1)
+    jobs.work(done)
+    assert job.wait(5).state == "done"
 
 
-def test_ticks_follow_the_time_zone_over_a_change_of_clocks() -> None:
-    schedule = Schedule("learn:a", "learn", "a", "0 3 * * *", "Europe/Berlin", True)
-    ticks = next_ticks(schedule, datetime(2026, 3, 28, 0, tzinfo=UTC), 2)
-    assert [tick.astimezone(UTC).isoformat() for tick in ticks] == [
-        "2026-03-28T02:00:00+00:00",
-        "2026-03-29T01:00:00+00:00",
-    ]
+@pytest.mark.parametrize(
+    ("kind", "task", "priority", "says"),
+    [
+        ("lern", "sst2", 100, "no kind of job 'lern'; did you mean 'learn'"),
+        ("learn", None, 100, "a job of kind learn takes a task"),
+        ("check", "sst2", 100, "a job of kind check takes no task"),
+        ("learn", "sst2", 0, "priority is 0"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused(jobs: Jobs, kind: str, task: str | None, priority: int, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        jobs.store.submit(kind, task, priority)
+    assert jobs.store.jobs() == []
 
 
-def test_an_unknown_job_is_an_error(store: JobStore) -> None:
-    store.submit("learn", "sst2")
+def test_an_unknown_job_is_an_error(jobs: Jobs) -> None:
+    submit(jobs, "sst2")
     with pytest.raises(NotFoundError, match="no job 'learn-0'"):
-        store.job("learn-0")
+        jobs.store.job("learn-0")
+
+
+def _take(jobs: Jobs, worker: str) -> None:
+    """What a worker leaves that takes a job and dies: it is running, and nobody gives a sign of life."""
+    store = jobs.store
+    workflows = store._table._workflows
+    with writing(store._engine) as connection:
+        connection.execute(
+            workflows.update()
+            .where(workflows.c.status.in_(("ENQUEUED", "PENDING")), workflows.c.priority == 1)
+            .values(
+                status="PENDING",
+                executor_id=worker,
+                owner_xid=worker,
+                recovery_attempts=workflows.c.recovery_attempts + 1,
+            )
+        )

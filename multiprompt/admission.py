@@ -1,0 +1,128 @@
+"""Admission: a prompt that was learned or imported is measured, gated, and published or rejected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from multiprompt.catalog.writing import Candidate, Parent, digest
+from multiprompt.continual.gate import compare
+from multiprompt.engine.evaluation import Subject
+from multiprompt.errors import ConflictError
+from multiprompt.measuring import Measuring
+from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, Run, VersionRecord
+
+if TYPE_CHECKING:
+    from multiprompt.engine.prompt import SoftPrompt
+    from multiprompt.tasks.split import Split
+    from multiprompt.tasks.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Admission:
+    """What asks to be published: a prompt, where it came from, and the data that it is measured on."""
+
+    task: Task
+    prompt: SoftPrompt
+    adapter: Adapter
+    run: Run | None
+    parents: tuple[Parent, ...]
+    test: Split
+    training_data: tuple[Split, Split] | None
+
+
+def measure(measuring: Measuring, admission: Admission) -> tuple[Evaluation, Evaluation]:
+    """The scores of a prompt, and of the hard prompt on the same rows."""
+    task = admission.task
+    soft = measuring.evaluate(task, admission.test, Subject.soft(admission.prompt, digest(admission.adapter)))
+    return soft, measuring.evaluate(task, admission.test, Subject.hard(task))
+
+
+def candidate(measuring: Measuring, admission: Admission, soft: Evaluation, hard: Evaluation) -> Candidate:
+    """What becomes a version, from what was measured."""
+    return Candidate(
+        admission.task,
+        measuring.base.record,
+        admission.adapter,
+        admission.prompt.method,
+        admission.prompt.num_virtual_tokens,
+        admission.run,
+        admission.parents,
+        hard,
+        soft,
+        admission.test,
+        admission.training_data,
+        measuring.catalog.job,
+    )
+
+
+def check_others(
+    measuring: Measuring,
+    task: str,
+    checked: dict[str, CheckResult],
+    keep: Callable[[CheckResult], None] = lambda _: None,
+) -> tuple[int, CheckReport]:
+    """Check what other tasks have published and is not in `checked`, by label. Gives the epoch that this holds for."""
+    started = time.perf_counter()
+    epoch, published = measuring.catalog.published()
+    others = [version for version in published if version.task != task]
+    for version in others:
+        if version.label not in checked:
+            checked[version.label], _ = measuring.check(version)
+            keep(checked[version.label])
+    report = CheckReport(tuple(checked[version.label] for version in others), time.perf_counter() - started)
+    return epoch, report
+
+
+def admit(
+    measuring: Measuring,
+    candidate: Candidate,
+    checked: dict[str, CheckResult],
+    actor: str,
+    clock: Callable[[], datetime],
+) -> tuple[VersionRecord, CheckReport, str]:
+    """Publish or reject a candidate in one transaction; gate again what others published meanwhile.
+
+    Gives the version, what was checked, and the reason.
+    """
+    started = time.perf_counter()
+    while True:
+        epoch, check = check_others(measuring, candidate.task.name, checked)
+        check = replace(check, seconds=time.perf_counter() - started)
+        publish, reason = _decide(measuring, candidate, check)
+        try:
+            version = measuring.catalog.admit(
+                candidate, check, publish=publish, reason=reason, epoch=epoch, actor=actor, at=clock()
+            )
+        except ConflictError:
+            continue
+        return version, check, reason
+
+
+def untouched(measuring: Measuring, before: Mapping[str, str]) -> bool:
+    """Whether every version still has the digest that it had, recomputed from its stored bytes."""
+    catalog = measuring.catalog
+    labelled = catalog.versions_labelled(before)
+    now = {version.label: digest(catalog.adapter(version)) for version in labelled}
+    return now == dict(before)
+
+
+def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> tuple[bool, str]:
+    """Publish, unless an older task got worse or the task's own published version is better on the same rows."""
+    for result in check.results:
+        if result.verdict in ("regressed", "failed"):
+            return False, f"{result.version} {result.verdict}: {result.cause or 'unknown cause'}"
+    soft, task = candidate.soft, candidate.task
+    for old in published_of(measuring, task.name):
+        was = measuring.version(old, task, candidate.data)
+        result = compare(old.label, was, soft, task.config.regression.max_drop)
+        if result.verdict == "regressed":
+            return False, f"{old.label} is better: {soft.metric} {was.score:.4f}, the candidate has {soft.score:.4f}"
+    return True, f"{soft.metric} {soft.score:.4f}"
+
+
+def published_of(measuring: Measuring, task: str) -> list[VersionRecord]:
+    return [version for version in measuring.catalog.versions_of(task) if version.state == "published"]

@@ -1,0 +1,112 @@
+"""What schedules watch: the data of a task, its score, the base model, and the age of what is published."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.errors import UnavailableError
+from multiprompt.records import Schedule
+from multiprompt.tasks.task import Task
+
+_MODEL_FILES = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a schedule saw: whether that submits its job, and what it compares with the next time."""
+
+    fires: bool
+    seen: str
+
+
+def look(catalog: Catalog, schedule: Schedule, now: datetime) -> Sight:
+    """Look at what a schedule watches. One that watches nothing fires whenever it is looked at.
+
+    Raises UnavailableError when a hub that is watched cannot be reached.
+    """
+    if schedule.watch is None:
+        return Sight(True, "")
+    return _WATCHES[schedule.watch](catalog, schedule, now)
+
+
+def _data(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
+    """The files that a task's splits are read from, or the hub revision."""
+    record = catalog.task(str(schedule.task))
+    seen = _data_fingerprint(Task.from_source(record.source, Path(record.folder), where=record.name))
+    return Sight(schedule.seen not in ("", seen), seen)
+
+
+def _score(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
+    """A check since the last look that found a published version worse than it may be; of any task without one."""
+    seen = catalog.last_regression(schedule.task)
+    return Sight(seen > int(schedule.seen or seen), str(seen))
+
+
+def _base(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
+    """The files of the base model, or its hub revision."""
+    reference, _dtype, bound = catalog.base_model()
+    source = bound.source if bound is not None else reference
+    seen = "" if source is None else _base_fingerprint(source)
+    return Sight(schedule.seen not in ("", seen), seen)
+
+
+def _age(catalog: Catalog, schedule: Schedule, now: datetime) -> Sight:
+    """A published version that is older than `every_seconds`; asked for once in such a time, whatever came of it."""
+    published_at = catalog.task(str(schedule.task)).published_at
+    assert schedule.every_seconds is not None, "a schedule on age has one"
+    times = [at for at in (published_at, schedule.last_at) if at is not None]
+    old = published_at is not None and (now - max(times)).total_seconds() >= schedule.every_seconds
+    return Sight(old, "")
+
+
+_WATCHES: Mapping[str, Callable[[Catalog, Schedule, datetime], Sight]] = {
+    "data": _data,
+    "score": _score,
+    "base": _base,
+    "age": _age,
+}
+
+
+def _data_fingerprint(task: Task) -> str:
+    source = task.data
+    if source.data_files is None:
+        folder = task.folder / source.path
+        return _contents(folder.rglob("*")) if folder.is_dir() else _hub("dataset", source.path)
+    paths = sorted({path for paths in source.data_files.values() for path in paths})
+    local = [task.folder / path for path in paths if "://" not in path]
+    return _contents(found for path in local for found in path.parent.glob(path.name))
+
+
+def _base_fingerprint(source: str) -> str:
+    folder = Path(source)
+    if folder.is_dir():
+        files = sorted(file for pattern in _MODEL_FILES for file in folder.glob(pattern))
+        # Gigabytes are not read each minute: a file that was written has another time.
+        lines = (f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in files)
+        return "stat:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+    return _hub("model", source.partition("@")[0]) if "/" in source else source
+
+
+def _contents(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(file for file in files if file.is_file()):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return "sha256:" + digest.hexdigest()
+
+
+def _hub(kind: str, name: str) -> str:
+    from huggingface_hub import HfApi
+
+    try:
+        found = HfApi().dataset_info(name) if kind == "dataset" else HfApi().model_info(name)
+    except Exception as error:  # the hub client raises errors of several libraries
+        raise UnavailableError(
+            f"the {kind} {name} cannot be watched: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        ) from error
+    return f"hub:{found.sha}"

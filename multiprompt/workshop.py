@@ -1,0 +1,341 @@
+"""Child processes in which a worker's jobs are done: each keeps the base model loaded, and dies with its worker.
+
+Parent and child talk in lines of JSON over the child's standard input and output.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from multiprompt import errors
+from multiprompt.errors import JobError, SupersededError, UnavailableError
+from multiprompt.records import Claim
+
+_log = logging.getLogger("multiprompt.worker")
+
+# How often a parent looks whether the job is still its own, and how long a child that should stop may take.
+_LOOK_SECONDS = 0.5
+_STOP_SECONDS = 3.0
+_ENDING_SECONDS = 5.0
+
+# What is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a child opens its workspace with."""
+
+    catalog: str
+    base_model: str | None
+    actor: str
+    device: str | None
+    hub_metrics: bool
+
+
+class Workshop:
+    """The children of a worker; as many as jobs that ran at one time."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._idle: list[_Child] = []
+        self._busy: set[_Child] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        # How many processes died of want of memory, by job.
+        self._starved: dict[str, int] = {}
+
+    def do(
+        self,
+        claim: Claim,
+        kind: str,
+        task: str | None,
+        *,
+        is_mine: Callable[[Claim], bool],
+        on_progress: Progress,
+        on_kept: Callable[[], None],
+    ) -> None:
+        """Have a child do a job. Raises what stopped it: JobError, SupersededError or UnavailableError."""
+        child = self._take()
+        killed = _out_of_memory_kills()
+        try:
+            child.send({"do": [asdict(claim), kind, task, self._starved.get(claim.job, 0)]})
+            self._follow(child, claim, is_mine, on_progress, on_kept)
+            self._starved.pop(claim.job, None)
+        except UnavailableError:
+            if not child.lives and _out_of_memory_kills() > killed:
+                self._starved[claim.job] = self._starved.get(claim.job, 0) + 1
+            raise
+        finally:
+            self._put_back(child)
+
+    def close(self) -> None:
+        """Kill the children; what they did for jobs is as if they had died."""
+        with self._lock:
+            self._closed = True
+            children = [*self._idle, *self._busy]
+        for child in children:
+            child.kill()
+
+    @property
+    def pids(self) -> list[int]:
+        with self._lock:
+            return [child.pid for child in (*self._idle, *self._busy)]
+
+    def _follow(
+        self,
+        child: _Child,
+        claim: Claim,
+        is_mine: Callable[[Claim], bool],
+        on_progress: Progress,
+        on_kept: Callable[[], None],
+    ) -> None:
+        looked = time.monotonic()
+        while True:
+            message = child.receive(_LOOK_SECONDS)
+            if time.monotonic() - looked >= _LOOK_SECONDS:
+                looked = time.monotonic()
+                if not is_mine(claim):
+                    child.let_go()
+                    raise SupersededError(f"job {claim.job} was cancelled or taken over.")
+            match message:
+                case {"progress": [str(what), int(done), int(total)]}:
+                    on_progress(what, done, total)
+                case {"kept": _}:
+                    on_kept()
+                case {"done": _}:
+                    return
+                case {"error": str(kind), "text": str(text)}:
+                    raise _error(kind, text)
+
+    def _take(self) -> _Child:
+        with self._lock:
+            if self._closed:
+                raise UnavailableError("the worker is stopping.")
+            child = self._idle.pop() if self._idle else _Child(self._bench)
+            self._busy.add(child)
+            return child
+
+    def _put_back(self, child: _Child) -> None:
+        with self._lock:
+            self._busy.discard(child)
+            if child.is_free and not self._closed:
+                self._idle.append(child)
+                return
+        child.kill()
+
+
+class _Child:
+    """One child process, from its worker's side."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "multiprompt.workshop"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._messages: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+        self._busy = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.send({"bench": asdict(bench)})
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it lives and does nothing."""
+        return self.lives and not self._busy
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._busy = self._busy or "do" in message
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._died() from None
+
+    def receive(self, timeout: float) -> Mapping[str, Any] | None:
+        """The next message, None when there is none in time. Raises UnavailableError when the child has died."""
+        try:
+            message = self._messages.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if message is None:
+            raise self._died()
+        self._busy = self._busy and not {"done", "error"} & set(message)
+        return message
+
+    def let_go(self) -> None:
+        """Ask the child to let go of its job, and kill it where it does not."""
+        try:
+            self.send({"stop": True})
+            deadline = time.monotonic() + _STOP_SECONDS
+            while self._busy and time.monotonic() < deadline:
+                self.receive(_LOOK_SECONDS)
+        except UnavailableError:
+            pass
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join(_ENDING_SECONDS)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # what was not flushed to a dead child
+                    pipe.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                continue
+            self._messages.put(message if isinstance(message, dict) else {})
+        self._messages.put(None)
+
+    def _died(self) -> UnavailableError:
+        code = self._process.wait()
+        how = f"of signal {-code}" if code < 0 else f"with status {code}"
+        return UnavailableError(f"the process that did the job died {how}.")
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory since it started; 0 where it does not tell."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _error(kind: str, text: str) -> Exception:
+    """What a child raised, as far as it matters to the worker."""
+    raised = getattr(errors, kind, None)
+    if isinstance(raised, type) and issubclass(raised, SupersededError | UnavailableError):
+        return raised(text)
+    return JobError(text if kind == "JobError" else f"{kind}: {text}")
+
+
+class _StoppedError(Exception):
+    """The worker asks the child to let go of its job."""
+
+
+def main() -> None:
+    """The child: do the jobs that come in on standard input until it closes."""
+    inbox, outbox = sys.stdin, os.fdopen(os.dup(1), "w")
+    # What libraries print must not get between the lines.
+    os.dup2(2, 1)
+    messages: queue.Queue[Mapping[str, Any]] = queue.Queue()
+    stop = threading.Event()
+    threading.Thread(target=_listen, args=(inbox, messages, stop), daemon=True).start()
+    _serve(_open(messages.get()["bench"]), messages, stop, outbox)
+
+
+def _listen(inbox: IO[str], messages: queue.Queue[Mapping[str, Any]], stop: threading.Event) -> None:
+    for line in inbox:
+        message = json.loads(line)
+        if "stop" in message:
+            stop.set()
+        else:
+            messages.put(message)
+    # The worker is gone, and with it the right to go on.
+    os._exit(1)
+
+
+def _open(bench: Mapping[str, Any]) -> Any:
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if bench["device"] is not None:
+        kind, _, number = str(bench["device"]).partition(":")
+        os.environ["CUDA_VISIBLE_DEVICES"] = "" if kind == "cpu" else number or "0"
+    from multiprompt.workspace import open_workspace
+
+    return open_workspace(
+        bench["catalog"],
+        bench["base_model"],
+        create=False,
+        actor=bench["actor"],
+        hub_metrics=bench["hub_metrics"],
+    ), bench["actor"]
+
+
+def _serve(opened: Any, messages: queue.Queue[Mapping[str, Any]], stop: threading.Event, outbox: IO[str]) -> None:
+    workspace, actor = opened
+
+    def say(message: Mapping[str, Any]) -> None:
+        outbox.write(json.dumps(message) + "\n")
+        outbox.flush()
+
+    def progress(what: str, done: int, total: int) -> None:
+        if stop.is_set():
+            raise _StoppedError
+        say({"progress": [what, done, total]})
+
+    while True:
+        said, kind, task, starved = messages.get()["do"]
+        try:
+            stop.clear()
+            from multiprompt.steps import Desk, run_job
+
+            progress("loading", 0, 1)
+            workspace.base_model()
+            claim = Claim(**said)
+            desk = Desk(
+                workspace.claimed_by(claim, progress),
+                claim,
+                kind,
+                task,
+                starved,
+                actor,
+                lambda: datetime.now(UTC),
+                lambda: say({"kept": True}),
+            )
+            run_job(desk, lambda step: progress(step, 0, 1))
+            say({"done": True})
+        except Exception as error:
+            if not isinstance(error, errors.MultipromptError | _StoppedError):
+                traceback.print_exc()
+            kind_of = "UnavailableError" if _may_pass(error) else type(error).__name__
+            say({"error": kind_of, "text": " ".join(str(error).split())})
+        _free()
+
+
+def _may_pass(error: BaseException) -> bool:
+    full = isinstance(error, OSError) and error.errno in (28, 122)
+    return full or isinstance(error, UnavailableError)
+
+
+def _free() -> None:
+    """Give back what a job held beside the base model."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The store of jobs on both databases, with what does the work of a job made up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.errors import SupersededError
+from multiprompt.jobs import shift
+from multiprompt.jobs.durable import JobStore
+from multiprompt.records import Claim, Outcome, WorkerRecord
+from tests.catalog.databases import DATABASES, KINDS
+from tests.catalog.test_catalog import a_task
+
+TASKS = ("sst2", "trec", "bad", "it's")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+Work = Callable[[str, str | None], str]
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@dataclass
+class Jobs:
+    """A store, and workers for it that run in this process."""
+
+    catalog: Catalog
+    clock: Clock = field(default_factory=Clock)
+    # Set when an attempt at a job came too late to write its outcome.
+    superseded: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def store(self) -> JobStore:
+        return JobStore(self.catalog, self.clock)
+
+    def do(self, claim: Claim, kind: str, task: str | None, work: Work) -> None:
+        outcome = Outcome(True, work(kind, task))
+        try:
+            self.catalog.ledger.finish(claim, outcome, self.clock())
+        except SupersededError:
+            self.superseded.set()
+            raise
+
+    def work(
+        self,
+        work: Work,
+        *,
+        stop: threading.Event | None = None,
+        until_idle: bool = True,
+        slots: int = 1,
+        name: str = "w",
+        lease: float = 15.0,
+    ) -> None:
+        record = WorkerRecord(uuid4().hex, name, "here", 1, slots, 0, self.clock(), self.clock())
+        self.store.work(
+            record,
+            lambda claim, kind, task: self.do(claim, kind, task, work),
+            stop or threading.Event(),
+            until_idle=until_idle,
+            lease=lease,
+        )
+
+
+def _fill(catalog: Catalog) -> None:
+    for name in TASKS:
+        catalog.add_task(a_task(name), "tester", START)
+
+
+@pytest.fixture(params=KINDS)
+def jobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    monkeypatch.setattr(shift, "_TICK_SECONDS", 0.05)
+    monkeypatch.setattr(shift, "_LOOK_SECONDS", 0.05)
+    DATABASES.kind = request.param
+    catalog = DATABASES.filled("jobs", _fill, tmp_path)
+    DATABASES.kind = "sqlite"
+    yield Jobs(catalog)
+    catalog.close()
