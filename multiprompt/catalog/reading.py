@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, func, select
 
 from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
@@ -33,6 +33,10 @@ T = TypeVar("T")
 # The events that say which version serves a task from then on.
 POINTER_MOVES = ("published", "rolled-back")
 NOTED = "noted"
+# What every publishing asks, built once: building a statement takes SQLAlchemy longer than running it takes SQLite.
+_TASK_ID = select(s.tasks.c.id).where(s.tasks.c.name == bindparam("name"))
+_EPOCH = select(s.settings.c.epoch)
+_LAST_EVENT = select(s.events.c.at).order_by(s.events.c.id.desc()).limit(1)
 
 
 def tasks(
@@ -134,7 +138,7 @@ def task(connection: Connection, name: str) -> TaskRecord:
 
 def task_id(connection: Connection, name: str) -> int:
     """Raises NotFoundError naming the nearest."""
-    found = connection.execute(select(s.tasks.c.id).where(s.tasks.c.name == name)).scalar()
+    found = connection.execute(_TASK_ID, {"name": name}).scalar()
     if found is None:
         known = connection.scalars(select(s.tasks.c.name)).all()
         raise NotFoundError(f"no task {name!r} in the catalog; {nearest(name, known)}")
@@ -195,7 +199,7 @@ def version(connection: Connection, name: str, number: int | None) -> VersionRec
 
 
 def version_by_id(connection: Connection, identity: int) -> VersionRecord:
-    return _version(connection.execute(_version_query().where(s.prompt_versions.c.id == identity)).one())
+    return _version(connection.execute(_VERSION_BY_ID, {"version": identity}).one())
 
 
 def published(connection: Connection) -> list[VersionRecord]:
@@ -205,12 +209,12 @@ def published(connection: Connection) -> list[VersionRecord]:
 
 
 def epoch(connection: Connection) -> int:
-    return int(connection.execute(select(s.settings.c.epoch)).scalar_one())
+    return int(connection.execute(_EPOCH).scalar_one())
 
 
 def last_event(connection: Connection) -> datetime | None:
     """When the last event was."""
-    found: datetime | None = connection.execute(select(s.events.c.at).order_by(s.events.c.id.desc()).limit(1)).scalar()
+    found: datetime | None = connection.execute(_LAST_EVENT).scalar()
     return found
 
 
@@ -489,6 +493,9 @@ def _version_query() -> Select[Any]:
         .join(s.base_models, s.prompt_versions.c.base_model_id == s.base_models.c.id)
         .outerjoin(fields.baseline, fields.baseline.c.id == s.prompt_versions.c.baseline_id)
     )
+
+
+_VERSION_BY_ID = _version_query().where(s.prompt_versions.c.id == bindparam("version"))
 
 
 def _version(row: Row[Any]) -> VersionRecord:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
 
 from multiprompt.catalog import schema as s
+from multiprompt.catalog.fields import published
 from multiprompt.catalog.reading import NOTED, epoch, key_digest, task_id, text, version, version_by_id
 from multiprompt.errors import ConflictError, StateError
 from multiprompt.records import (
@@ -31,6 +32,34 @@ if TYPE_CHECKING:
 
 
 PointerMove = Literal["published", "rolled-back"]
+# Built once: building a statement takes SQLAlchemy longer than running it takes SQLite.
+_STANDING: Select[Any] = (
+    select(
+        s.tasks.c.id,
+        s.tasks.c.guarded,
+        select(func.coalesce(func.max(s.prompt_versions.c.number), 0))
+        .where(s.prompt_versions.c.task_id == s.tasks.c.id)
+        .scalar_subquery()
+        .label("highest"),
+        published.c.id.label("old_id"),
+        published.c.number.label("old"),
+    )
+    .outerjoin(published, (published.c.task_id == s.tasks.c.id) & (published.c.state == "published"))
+    .where(s.tasks.c.id == bindparam("task"))
+)
+_BASE_MODEL = select(s.base_models.c.id).where(
+    *(s.base_models.c[part] == bindparam(part) for part in ("weights", "tokenizer", "config", "dtype"))
+)
+_TASK_FILE = select(s.task_files.c.id).where(
+    *(s.task_files.c[part] == bindparam(part) for part in ("task_id", "source", "folder"))
+)
+_SNAPSHOTS = select(s.data_snapshots.c.id, s.data_snapshots.c.fingerprint, s.data_snapshots.c.sha256).where(
+    s.data_snapshots.c.fingerprint.in_(bindparam("fingerprints", expanding=True))
+)
+_STORED = select(s.artifacts.c.sha256).where(s.artifacts.c.sha256.in_(bindparam("digests", expanding=True)))
+_SET_VERSION = s.prompt_versions.update().where(s.prompt_versions.c.id == bindparam("version"))
+_NEXT_EPOCH = s.settings.update().values(epoch=s.settings.c.epoch + 1)
+_DROP_CHECKPOINT = s.checkpoints.delete().where(s.checkpoints.c.task_id == bindparam("task"))
 # The state that a version is in before it is moved so.
 _MOVES_FROM: Mapping[PointerMove, VersionState] = {"published": "candidate", "rolled-back": "retired"}
 _TO: Mapping[PointerMove, str] = {"published": "publish", "rolled-back": "roll back to"}
@@ -128,7 +157,7 @@ def set_forward(connection: Connection, fallback: str, stamp: Stamp) -> None:
 def save_checkpoint(connection: Connection, name: str, key: str, data: bytes, stamp: Stamp) -> None:
     """Keep where a task's training stands, in place of what was kept before."""
     identity = task_id(connection, name)
-    connection.execute(s.checkpoints.delete().where(s.checkpoints.c.task_id == identity))
+    connection.execute(_DROP_CHECKPOINT, {"task": identity})
     connection.execute(s.checkpoints.insert().values(task_id=identity, key=key, data=data, created_at=stamp.at))
 
 
@@ -151,21 +180,23 @@ def admit(
             f"{candidate.task.name}: another prompt was published meanwhile (epoch {found}, expected {expected_epoch})."
         )
     identity = task_id(connection, candidate.task.name)
-    version_id, number = _insert_version(connection, identity, candidate, reason, stamp)
-    snapshot_id = _snapshot(connection, candidate.data, keep=True, stamp=stamp)
+    standing = _standing(connection, identity)
+    number = standing.highest + 1
+    snapshots = _snapshots(connection, candidate, stamp)
+    version_id = _insert_version(connection, identity, number, candidate, snapshots, reason, stamp)
+    snapshot_id = snapshots[candidate.data.fingerprint]
     _evaluation(connection, identity, None, snapshot_id, candidate.hard, stamp)
     baseline_id = _evaluation(connection, identity, version_id, snapshot_id, candidate.soft, stamp)
-    for parent in candidate.parents:
-        _edge(connection, version_id, parent)
+    _insert_edges(connection, version_id, candidate.parents)
     save_check(connection, check, {}, version_id, stamp)
-    connection.execute(s.checkpoints.delete().where(s.checkpoints.c.task_id == identity))
-    _set(connection, version_id, baseline_id=baseline_id)
-    if publish and _guarded(connection, identity):
+    connection.execute(_DROP_CHECKPOINT, {"task": identity})
+    if publish and standing.guarded:
+        _set(connection, version_id, baseline_id=baseline_id)
         event(connection, "held", identity, None, number, f"the task is guarded; {reason}", stamp)
     elif publish:
-        _publish(connection, identity, version_id, number, reason, stamp)
+        _publish(connection, standing, version_id, number, reason, stamp, baseline_id=baseline_id)
     else:
-        _set(connection, version_id, state="rejected")
+        _set(connection, version_id, state="rejected", baseline_id=baseline_id)
         event(connection, "rejected", identity, None, number, reason, stamp)
     return version_by_id(connection, version_id)
 
@@ -198,9 +229,10 @@ def move(
     target = version(connection, name, number)
     if target.state != state:
         raise StateError(f"{target.label} is {target.state}; there is only a {state} version to {_TO[kind]}.")
-    if _guarded(connection, identity) and not (force and reason.strip()):
+    standing = _standing(connection, identity)
+    if standing.guarded and not (force and reason.strip()):
         raise StateError(f"task {name!r} is guarded: what is published moves only with --force and a --reason.")
-    _publish(connection, identity, target.id, target.number, reason or "asked for", stamp, kind)
+    _publish(connection, standing, target.id, target.number, reason or "asked for", stamp, kind)
     return version_by_id(connection, target.id)
 
 
@@ -289,8 +321,9 @@ def event(
     )
 
 
-def _guarded(connection: Connection, task: int) -> bool:
-    return bool(connection.execute(select(s.tasks.c.guarded).where(s.tasks.c.id == task)).scalar_one())
+def _standing(connection: Connection, task: int) -> Row[Any]:
+    """A task's id, whether it is `guarded`, its `highest` version number, and what is published: `old_id`, `old`."""
+    return connection.execute(_STANDING, {"task": task}).one()
 
 
 def _index_text(connection: Connection, task: int) -> None:
@@ -301,33 +334,38 @@ def _index_text(connection: Connection, task: int) -> None:
 
 def _publish(
     connection: Connection,
-    task: int,
+    standing: Row[Any],
     version_id: int,
     number: int,
     reason: str,
     stamp: Stamp,
     kind: PointerMove = "published",
+    **values: Any,
 ) -> None:
-    of_task = s.prompt_versions.c.task_id == task
-    old = connection.execute(
-        select(s.prompt_versions.c.id, s.prompt_versions.c.number).where(
-            of_task, s.prompt_versions.c.state == "published"
-        )
-    ).one_or_none()
-    if old is not None:
-        _set(connection, old.id, state="retired", retired_at=stamp.at)
-    _set(connection, version_id, state="published", published_at=stamp.at, retired_at=None)
-    connection.execute(s.settings.update().values(epoch=s.settings.c.epoch + 1))
-    event(connection, kind, task, old.number if old else None, number, reason, stamp)
+    """Publish a version, and set other `values` of it."""
+    if standing.old_id is not None:
+        _set(connection, standing.old_id, state="retired", retired_at=stamp.at)
+    _set(connection, version_id, state="published", published_at=stamp.at, retired_at=None, **values)
+    connection.execute(_NEXT_EPOCH)
+    event(connection, kind, standing.id, standing.old, number, reason, stamp)
 
 
 def _insert_version(
-    connection: Connection, identity: int, candidate: Candidate, reason: str, stamp: Stamp
-) -> tuple[int, int]:
-    highest = select(func.max(s.prompt_versions.c.number)).where(s.prompt_versions.c.task_id == identity)
-    number = (connection.execute(highest).scalar() or 0) + 1
+    connection: Connection,
+    identity: int,
+    number: int,
+    candidate: Candidate,
+    snapshots: Mapping[str, int],
+    reason: str,
+    stamp: Stamp,
+) -> int:
     state: VersionState = "candidate"
-    version_id = _insert(
+    adapter, run = candidate.adapter, candidate.run
+    files = {"adapter-config": adapter.config, "adapter-weights": adapter.weights}
+    if adapter.encoder is not None:
+        files["prompt-encoder"] = adapter.encoder
+    digests = _artifacts(connection, files, stamp)
+    return _insert(
         connection,
         s.prompt_versions,
         task_id=identity,
@@ -337,26 +375,32 @@ def _insert_version(
         num_virtual_tokens=candidate.num_virtual_tokens,
         base_model_id=_base_model(connection, candidate.base_model, stamp),
         task_file_id=_task_file(connection, identity, candidate.task, stamp),
-        run_id=None if candidate.run is None else _run(connection, identity, candidate, candidate.run, stamp),
-        config_sha256=_artifact(connection, "adapter-config", candidate.adapter.config, stamp),
-        weights_sha256=_artifact(connection, "adapter-weights", candidate.adapter.weights, stamp),
-        encoder_sha256=_encoder(connection, candidate.adapter, stamp),
-        digest=digest(candidate.adapter),
+        run_id=None if run is None else _run(connection, identity, candidate, run, snapshots, stamp),
+        config_sha256=digests["adapter-config"],
+        weights_sha256=digests["adapter-weights"],
+        encoder_sha256=digests.get("prompt-encoder"),
+        digest=digest(adapter),
         reason=reason,
         created_at=stamp.at,
     )
-    return version_id, number
 
 
-def _run(connection: Connection, identity: int, candidate: Candidate, run: Run, stamp: Stamp) -> int:
+def _run(
+    connection: Connection,
+    identity: int,
+    candidate: Candidate,
+    run: Run,
+    snapshots: Mapping[str, int],
+    stamp: Stamp,
+) -> int:
     assert candidate.training_data is not None, "a run has training data"
     training, validation = candidate.training_data
     return _insert(
         connection,
         s.runs,
         task_id=identity,
-        training_snapshot_id=_snapshot(connection, training, keep=False, stamp=stamp),
-        validation_snapshot_id=_snapshot(connection, validation, keep=False, stamp=stamp),
+        training_snapshot_id=snapshots[training.fingerprint],
+        validation_snapshot_id=snapshots[validation.fingerprint],
         settings=run.settings,
         environment=run.environment,
         losses=list(run.losses),
@@ -370,11 +414,13 @@ def _run(connection: Connection, identity: int, candidate: Candidate, run: Run, 
 
 
 def _base_model(connection: Connection, record: BaseModelRecord, stamp: Stamp) -> int:
-    c = s.base_models.c
-    query = select(c.id).where(
-        c.weights == record.weights, c.tokenizer == record.tokenizer, c.config == record.config, c.dtype == record.dtype
-    )
-    found = connection.execute(query).scalar()
+    identity = {
+        "weights": record.weights,
+        "tokenizer": record.tokenizer,
+        "config": record.config,
+        "dtype": record.dtype,
+    }
+    found = connection.execute(_BASE_MODEL, identity).scalar()
     if found is not None:
         return int(found)
     return _insert(
@@ -384,27 +430,21 @@ def _base_model(connection: Connection, record: BaseModelRecord, stamp: Stamp) -
         source=record.source,
         revision=record.revision,
         architecture=record.architecture,
-        dtype=record.dtype,
-        weights=record.weights,
-        tokenizer=record.tokenizer,
-        config=record.config,
         created_at=stamp.at,
+        **identity,
     )
 
 
 def _task_file(connection: Connection, identity: int, task: Task, stamp: Stamp) -> int:
-    c = s.task_files.c
-    query = select(c.id).where(c.task_id == identity, c.source == task.source, c.folder == str(task.folder))
-    found = connection.execute(query).scalar()
+    wanted = {"task_id": identity, "source": task.source, "folder": str(task.folder)}
+    found = connection.execute(_TASK_FILE, wanted).scalar()
     if found is not None:
         return int(found)
     file_id = _insert(
         connection,
         s.task_files,
-        task_id=identity,
+        **wanted,
         fingerprint=task.fingerprint,
-        source=task.source,
-        folder=str(task.folder),
         description=task.description.source.strip(),
         metric=task.metrics[0].name,
         tags=list(task.tags),
@@ -416,24 +456,29 @@ def _task_file(connection: Connection, identity: int, task: Task, stamp: Stamp) 
     return file_id
 
 
-def _snapshot(connection: Connection, split: Split, keep: bool, stamp: Stamp) -> int:
-    c = s.data_snapshots.c
-    found = connection.execute(select(c.id, c.sha256).where(c.fingerprint == split.fingerprint)).one_or_none()
-    if found is not None and (found.sha256 is not None or not keep):
-        return int(found.id)
-    sha256 = _artifact(connection, "rows", split.pack(), stamp) if keep else None
-    if found is not None:
-        connection.execute(s.data_snapshots.update().where(c.id == found.id).values(sha256=sha256))
-        return int(found.id)
-    return _insert(
-        connection,
-        s.data_snapshots,
-        fingerprint=split.fingerprint,
-        split=split.name,
-        rows=len(split.rows),
-        sha256=sha256,
-        created_at=stamp.at,
-    )
+def _snapshots(connection: Connection, candidate: Candidate, stamp: Stamp) -> dict[str, int]:
+    """The ids of a candidate's data by fingerprint; of these, the rows that it was scored on are kept."""
+    data, trained = candidate.data, () if candidate.run is None else candidate.training_data or ()
+    splits = {split.fingerprint: split for split in (*trained, data)}
+    known = {row.fingerprint: row for row in connection.execute(_SNAPSHOTS, {"fingerprints": list(splits)})}
+    ids = {fingerprint: int(row.id) for fingerprint, row in known.items()}
+    kept = data.fingerprint in known and known[data.fingerprint].sha256 is not None
+    sha256 = None if kept else _artifacts(connection, {"rows": data.pack()}, stamp)["rows"]
+    for fingerprint, split in splits.items():
+        if fingerprint not in known:
+            ids[fingerprint] = _insert(
+                connection,
+                s.data_snapshots,
+                fingerprint=fingerprint,
+                split=split.name,
+                rows=len(split.rows),
+                sha256=sha256 if split is data else None,
+                created_at=stamp.at,
+            )
+        elif split is data and not kept:
+            update = s.data_snapshots.update().where(s.data_snapshots.c.id == ids[fingerprint])
+            connection.execute(update.values(sha256=sha256))
+    return ids
 
 
 def _evaluation(
@@ -463,32 +508,36 @@ def _evaluation(
     return identity
 
 
-def _edge(connection: Connection, child_id: int, parent: Parent) -> None:
-    parent_id = None if parent.version is None else parent.version.id
-    _insert(
-        connection,
-        s.lineage,
-        child_id=child_id,
-        relation=parent.relation,
-        parent_id=parent_id,
-        parent_label=parent.label,
-    )
+def _insert_edges(connection: Connection, child_id: int, parents: Sequence[Parent]) -> None:
+    rows = [
+        {
+            "child_id": child_id,
+            "relation": parent.relation,
+            "parent_id": None if parent.version is None else parent.version.id,
+            "parent_label": parent.label,
+        }
+        for parent in parents
+    ]
+    if rows:
+        connection.execute(s.lineage.insert(), rows)
 
 
-def _artifact(connection: Connection, kind: str, data: bytes, stamp: Stamp) -> str:
-    sha256 = hashlib.sha256(data).hexdigest()
-    known = connection.execute(select(s.artifacts.c.sha256).where(s.artifacts.c.sha256 == sha256)).scalar()
-    if known is None:
-        connection.execute(s.artifacts.insert().values(sha256=sha256, kind=kind, data=data, created_at=stamp.at))
-    return sha256
-
-
-def _encoder(connection: Connection, adapter: Adapter, stamp: Stamp) -> str | None:
-    return None if adapter.encoder is None else _artifact(connection, "prompt-encoder", adapter.encoder, stamp)
+def _artifacts(connection: Connection, files: Mapping[str, bytes], stamp: Stamp) -> dict[str, str]:
+    """Store files, by their kinds, that are not stored yet. Gives their digests."""
+    digests = {kind: hashlib.sha256(data).hexdigest() for kind, data in files.items()}
+    known = set(connection.scalars(_STORED, {"digests": list(digests.values())}))
+    rows = {
+        sha256: {"sha256": sha256, "kind": kind, "data": files[kind], "created_at": stamp.at}
+        for kind, sha256 in digests.items()
+        if sha256 not in known
+    }
+    if rows:
+        connection.execute(s.artifacts.insert(), list(rows.values()))
+    return digests
 
 
 def _set(connection: Connection, version_id: int, **values: Any) -> None:
-    connection.execute(s.prompt_versions.update().where(s.prompt_versions.c.id == version_id).values(**values))
+    connection.execute(_SET_VERSION, {"version": version_id, **values})
 
 
 def _insert(connection: Connection, table: Table, **values: Any) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.catalog.databases import DATABASES, KINDS
+from tests.catalog.databases import DATABASES, KINDS, drop_databases
 
 KINDS_OF = {"test_database": ("sqlite",), "test_migration": ("sqlite",), "test_postgresql": ("postgresql",)}
 
@@ -22,6 +22,7 @@ def database_kind(request: pytest.FixtureRequest) -> Iterator[str]:
     DATABASES.kind = request.param
     yield request.param
     DATABASES.kind = "sqlite"
+    drop_databases()
 
 
 @pytest.fixture

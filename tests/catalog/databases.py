@@ -20,6 +20,9 @@ from multiprompt.catalog.catalog import Catalog
 
 KINDS = ("sqlite", "postgresql")
 _numbers = itertools.count()
+# What the tests of a module made, to be dropped after them.
+_made: list[str] = []
+_MEMORY = Path("/dev/shm")
 
 
 class Databases:
@@ -56,11 +59,13 @@ def _file(name: str, fill: Callable[[Catalog], Any]) -> bytes:
 
 @functools.cache
 def _template(name: str, fill: Callable[[Catalog], Any]) -> str:
-    url = new_database("template0")
+    url = new_database()
     made = Catalog.open(url, create=True)
     fill(made)
     made.close()
-    return str(make_url(url).database)
+    name = str(make_url(url).database)
+    _made.remove(name)
+    return name
 
 
 @functools.cache
@@ -69,7 +74,8 @@ def _server() -> Any:
         warnings.simplefilter("ignore")
         import pgserver
 
-        folder = tempfile.mkdtemp(prefix="pg")
+        roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4_000_000_000
+        folder = tempfile.mkdtemp(prefix="pg", dir=_MEMORY if roomy else None)
         server = pgserver.get_server(folder)
     atexit.register(_stop, server, folder)
     for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
@@ -85,12 +91,25 @@ def _stop(server: Any, folder: str) -> None:
 
 def new_database(template: str = "template0") -> str:
     """The URL of a new database on the server, a copy of `template`."""
-    url = make_url(_server().get_uri())
     name = f"catalog{next(_numbers)}"
-    engine = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    _administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    _made.append(name)
+    return make_url(_server().get_uri()).set(database=name).render_as_string(hide_password=False)
+
+
+def drop_databases() -> None:
+    """Drop what `new_database` made so far, but the templates."""
+    if _made:
+        _administer(*(f"DROP DATABASE {name} WITH (FORCE)" for name in _made))
+        _made.clear()
+
+
+def _administer(*statements: str) -> None:
+    url = make_url(_server().get_uri()).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-    return url.set(database=name).render_as_string(hide_password=False)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
 
 
 def contents(catalog: Catalog) -> dict[str, list[Any]]:

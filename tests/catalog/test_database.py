@@ -200,6 +200,17 @@ def test_a_reader_keeps_its_view_while_another_writes(tmp_path: Path) -> None:
     assert len(catalog.versions()) == 2
 
 
+def test_the_file_alone_holds_what_was_published_also_while_others_have_it_open(tmp_path: Path) -> None:
+    catalog = new_catalog(tmp_path)
+    catalog.epoch()
+    version = learn(catalog)
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(catalog.path.read_bytes())
+    assert catalog.path.with_name("catalog.db-wal").exists()
+    assert Catalog.open(str(copy)).versions() == [version]
+    catalog.close()
+
+
 def test_writers_in_many_threads_lose_nothing(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     threads = [

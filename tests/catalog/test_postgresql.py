@@ -515,9 +515,9 @@ def test_a_connection_that_ends_in_the_middle_of_writing_leaves_nothing(
     before = contents(catalog)
     publish = writing._publish
 
-    def ended(connection: Any, *arguments: Any) -> None:
+    def ended(connection: Any, *arguments: Any, **values: Any) -> None:
         assert hang_up(catalog) == 1
-        publish(connection, *arguments)
+        publish(connection, *arguments, **values)
 
     monkeypatch.setattr(writing, "_publish", ended)
     with pytest.raises(CatalogError) as caught:
