@@ -182,7 +182,8 @@ def admit(
     identity = task_id(connection, candidate.task.name)
     standing = _standing(connection, identity)
     number = standing.highest + 1
-    snapshots = _snapshots(connection, candidate, stamp)
+    trained = () if candidate.run is None else candidate.training_data or ()
+    snapshots = _snapshots(connection, candidate.data, trained, stamp)
     version_id = _insert_version(connection, identity, number, candidate, snapshots, reason, stamp)
     snapshot_id = snapshots[candidate.data.fingerprint]
     _evaluation(connection, identity, None, snapshot_id, candidate.hard, stamp)
@@ -282,8 +283,9 @@ def save_evaluation(
     connection: Connection, version: VersionRecord, split: Split, evaluation: Evaluation, stamp: Stamp
 ) -> None:
     """Store a score of a version on any rows."""
-    snapshot = _snapshot(connection, split, keep=True, stamp=stamp)
-    _evaluation(connection, task_id(connection, version.task), version.id, snapshot, evaluation, stamp)
+    snapshots = _snapshots(connection, split, (), stamp)
+    task = task_id(connection, version.task)
+    _evaluation(connection, task, version.id, snapshots[split.fingerprint], evaluation, stamp)
 
 
 def _checked_ids(connection: Connection, labels: Collection[str]) -> dict[str, tuple[int, int, int]]:
@@ -456,9 +458,8 @@ def _task_file(connection: Connection, identity: int, task: Task, stamp: Stamp) 
     return file_id
 
 
-def _snapshots(connection: Connection, candidate: Candidate, stamp: Stamp) -> dict[str, int]:
-    """The ids of a candidate's data by fingerprint; of these, the rows that it was scored on are kept."""
-    data, trained = candidate.data, () if candidate.run is None else candidate.training_data or ()
+def _snapshots(connection: Connection, data: Split, trained: Sequence[Split], stamp: Stamp) -> dict[str, int]:
+    """The ids of data by fingerprint; of these, the rows that something was scored on are kept."""
     splits = {split.fingerprint: split for split in (*trained, data)}
     known = {row.fingerprint: row for row in connection.execute(_SNAPSHOTS, {"fingerprints": list(splits)})}
     ids = {fingerprint: int(row.id) for fingerprint, row in known.items()}
