@@ -16,6 +16,7 @@ import torch
 from multiprompt.admission import Admission, admit, candidate, check_others, measure, untouched
 from multiprompt.engine.adapter import from_adapter, to_adapter
 from multiprompt.engine.learning import Learned, Lesson, learn_prompts
+from multiprompt.engine.training import Training
 from multiprompt.errors import IntegrityError
 from multiprompt.jobs.kinds import STEPS
 from multiprompt.records import Adapter, CheckResult, Claim, Evaluation, Run
@@ -190,10 +191,19 @@ def _learn(desk: Desk, lesson: Lesson) -> Learned:
         catalog.save_checkpoint(name, key, checkpoint, desk.actor, desk.clock())
         desk.on_kept()
 
+    began = False
+
+    def on_step(training: Training) -> None:
+        nonlocal began
+        if not began and training.step > 1:
+            catalog.ledger.log(desk.claim, f"training goes on from step {training.step - 1}", desk.clock())
+        began = True
+        workspace.progress("training", training.step, training.config.steps)
+
     outcome = learn_prompts(
         workspace.base_model(),
         [lesson],
-        lambda training: workspace.progress("training", training.step, training.config.steps),
+        on_step,
         catalog.checkpoint,
         keep,
     )[0]

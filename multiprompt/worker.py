@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from multiprompt.config import LEASE_SECONDS
 from multiprompt.jobs.durable import JobStore
-from multiprompt.jobs.shift import LEASE_SECONDS
 from multiprompt.records import Claim, WorkerRecord
 from multiprompt.workshop import Bench, Workshop
 

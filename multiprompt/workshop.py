@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from multiprompt import errors
 from multiprompt.errors import JobError, SupersededError, UnavailableError
+from multiprompt.jobs.kinds import LOADING
 from multiprompt.records import Claim
 
 _log = logging.getLogger("multiprompt.worker")
@@ -300,7 +301,7 @@ def _serve(opened: Any, messages: queue.Queue[Mapping[str, Any]], stop: threadin
             stop.clear()
             from multiprompt.steps import Desk, run_job
 
-            progress("loading", 0, 1)
+            progress(LOADING, 0, 1)
             workspace.base_model()
             claim = Claim(**said)
             desk = Desk(

@@ -83,6 +83,11 @@ class Ledger:
                 for row in rows
             }
 
+    def claimed(self) -> list[str]:
+        """Every job that was ever claimed."""
+        with self._reading() as connection:
+            return list(connection.scalars(select(s.job_claims.c.job)))
+
     # Results of steps
 
     def results(self, job: str, step: str) -> dict[str, bytes]:
@@ -109,9 +114,13 @@ class Ledger:
 
     # Logs
 
-    def log(self, job: str, level: str, worker: str, message: str, at: datetime) -> None:
+    def log(self, claim: Claim, message: str, at: datetime) -> None:
+        """Note something of a job. Raises SupersededError."""
+        c = s.job_claims.c
         with self._writing() as connection:
-            _log(connection, job, level, worker, message, at)
+            require_claim(connection, claim)
+            worker = connection.execute(select(c.worker).where(c.job == claim.job)).scalar_one()
+            _log(connection, claim.job, "info", worker, message, at)
 
     def logs(self, job: str) -> list[JobLog]:
         """The newest lines of a job, oldest first."""

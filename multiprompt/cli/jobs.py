@@ -10,7 +10,7 @@ import click
 
 from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option
 from multiprompt.cli.output import print_json, print_table
-from multiprompt.config import DEFAULT_PRIORITY
+from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
 from multiprompt.records import Job, Schedule
 from multiprompt.workspace import Workspace, open_workspace
 
@@ -264,6 +264,13 @@ def plan(days: float, catalog: str, as_json: bool) -> None:
 @click.option("--until-idle", is_flag=True, help="End when no job waits, instead of staying.")
 @click.option("--grace", type=click.FloatRange(0, 86400), default=20, show_default=True, help="Seconds to end in.")
 @click.option(
+    "--lease",
+    type=click.FloatRange(1, 86400),
+    default=LEASE_SECONDS,
+    show_default=True,
+    help="Seconds without a sign of life after which this worker takes another's jobs over; the same for all.",
+)
+@click.option(
     "--log", "log_format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Lines of what."
 )
 @click.option("--base-model", metavar="M", help="An alias, a folder, or a hub id; by default the catalog's.")
@@ -275,6 +282,7 @@ def worker(
     device: str | None,
     until_idle: bool,
     grace: float,
+    lease: float,
     log_format: str,
     base_model: str | None,
     catalog: str,
@@ -301,6 +309,7 @@ def worker(
         slots=slots,
         until_idle=until_idle,
         grace=grace,
+        lease=lease,
         stop=stop_on_signals(),
     )
 

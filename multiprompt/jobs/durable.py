@@ -23,6 +23,7 @@ from sqlalchemy import Engine, inspect
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine, reading, watching_engine, writing
 from multiprompt.catalog.query import parse
+from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import (
     ConfigError,
     JobTimeoutError,
@@ -33,7 +34,7 @@ from multiprompt.errors import (
 from multiprompt.jobs import ticks, watches
 from multiprompt.jobs.kinds import check_kind, live_key
 from multiprompt.jobs.plain import PlainData
-from multiprompt.jobs.shift import LEASE_SECONDS, Do, Shift
+from multiprompt.jobs.shift import Do, Shift
 from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable, job, jobs_file
 from multiprompt.records import Claim, Job, Listing, Outcome, Schedule, WorkerRecord
 

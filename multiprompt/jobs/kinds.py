@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from multiprompt.errors import ConfigError, nearest
 
+# What a job is at before its first step: the process that will do it starts, which is no fault of the job's.
+LOADING = "loading"
 _LEARNING = ("snapshot", "train", "evaluate", "gate", "publish")
 STEPS: Mapping[str, tuple[str, ...]] = {
     "learn": _LEARNING,

@@ -17,15 +17,15 @@ from sqlalchemy import Engine
 from multiprompt.catalog.database import reading, writing
 from multiprompt.catalog.ledger import Ledger
 from multiprompt.errors import JobError, StateError, SupersededError, UnavailableError
+from multiprompt.jobs.kinds import LOADING
 from multiprompt.jobs.plain import PlainData
 from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable
 from multiprompt.records import Claim, Outcome, WorkerRecord
 
-LEASE_SECONDS = 15.0
 # An idle worker looks for work this often, and for a while after it had some at each of DBOS's polls.
 _LOOK_SECONDS, _HURRY_SECONDS, _POLL_SECONDS = 2.0, 1.0, 0.05
 _TICK_SECONDS = 1.0
-# After so many attempts in a row whose worker died before the job got on, it is parked.
+# After so many attempts in a row whose worker died while the job was at one step or checkpoint, it is parked.
 ATTEMPTS = 5
 # Of a job that fails for what may pass: 1 s, 2 s, 4 s … are waited between.
 TRIES, FIRST_WAIT_SECONDS = 8, 1.0
@@ -177,6 +177,7 @@ class Shift:
         """Do a job, again and again where it fails for what may pass. Raises JobError where it comes to nothing."""
         context: Any = get_local_dbos_context()
         identity, owner = str(DBOS.workflow_id), str(context.owner_xid)
+        self._forgive(identity)
         for again in range(TRIES):
             try:
                 outcome = self._attempt(identity, owner, kind, task)
@@ -191,6 +192,13 @@ class Shift:
         if not outcome.good:
             raise JobError(outcome.text)
         return outcome.text
+
+    def _forgive(self, identity: str) -> None:
+        """An attempt whose worker died before the job began says nothing of the job."""
+        before = self._ledger.progress([identity]).get(identity)
+        if before is not None and before.step in ("", LOADING):
+            with writing(self._jobs) as connection:
+                connection.execute(self._table.forgive(identity))
 
     def _attempt(self, identity: str, owner: str, kind: str, task: str | None) -> Outcome:
         """Claim a job, do what is left of it, and give its outcome. Raises SupersededError when it is another's."""

@@ -185,6 +185,16 @@ class JobTable:
             )
         )
 
+    def forgive(self, job: str) -> Update:
+        """Let the last attempt that broke off not count."""
+        c = self._workflows.c
+        counted = c.recovery_attempts - 1
+        return (
+            update(self._workflows)
+            .where(c.workflow_uuid == job, c.status == "PENDING")
+            .values(recovery_attempts=counted)
+        )
+
     def got_on(self, job: str) -> Update:
         """Forget the attempts that broke off before a job got on: only those in a row count."""
         c = self._workflows.c

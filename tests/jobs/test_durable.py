@@ -178,6 +178,18 @@ def test_attempts_that_got_on_do_not_park_a_job(jobs: Jobs) -> None:
     assert jobs.store.job(job.id).state == "done"
 
 
+def test_attempts_that_broke_off_before_the_job_began_do_not_park_it(jobs: Jobs) -> None:
+    job = submit(jobs, "bad", priority=1)
+    for _ in range(shift.ATTEMPTS):
+        _take(jobs, "a worker that dies")
+        claim, _ = jobs.catalog.ledger.claim(job.id, "a worker that dies", "w", jobs.clock())
+        jobs.store.advance(claim, "loading", 0, 1)
+        with writing(jobs.store._engine) as connection:
+            connection.execute(jobs.store._table.forgive(job.id))
+    jobs.work(done, lease=0.1)
+    assert jobs.store.job(job.id).state == "done"
+
+
 def test_nothing_is_pickled(jobs: Jobs) -> None:
     if not jobs.catalog.is_file:
         pytest.skip("about the file")

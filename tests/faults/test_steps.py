@@ -1,0 +1,212 @@
+"""A job that is cut off at any point goes on from there, does nothing twice, and a zombie writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import multiprompt as mp
+from multiprompt import steps
+from multiprompt.errors import SupersededError
+from multiprompt.jobs.kinds import STEPS
+from multiprompt.records import Outcome
+from multiprompt.steps import Desk, run_job
+from tests.catalog.databases import contents
+from tests.conftest import MakeTask
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """What a SIGKILL is to the code that it hits: nothing runs after it."""
+
+
+def desk(workspace: mp.Workspace, owner: str, kind: str = "learn", task: str | None = "colour") -> Desk:
+    """A new attempt at the job."""
+    claim, _ = workspace.catalog.ledger.claim("job", owner, owner, AT)
+    claimed = workspace.claimed_by(claim, lambda what, done, total: None)
+    return Desk(claimed, claim, kind, task, 0, "tester", lambda: AT)
+
+
+def ignore(_: str) -> None:
+    pass
+
+
+def dies_at(step: str) -> Callable[[str], None]:
+    def on_step(name: str) -> None:
+        if name == step:
+            raise Killed
+
+    return on_step
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which steps were run from here on."""
+    ran: list[str] = []
+
+    def noting(name: str, step: Callable[[Desk], None]) -> Callable[[Desk], None]:
+        return lambda desk: (ran.append(name), step(desk))[1]
+
+    monkeypatch.setattr(steps, "_STEPS", {name: noting(name, step) for name, step in steps._STEPS.items()})
+    return ran
+
+
+@pytest.fixture
+def ready(workspace: mp.Workspace, make_task: MakeTask) -> mp.Workspace:
+    workspace.add_task(make_task("shape"))
+    workspace.learn("shape")
+    workspace.add_task(make_task("colour"))
+    return workspace
+
+
+@pytest.mark.parametrize("kind", ["learn", "retrain"])
+@pytest.mark.parametrize("step", STEPS["learn"])
+def test_a_job_killed_before_a_step_goes_on_with_it(
+    ready: mp.Workspace, step: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Killed):
+        run_job(desk(ready, "first", kind), dies_at(step))
+    ran = counted(monkeypatch)
+    run_job(desk(ready, "second", kind), ignore)
+    assert ran == list(STEPS["learn"][STEPS["learn"].index(step) :])
+    assert [version.label for version in ready.versions("task = 'colour'")] == ["colour@1"]
+    assert ready.catalog.ledger.outcome("job") == Outcome(True, f"colour@1 published: {ready.version('colour').reason}")
+    assert ready.verify() == []
+
+
+def test_a_job_killed_after_it_published_is_not_done_again(
+    ready: mp.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = desk(ready, "first")
+    run_job(first, ignore)
+    whole = contents(ready.catalog)
+    assert ready.catalog.ledger.outcome("job") is not None
+    assert ready.catalog.ledger.results("job", "train") == {}
+    assert contents(ready.catalog) == whole
+
+
+@pytest.mark.parametrize("step", STEPS["learn"])
+def test_a_zombie_writes_nothing_that_counts(ready: mp.Workspace, step: str) -> None:
+    zombie = desk(ready, "zombie")
+    with pytest.raises(Killed):
+        run_job(zombie, dies_at(step))
+    desk(ready, "living")
+    before = contents(ready.catalog)
+    with pytest.raises(SupersededError, match="job job was taken over by another worker; nothing was written"):
+        run_job(zombie, ignore)
+    assert contents(ready.catalog) == before
+
+
+def test_a_cancelled_job_leaves_nothing_but_its_log(ready: mp.Workspace) -> None:
+    attempt = desk(ready, "first")
+    with pytest.raises(Killed):
+        run_job(attempt, dies_at("gate"))
+    assert ready.catalog.ledger.revoke("job", "cancelled", AT) is None
+    with pytest.raises(SupersededError, match="was cancelled"):
+        run_job(attempt, ignore)
+    found = contents(ready.catalog)
+    assert [row[:3] for row in found["job_results"]] == [("job", "end", "bad")]
+    assert ready.versions("task = 'colour'") == []
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_if_nothing_was(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    settings = {"num_virtual_tokens": 4, "training": {"steps": 9, "batch_size": 4, "validate_every": 3}}
+    workspace.add_task(make_task("colour", multiprompt=settings))
+    whole = workspace.learn("colour").version
+    kept = 0
+
+    def dies() -> None:
+        nonlocal kept
+        kept += 1
+        if kept == 3:  # after the snapshot and two checkpoints, of three
+            raise Killed
+
+    first = desk(workspace, "first")
+    first = Desk(first.workspace, first.claim, "learn", "colour", 0, "tester", lambda: AT, dies)
+    with pytest.raises(Killed):
+        run_job(first, ignore)
+    run_job(desk(workspace, "second"), ignore)
+    assert workspace.digest("colour@2") == workspace.digest(whole)
+    assert any("goes on from step" in line.message for line in workspace.catalog.ledger.logs("job"))
+
+
+def test_what_is_edited_while_a_job_runs_does_not_count(ready: mp.Workspace, make_task: MakeTask) -> None:
+    with pytest.raises(Killed):
+        run_job(desk(ready, "first"), dies_at("train"))
+    before = ready.task("colour").fingerprint
+    path = make_task("colour", description="Another instruction\n", rows=(30, 8, 14))
+    ready.add_task(path)
+    run_job(desk(ready, "second"), ignore)
+    version = ready.version("colour")
+    assert ready.catalog.task_file(version).fingerprint == before
+    assert len(ready.catalog.evaluation_rows(version).rows) == 12
+
+
+def test_steps_that_an_upgrade_adds_are_done_by_who_goes_on(
+    ready: mp.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Killed):
+        run_job(desk(ready, "first"), dies_at("evaluate"))
+    longer = ("snapshot", "inspect", *STEPS["learn"][1:])
+    inspected: list[str | None] = []
+    monkeypatch.setattr(steps, "STEPS", {"learn": longer})
+    monkeypatch.setitem(steps._STEPS, "inspect", lambda desk: inspected.append(desk.task))  # type: ignore[arg-type]
+    run_job(desk(ready, "second"), ignore)
+    assert (inspected, ready.version("colour").number) == (["colour"], 1)
+
+
+def test_a_check_goes_on_with_the_tasks_that_it_has_not_checked(
+    ready: mp.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready.learn("colour")
+    first = desk(ready, "first", "check", None)
+    with pytest.raises(Killed):
+        run_job(Desk(first.workspace, first.claim, "check", None, 0, "tester", lambda: AT, _die), ignore)
+    checked: list[str] = []
+    second = desk(ready, "second", "check", None)
+    second.workspace.progress = lambda what, done, total: checked.append(what)
+    run_job(second, ignore)
+    assert {what for what in checked if "checking" in what} == {"colour@1: checking"}
+    assert ready.catalog.ledger.outcome("job") == Outcome(True, "2 checked: 2 identical")
+
+
+def test_a_published_prompt_that_changed_fails_the_job(ready: mp.Workspace) -> None:
+    with pytest.raises(Killed):
+        run_job(desk(ready, "first"), dies_at("publish"))
+    stored = ready.catalog.ledger.results("job", "snapshot")["said"]
+    said = json.loads(stored)
+    said["before"]["shape@1"] = "sha256:other"
+    attempt = desk(ready, "second")
+    attempt.keep("snapshot", said=json.dumps(said).encode())
+    with pytest.raises(mp.MultipromptError, match="has other bytes now"):
+        run_job(attempt, ignore)
+
+
+def test_a_training_that_ran_out_of_memory_takes_smaller_batches(
+    ready: mp.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, int]] = []
+    learn = steps.learn_prompts
+
+    def starved(base: Any, lessons: Any, *rest: Any) -> Any:
+        training = lessons[0].task.config.training
+        sizes.append((training.batch_size, training.gradient_accumulation_steps))
+        if training.batch_size > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9999999 bytes.")
+        return learn(base, lessons, *rest)
+
+    monkeypatch.setattr(steps, "learn_prompts", starved)
+    run_job(desk(ready, "first"), ignore)
+    assert sizes == [(4, 1), (2, 2), (1, 4)]
+    assert ready.version("colour").number == 1
+
+
+def _die() -> None:
+    raise Killed

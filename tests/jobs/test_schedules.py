@@ -1,0 +1,152 @@
+"""Schedules submit jobs at the right times, once, over restarts, pauses, downtime and changes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from multiprompt.errors import NotFoundError
+from multiprompt.jobs.plan import plan
+from multiprompt.records import CheckResult, Job, Schedule
+from tests.catalog.test_catalog import a_task, learn
+from tests.jobs.conftest import START, Jobs
+
+
+def schedule(
+    jobs: Jobs,
+    task: str | None = "sst2",
+    kind: str = "retrain",
+    *,
+    cron: str | None = None,
+    every: timedelta | None = None,
+    on: str | None = None,
+    timezone: str = "UTC",
+) -> Schedule:
+    return jobs.store.schedule(kind, task, cron, every, on, timezone, 100)
+
+
+def at_work(jobs: Jobs, hours: float, step: timedelta = timedelta(minutes=5)) -> list[tuple[str, str]]:
+    """Let workers look at the schedules for so long, each job ending at once. Gives when what was submitted."""
+    submitted = []
+    for _ in range(round(timedelta(hours=hours) / step)):
+        jobs.clock.now += step
+        for job in jobs.store.dispatch():
+            submitted.append((f"{jobs.clock.now:%a %H:%M}", job.task))
+            jobs.store.cancel(job.id)
+    return submitted
+
+
+def test_a_week_over_a_change_of_clocks_with_downtime_and_a_pause(jobs: Jobs) -> None:
+    jobs.clock.now = datetime(2026, 3, 26, 12, tzinfo=UTC)  # a Thursday; on Sunday clocks move forward in Berlin
+    schedule(jobs, "sst2", cron="30 2 * * *", timezone="Europe/Berlin")
+    schedule(jobs, "trec", every=timedelta(hours=36))
+    schedule(jobs, None, "check", cron="0 6 * * 1")
+    step = timedelta(minutes=30)
+    assert at_work(jobs, 48, step) == [("Fri 01:30", "sst2"), ("Sat 00:00", "trec"), ("Sat 01:30", "sst2")]
+    assert at_work(jobs, 18, step) == [("Sun 01:30", "sst2")]
+    jobs.store.pause("retrain:sst2")
+    assert at_work(jobs, 30, step) == [("Sun 12:00", "trec"), ("Mon 06:00", "")]
+    jobs.store.resume("retrain:sst2")
+    jobs.clock.move(hours=48)  # nobody at work: two ticks of each are missed
+    assert at_work(jobs, 1, step) == [("Wed 12:30", "sst2"), ("Wed 12:30", "trec")]
+    assert at_work(jobs, 24, step) == [("Thu 00:30", "sst2")]
+    assert at_work(jobs, 24, step) == [("Fri 00:00", "trec"), ("Fri 00:30", "sst2")]
+
+
+def test_two_workers_that_look_at_once_submit_one_job(jobs: Jobs) -> None:
+    schedule(jobs, cron="0 * * * *")
+    jobs.clock.move(hours=1)
+    stale = jobs.store._ledger.schedules()
+    first = jobs.store.dispatch()
+    for old in stale:
+        assert not jobs.store._ledger.move_schedule(old, old)
+    again = jobs.store.submit("retrain", "sst2", 100, first[0].id)
+    assert (len(first), again.id, len(jobs.store.jobs())) == (1, first[0].id, 1)
+
+
+def test_a_tick_while_the_last_job_lives_adds_none(jobs: Jobs) -> None:
+    schedule(jobs, cron="0 * * * *")
+    for _ in range(3):
+        jobs.clock.move(hours=1)
+        jobs.store.dispatch()
+    assert len(jobs.store.jobs()) == 1
+
+
+def test_schedules_are_replaced_paused_resumed_triggered_and_removed(jobs: Jobs) -> None:
+    schedule(jobs, cron="0 3 * * 0")
+    schedule(jobs, cron="0 4 * * 0", timezone="Europe/Berlin")
+    (found,) = jobs.store.schedules()
+    assert (found.name, found.cron, found.timezone, found.active) == (
+        "retrain:sst2", "0 4 * * 0", "Europe/Berlin", True,
+    )  # fmt: skip
+    assert not jobs.store.pause("retrain:sst2").active
+    jobs.clock.move(days=30)
+    assert jobs.store.dispatch() == []
+    assert jobs.store.resume("retrain:sst2").active
+    assert jobs.store.dispatch() == []
+    job = jobs.store.trigger("retrain:sst2")
+    assert jobs.store.schedules()[0].last_job == job.id
+    jobs.store.remove("retrain:sst2")
+    assert jobs.store.schedules() == []
+    for change in (jobs.store.pause, jobs.store.resume, jobs.store.trigger, jobs.store.remove):
+        with pytest.raises(NotFoundError, match="no schedule 'retrain:sst2'"):
+            change("retrain:sst2")
+
+
+def looks(jobs: Jobs) -> list[Job]:
+    jobs.clock.move(minutes=2)
+    found = jobs.store.dispatch()
+    for job in found:
+        jobs.store.cancel(job.id)
+    return found
+
+
+def test_changed_data_retrains_once_a_change(jobs: Jobs, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"text": "a"}\n')
+    files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
+    jobs.catalog.add_task(a_task("sst2", dataset_kwargs=files), "tester", START)
+    schedule(jobs, on="data")
+    assert looks(jobs) == []
+    file.write_text('{"text": "b"}\n')
+    assert [job.task for job in looks(jobs)] == ["sst2"]
+    assert looks(jobs) == []
+
+
+def test_a_check_that_finds_a_drop_retrains_that_task(jobs: Jobs) -> None:
+    for name in ("sst2", "trec"):
+        learn(jobs.catalog, name)
+    schedule(jobs, "sst2", on="score")
+    schedule(jobs, "trec", on="score")
+    dropped = CheckResult("sst2@1", "acc", 0.5, 0.3, 0.2, 0.01, "regressed", "data")
+    assert looks(jobs) == []
+    learn(jobs.catalog, "bad", checked=[dropped], publish=False)
+    assert [job.task for job in looks(jobs)] == ["sst2"]
+    assert looks(jobs) == []
+
+
+def test_an_old_version_is_retrained_once_in_its_age_whatever_comes_of_it(jobs: Jobs) -> None:
+    learn(jobs.catalog, "sst2", at=START)
+    schedule(jobs, on="age", every=timedelta(days=30))
+    jobs.clock.move(days=29)
+    assert looks(jobs) == []
+    jobs.clock.move(days=1)
+    assert len(looks(jobs)) == 1
+    jobs.clock.move(days=29)
+    assert looks(jobs) == []
+    jobs.clock.move(days=2)
+    assert len(looks(jobs)) == 1
+
+
+def test_the_plan_lists_what_is_known_with_what_it_took_last(jobs: Jobs) -> None:
+    learn(jobs.catalog, "sst2")
+    schedule(jobs, "sst2", cron="0 3 * * *")
+    schedule(jobs, "trec", cron="0 4 * * 0")
+    schedule(jobs, "sst2", on="data")
+    now = jobs.clock()
+    planned = plan(jobs.catalog, jobs.store.schedules(), now, now + timedelta(days=7))
+    assert [(job.task, f"{job.at:%a %H}") for job in planned if job.task == "trec"] == [("trec", "Sun 04")]
+    assert len(planned) == 8
+    assert {(job.task, job.seconds is None) for job in planned} == {("sst2", False), ("trec", True)}
