@@ -86,9 +86,10 @@ class JobStore:
             return Listing()
         with reading(self._engine) as connection:
             page = parsed.page(connection, self._table.jobs(), self._table.key, job, after)
-        progress = self._ledger.progress([found.id for found in page if found.state == "running"])
-        found = (replace(found, progress=progress.get(found.id)).waiting(self.wait) for found in page)
-        return Listing(found, page.after)
+        running = [found.id for found in page if found.state == "running"]
+        progress = self._ledger.progress(running) if running else {}
+        found = (replace(job, progress=progress[job.id]) if job.id in progress else job for job in page)
+        return Listing((job.waiting(self.wait) for job in found), page.after)
 
     def wait(self, identity: str, timeout: float | None = None) -> Job:
         """A job once it has ended. Raises JobTimeoutError."""
