@@ -13,9 +13,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from multiprompt.config import LEASE_SECONDS
+from multiprompt.errors import UnavailableError
 from multiprompt.jobs.durable import JobStore
 from multiprompt.records import Claim, WorkerRecord
 from multiprompt.workshop import Bench, Workshop
@@ -110,10 +112,22 @@ def _do(store: JobStore, workshop: Workshop, tally: _Tally, claim: Claim, kind: 
             claim,
             kind,
             task,
-            is_mine=store.is_mine,
-            on_progress=_throttled(partial(store.advance, claim)),
-            on_kept=partial(store.got_on, claim.job),
+            is_mine=_undisturbed(store.is_mine, True),
+            on_progress=_throttled(_undisturbed(partial(store.advance, claim))),
+            on_kept=_undisturbed(partial(store.got_on, claim.job)),
         )
+
+
+def _undisturbed(say: Callable[..., Any], otherwise: Any = None) -> Callable[..., Any]:
+    """What is said of a job need not be heard at once: a catalog that cannot be reached now does not stop the job."""
+
+    def said(*what: Any) -> Any:
+        try:
+            return say(*what)
+        except UnavailableError:
+            return otherwise
+
+    return said
 
 
 def _throttled(say: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:

@@ -27,7 +27,10 @@ def look(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
 
 
 def collect(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
-    """Delete what has lain in the trash for `keep`, take out of it what is used again, and put in what is not."""
+    """Delete what has lain in the trash for `keep`, take out of it what is used again, and put in what is not.
+
+    Logs of jobs and what is left of them go as well when they are as old.
+    """
     found = look(connection, at, keep)
     unused = select(s.artifacts.c.sha256).where(_unused())
     ripe = connection.scalars(
@@ -41,7 +44,16 @@ def collect(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
     for sha256 in connection.scalars(unused.where(s.artifacts.c.sha256.not_in(known))).all():
         connection.execute(s.trash.insert().values(sha256=sha256, since=at))
     connection.execute(s.checkpoints.delete().where(_stale(at, keep)))
+    _forget_jobs(connection, at - keep)
     return found
+
+
+def _forget_jobs(connection: Connection, before: datetime) -> None:
+    """What workers noted of jobs that nobody has touched since."""
+    old = select(s.job_claims.c.job).where(s.job_claims.c.updated_at <= before)
+    connection.execute(s.job_results.delete().where(s.job_results.c.job.in_(old)))
+    connection.execute(s.job_claims.delete().where(s.job_claims.c.updated_at <= before))
+    connection.execute(s.job_logs.delete().where(s.job_logs.c.at <= before))
 
 
 def _unused() -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ PostgreSQL they live in the catalog's database. What the steps of a job came to 
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import sqlite3
 import threading
@@ -27,6 +28,7 @@ from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import (
     ConfigError,
     JobTimeoutError,
+    MultipromptError,
     NotFoundError,
     StateError,
     nearest,
@@ -38,6 +40,7 @@ from multiprompt.jobs.shift import Do, Shift
 from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable, job, jobs_file
 from multiprompt.records import Claim, Job, Listing, Outcome, Schedule, WorkerRecord
 
+_log = logging.getLogger("multiprompt.worker")
 _SCHEMA = "dbos"
 _WAIT_SECONDS = 0.2
 
@@ -164,13 +167,20 @@ class JobStore:
         self._ledger.remove_schedule(name)
 
     def dispatch(self) -> list[Job]:
-        """Submit what is due, once however many ticks were missed; any number of workers may do so at a time."""
+        """Submit what is due, once however many ticks were missed; any number of workers may do so at a time.
+
+        A schedule that cannot look at what it watches looks again at its next tick.
+        """
         now, submitted = self._clock(), []
         for schedule in self._ledger.schedules():
             if not ticks.is_due(schedule, now):
                 continue
             after = ticks.moved(schedule, now)
-            sight = watches.look(self._catalog, schedule, now)
+            try:
+                sight = watches.look(self._catalog, schedule, now)
+            except (MultipromptError, OSError) as error:
+                _log.warning("schedule %s: %s", schedule.name, error)
+                sight = watches.Sight(False, schedule.seen)
             if sight.fires:
                 job = self.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
                 submitted.append(job)

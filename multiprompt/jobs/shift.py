@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from dbos import DBOS, DBOSConfig
 from dbos._context import get_local_dbos_context
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from multiprompt.catalog.database import reading, writing
 from multiprompt.catalog.ledger import Ledger
@@ -83,7 +84,7 @@ class Shift:
                         dispatch()
                         if until_idle and not self._is_live():
                             break
-                    except UnavailableError as error:
+                    except (UnavailableError, SQLAlchemyError) as error:
                         _log.warning("%s; going on once it can be reached", error)
         finally:
             self._over.set()
@@ -101,7 +102,7 @@ class Shift:
                 if not self._ledger.beat(self._worker.id, self._clock()):
                     self._given_up.set()
                 self._take_over()
-            except UnavailableError as error:
+            except (UnavailableError, SQLAlchemyError) as error:
                 _log.warning("%s; worker %s gives no sign of life", error, self._worker.name)
 
     def _take_over(self) -> None:
@@ -185,6 +186,7 @@ class Shift:
             except UnavailableError as error:
                 _log.warning("%s: %s", identity, error)
                 if again == TRIES - 1:
+                    self._give_up(identity, error)
                     raise
                 if self._stop.wait(FIRST_WAIT_SECONDS * 2**again):
                     self._hand_back()
@@ -192,6 +194,12 @@ class Shift:
         if not outcome.good:
             raise JobError(outcome.text)
         return outcome.text
+
+    def _give_up(self, identity: str, error: UnavailableError) -> None:
+        try:
+            self._ledger.revoke(identity, f"UnavailableError: {error}", self._clock())
+        except UnavailableError as again:
+            _log.warning("%s: %s", identity, again)
 
     def _forgive(self, identity: str) -> None:
         """An attempt whose worker died before the job began says nothing of the job."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -223,6 +224,21 @@ def test_a_worker_that_stops_hands_back_what_it_runs(jobs: Jobs) -> None:
 
     jobs.work(work_again)
     assert jobs.store.job(job.id).outcome == "learn of sst2 done"
+
+
+def test_gc_forgets_the_logs_of_old_jobs_alone(jobs: Jobs) -> None:
+    for task in ("sst2", "trec"):
+        job = submit(jobs, task)
+        jobs.work(done)
+        jobs.clock.move(days=20)
+    old, new = jobs.store.jobs()
+    jobs.catalog.collect_garbage("tester", jobs.clock(), timedelta(days=30))
+    assert jobs.catalog.ledger.logs(old.id) == []
+    assert jobs.catalog.ledger.outcome(old.id) is None
+    assert jobs.catalog.ledger.logs(job.id) != []
+    assert (jobs.store.job(old.id).state, jobs.catalog.ledger.outcome(new.id)) == (
+        "done", Outcome(True, "learn of trec done"),
+    )  # fmt: skip
 
 
 def test_waiting_for_a_job_ends_with_it_or_after_a_time(jobs: Jobs) -> None:

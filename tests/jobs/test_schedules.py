@@ -115,6 +115,17 @@ def test_changed_data_retrains_once_a_change(jobs: Jobs, tmp_path: Path) -> None
     assert looks(jobs) == []
 
 
+def test_a_schedule_that_cannot_look_holds_up_no_other(jobs: Jobs, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    files = {"data_files": {split: str(folder / "rows.jsonl") for split in ("train", "validation", "test")}}
+    jobs.catalog.add_task(a_task("bad", dataset_kwargs=files), "tester", START)
+    schedule(jobs, "bad", on="data")
+    schedule(jobs, "trec", every=timedelta(minutes=1))
+    (folder / "rows.jsonl").symlink_to(folder / "rows.jsonl")
+    assert [job.task for job in looks(jobs)] == ["trec"]
+
+
 def test_a_check_that_finds_a_drop_retrains_that_task(jobs: Jobs) -> None:
     for name in ("sst2", "trec"):
         learn(jobs.catalog, name)
