@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -20,12 +21,15 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from multiprompt import errors
 from multiprompt.errors import JobError, SupersededError, UnavailableError
 from multiprompt.jobs.kinds import LOADING
 from multiprompt.records import Claim
+
+if TYPE_CHECKING:
+    from multiprompt.workspace import Workspace
 
 _log = logging.getLogger("multiprompt.worker")
 
@@ -244,14 +248,17 @@ class _StoppedError(Exception):
 
 
 def main() -> None:
-    """The child: do the jobs that come in on standard input until it closes."""
+    """The child: do the jobs that come in on standard input until it closes; when to stop is its worker's to say."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     inbox, outbox = sys.stdin, os.fdopen(os.dup(1), "w")
     # What libraries print must not get between the lines.
     os.dup2(2, 1)
     messages: queue.Queue[Mapping[str, Any]] = queue.Queue()
     stop = threading.Event()
     threading.Thread(target=_listen, args=(inbox, messages, stop), daemon=True).start()
-    _serve(_open(messages.get()["bench"]), messages, stop, outbox)
+    with suppress(BrokenPipeError):  # the worker is gone
+        _serve(_open(messages.get()["bench"]), messages, stop, outbox)
 
 
 def _listen(inbox: IO[str], messages: queue.Queue[Mapping[str, Any]], stop: threading.Event) -> None:
@@ -265,7 +272,7 @@ def _listen(inbox: IO[str], messages: queue.Queue[Mapping[str, Any]], stop: thre
     os._exit(1)
 
 
-def _open(bench: Mapping[str, Any]) -> Any:
+def _open(bench: Mapping[str, Any]) -> Workspace:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -280,12 +287,12 @@ def _open(bench: Mapping[str, Any]) -> Any:
         create=False,
         actor=bench["actor"],
         hub_metrics=bench["hub_metrics"],
-    ), bench["actor"]
+    )
 
 
-def _serve(opened: Any, messages: queue.Queue[Mapping[str, Any]], stop: threading.Event, outbox: IO[str]) -> None:
-    workspace, actor = opened
-
+def _serve(
+    workspace: Workspace, messages: queue.Queue[Mapping[str, Any]], stop: threading.Event, outbox: IO[str]
+) -> None:
     def say(message: Mapping[str, Any]) -> None:
         outbox.write(json.dumps(message) + "\n")
         outbox.flush()
@@ -310,7 +317,7 @@ def _serve(opened: Any, messages: queue.Queue[Mapping[str, Any]], stop: threadin
                 kind,
                 task,
                 starved,
-                actor,
+                workspace.actor,
                 lambda: datetime.now(UTC),
                 lambda: say({"kept": True}),
             )

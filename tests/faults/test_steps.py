@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 import multiprompt as mp
 from multiprompt import steps
-from multiprompt.errors import SupersededError
+from multiprompt.errors import SupersededError, UnavailableError
 from multiprompt.jobs.kinds import STEPS
 from multiprompt.records import Outcome
 from multiprompt.steps import Desk, run_job
@@ -135,6 +136,30 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_if_nothing_wa
     run_job(desk(workspace, "second"), ignore)
     assert workspace.digest("colour@2") == workspace.digest(whole)
     assert any("goes on from step" in line.message for line in workspace.catalog.ledger.logs("job"))
+
+
+def test_a_full_disk_at_a_checkpoint_is_waited_out_from_the_checkpoint_before(
+    ready: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = {"steps": 6, "batch_size": 4, "validate_every": 3}
+    ready.add_task(make_task("colour", multiprompt={"num_virtual_tokens": 100, "training": training}))
+    attempt = desk(ready, "first")
+    engine = attempt.workspace.catalog.engine
+
+    def fill_disk(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 1")
+
+    def when_training(step: str) -> None:
+        if step == "train":
+            event.listen(engine, "connect", fill_disk)
+
+    with pytest.raises(UnavailableError, match="the disk is full"):
+        run_job(attempt, when_training)
+    event.remove(engine, "connect", fill_disk)
+    ran = counted(monkeypatch)
+    run_job(desk(ready, "second"), ignore)
+    assert ran == ["train", "evaluate", "gate", "publish"]
+    assert (ready.version("colour").number, ready.verify()) == (1, [])
 
 
 def test_what_is_edited_while_a_job_runs_does_not_count(ready: mp.Workspace, make_task: MakeTask) -> None:
