@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -58,17 +59,19 @@ class Catalog:
     def __init__(self, engine: Engine, claim: Claim | None = None) -> None:
         self._engine = engine
         self._claim = claim
+        if claim is None:
+            weakref.finalize(self, engine.dispose)
 
     @classmethod
     def open(cls, url: str, *, create: bool = False) -> Catalog:
         """Open a catalog; with `create` a missing one is made. Raises SchemaError when it is none, or of another."""
-        engine = database_engine(url)
+        catalog = cls(database_engine(url))
         if create:
-            migration.create(engine)
+            migration.create(catalog._engine)
         else:
-            migration.require_file(engine)
-        migration.require_current(engine)
-        return cls(engine)
+            migration.require_file(catalog._engine)
+        migration.require_current(catalog._engine)
+        return catalog
 
     def claimed_by(self, claim: Claim) -> Catalog:
         """The same catalog for a job, for which nothing is written once the claim is no longer the newest on it.
@@ -101,7 +104,7 @@ class Catalog:
         return watching_engine(self._engine)
 
     def close(self) -> None:
-        """Close the connections that `epoch` keeps open; the next call opens new ones."""
+        """Close the connections that are kept open; the next call opens new ones."""
         self._watching.dispose()
 
     @property
@@ -362,10 +365,10 @@ class Catalog:
 
     def copy_to(self, url: str, advance: Advance = lambda what, done, total: None) -> Catalog:
         """Copy the catalog into a new one on any database, and give that one. Raises CatalogError or IntegrityError."""
-        target = database_engine(url)
-        copying.copy_catalog(self._engine, target, advance)
-        migration.require_current(target)
-        return Catalog(target)
+        target = Catalog(database_engine(url))
+        copying.copy_catalog(self._engine, target._engine, advance)
+        migration.require_current(target._engine)
+        return target
 
     def garbage(self, at: datetime, keep: timedelta) -> Garbage:
         """What `collect_garbage` would delete."""

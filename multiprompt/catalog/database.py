@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DisconnectionError, OperationalError
 from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
@@ -57,7 +58,7 @@ def database_engine(url: str) -> Engine:
         shown = re.sub(r"//.*@", "//…@", url)
         raise CatalogError(f"{shown!r} is no catalog: give a path, or a URL like sqlite:///multiprompt.db.") from None
     if parsed.get_backend_name() == "postgresql":
-        return _postgresql_engine(parsed, NullPool)
+        return _postgresql_engine(parsed)
     if parsed.get_backend_name() != "sqlite":
         raise CatalogError(
             f"{parsed.render_as_string()} is neither SQLite nor PostgreSQL, which are the databases that hold catalogs."
@@ -70,9 +71,10 @@ def database_engine(url: str) -> Engine:
 def watching_engine(engine: Engine) -> Engine:
     """The same database over connections that stay open, for reads of a fraction of a millisecond.
 
-    Others close after each use, so that on SQLite the file alone is the whole catalog whenever nobody is at work.
+    On PostgreSQL they all do. On SQLite others close after each use, so that the file alone is the whole catalog
+    whenever nobody is at work.
     """
-    return (_sqlite_engine if is_sqlite(engine) else _postgresql_engine)(engine.url, QueuePool)
+    return _sqlite_engine(engine.url, QueuePool) if is_sqlite(engine) else engine
 
 
 def is_sqlite(where: Engine | Connection) -> bool:
@@ -121,11 +123,35 @@ def _sqlite_engine(url: URL, pool: type[Pool]) -> Engine:
     return engine
 
 
-def _postgresql_engine(url: URL, pool: type[Pool]) -> Engine:
+def _postgresql_engine(url: URL) -> Engine:
+    """Opening a connection takes longer than most transactions, so that up to five are kept for the next ones.
+
+    A kept one is asked whether it lives before it is used. Statements are not prepared on it, since behind a pooler of
+    the server's the next transaction may meet another server process.
+    """
     try:
-        return create_engine(url.set(drivername="postgresql+psycopg"), poolclass=pool, pool_pre_ping=pool is QueuePool)
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            max_overflow=-1,
+            connect_args={"prepare_threshold": None},
+        )
     except ModuleNotFoundError:
         raise CatalogError("a catalog on PostgreSQL needs its driver: pip install 'multiprompt[postgresql]'.") from None
+    event.listen(engine, "connect", _remember_process)
+    event.listen(engine, "checkout", _require_process)
+    return engine
+
+
+def _remember_process(_: Any, record: Any) -> None:
+    record.info["process"] = os.getpid()
+
+
+def _require_process(_: Any, record: Any, proxy: Any) -> None:
+    """Leave a connection to the process that opened it; a forked one opens its own."""
+    if record.info["process"] != os.getpid():
+        record.dbapi_connection = proxy.dbapi_connection = None
+        raise DisconnectionError
 
 
 def _configure(dbapi_connection: Any, _: Any) -> None:

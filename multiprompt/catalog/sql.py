@@ -77,6 +77,7 @@ def _on_postgresql(engine: Engine, statement: str, limit: int) -> SqlResult:
     if statement.lstrip("( \t\r\n").partition(" ")[0].strip().lower() not in ("select", "with", "table", "values"):
         raise QueryError("SQL: only SELECT is allowed here.")
     with reading(engine) as connection:
+        connection.detach()  # it may hold locks afterwards that a SELECT took, so nobody else gets it
         try:
             result = connection.execute(text(statement.replace(":", r"\:")))
             return _result(list(result.keys()), result.fetchmany(limit + 1), limit)

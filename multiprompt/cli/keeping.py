@@ -34,7 +34,11 @@ def upgrade(catalog: str) -> None:
     from multiprompt.catalog import migration
     from multiprompt.catalog.database import database_engine
 
-    old, new, copy = migration.upgrade(database_engine(catalog))
+    engine = database_engine(catalog)
+    try:
+        old, new, copy = migration.upgrade(engine)
+    finally:
+        engine.dispose()
     if old == new:
         click.echo(f"schema {new} already, nothing to do")
     else:

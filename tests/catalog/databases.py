@@ -32,10 +32,10 @@ class Databases:
 
     def new(self, folder: Path) -> Catalog:
         """An empty catalog."""
-        return self._copy("empty", lambda catalog: None, folder)
+        return self._copy("empty", _leave_empty, folder)
 
     def filled(self, name: str, fill: Callable[[Catalog], Any], folder: Path) -> Catalog:
-        """A catalog that `fill` filled; one of a name is filled once and copied from then on."""
+        """A catalog that `fill`, a function of a module, filled; it does so once, and is copied from then on."""
         return self._copy(name, fill, folder)
 
     def _copy(self, name: str, fill: Callable[[Catalog], Any], folder: Path) -> Catalog:
@@ -44,6 +44,10 @@ class Databases:
             path.write_bytes(_file(name, fill))
             return Catalog.open(str(path))
         return Catalog.open(new_database(_template(name, fill)))
+
+
+def _leave_empty(catalog: Catalog) -> None:
+    pass
 
 
 DATABASES = Databases()

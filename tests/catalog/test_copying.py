@@ -16,14 +16,17 @@ from multiprompt.catalog.writing import Parent
 from multiprompt.errors import CatalogError, IntegrityError, QueryError
 from multiprompt.records import Adapter, Run
 from tests.catalog.databases import DATABASES, contents, execute, new_database
-from tests.catalog.test_catalog import AT, ROWS, learn, new_catalog
+from tests.catalog.test_catalog import AT, ROWS, learn
 
 RUN = Run({"steps": 2}, {"torch": "2"}, ROWS.fingerprint, ROWS.fingerprint, (1.5, 0.5), ((2, 0.5, 0.5),), 2, 0, 1.0)
 
 
 def filled(folder: Path) -> Catalog:
     """A catalog with something in every table but the trash."""
-    catalog = new_catalog(folder)
+    return DATABASES.filled("everything", fill, folder)
+
+
+def fill(catalog: Catalog) -> None:
     first = learn(catalog, "a", 0.5, run=RUN, training_data=(ROWS, ROWS))
     second = learn(catalog, "a", 0.7, parents=(Parent("retrained-from", first.label, first),))
     learn(catalog, "ü", publish=False, adapter=Adapter(b"{}", bytes(range(256)), b"encoder"))
@@ -32,7 +35,6 @@ def filled(folder: Path) -> Catalog:
     catalog.note("a", "naïve annotators", "tester", AT)
     catalog.guard("a", True, "in a contract", "tester", AT)
     assert second.label == "a@2"
-    return catalog
 
 
 def another_place(folder: Path, kind: str) -> str:

@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 from multiprompt.catalog import database, migration, reading, schema, writing
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.cli import commands
-from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, SchemaError
+from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, QueryError, SchemaError
 from tests.catalog.databases import contents, execute, new_database
 from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
 from tests.catalog.test_migration import RACE, config
@@ -506,6 +506,41 @@ def test_a_catalog_is_usable_after_its_connections_were_ended(catalog: Catalog) 
     hang_up(catalog)
     assert learn(catalog).label == "colour@2"
     assert catalog.epoch() == 2
+
+
+def test_a_connection_is_kept_for_the_next_transaction_without_what_the_last_one_held(catalog: Catalog) -> None:
+    learn(catalog)
+    catalog.sql("SELECT pg_advisory_lock(7)")
+    with pytest.raises(QueryError):
+        catalog.sql("SELECT no_such_column FROM v_tasks")
+    catalog.epoch()
+    ours = "datname = current_database() AND pid <> pg_backend_pid()"
+    assert ask(catalog, f"SELECT count(*), min(state) FROM pg_stat_activity WHERE {ours}") == [(1, "idle")]
+    assert ask(catalog, f"SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {ours}") == [(0,)]
+    catalog.close()
+    assert hang_up(catalog) == 0
+
+
+FORK = """
+import os, sys
+from multiprompt.catalog.catalog import Catalog
+
+catalog = Catalog.open(sys.argv[1])
+child = os.fork()
+if child != 0:
+    assert os.waitpid(child, 0)[1] == 0
+with catalog._engine.connect() as connection:
+    print(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar(), flush=True)
+if child == 0:
+    os._exit(0)
+"""
+
+
+def test_a_forked_process_leaves_the_connections_to_the_one_that_opened_them(learned: Catalog) -> None:
+    run = subprocess.run([sys.executable, "-c", FORK, url_of(learned)], capture_output=True, text=True, cwd=ROOT)
+    assert run.stderr == ""
+    of_child, of_parent = run.stdout.split()
+    assert of_child != of_parent
 
 
 def test_a_connection_that_ends_in_the_middle_of_writing_leaves_nothing(
