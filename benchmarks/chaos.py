@@ -30,6 +30,7 @@ import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import digest
 from multiprompt.errors import MultipromptError
+from multiprompt.jobs.durable import JobStore
 from multiprompt.records import Job
 from tests.catalog.databases import new_database
 from tests.conftest import task_mapping, write_tiny_model
@@ -160,6 +161,7 @@ def child_pids(parent: int) -> list[int]:
 def read(url: str, seen: Seen, over: threading.Event) -> None:
     """Look at everything published as somebody would who answers requests with it."""
     catalog = Catalog.open(url)
+    store = JobStore(catalog)
     while not over.wait(0.05):
         try:
             _, published = catalog.published()
@@ -168,10 +170,10 @@ def read(url: str, seen: Seen, over: threading.Event) -> None:
             for version in published:
                 if version.score is None or digest(catalog.adapter(version)) != version.digest:
                     seen.problems.append(f"{version.label} is half published")
-            progress = catalog.ledger.progress(catalog.ledger.claimed())
-            for job, at in progress.items():
-                if at.step == "training":
-                    seen.reached[job, at.attempt] = max(seen.reached.get((job, at.attempt), 0), at.done)
+            for job in store.jobs("state = 'running'"):
+                if job.progress is not None and job.progress.step == "training":
+                    attempt = (job.id, job.progress.attempt)
+                    seen.reached[attempt] = max(seen.reached.get(attempt, 0), job.progress.done)
             seen.looks += 1
         except MultipromptError as error:
             seen.problems.append(f"the reader met: {error}")

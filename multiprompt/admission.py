@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate, Parent, digest
 from multiprompt.continual.gate import compare
 from multiprompt.engine.evaluation import Subject
@@ -116,7 +117,7 @@ def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> t
         if result.verdict in ("regressed", "failed"):
             return False, f"{result.version} {result.verdict}: {result.cause or 'unknown cause'}"
     soft, task = candidate.soft, candidate.task
-    for old in published_of(measuring, task.name):
+    for old in _published_of(measuring.catalog, task.name):
         was = measuring.version(old, task, candidate.data)
         result = compare(old.label, was, soft, task.config.regression.max_drop)
         if result.verdict == "regressed":
@@ -124,5 +125,13 @@ def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> t
     return True, f"{soft.metric} {soft.score:.4f}"
 
 
-def published_of(measuring: Measuring, task: str) -> list[VersionRecord]:
-    return [version for version in measuring.catalog.versions_of(task) if version.state == "published"]
+def parents(catalog: Catalog, task: str, start: VersionRecord | None) -> tuple[Parent, ...]:
+    """What a new version of a task comes from: the published one, and what its prompt started as."""
+    found = [Parent("retrained-from", version.label, version) for version in _published_of(catalog, task)]
+    if start is not None:
+        found.append(Parent("initialised-from", start.label, start))
+    return tuple(found)
+
+
+def _published_of(catalog: Catalog, task: str) -> list[VersionRecord]:
+    return [version for version in catalog.versions_of(task) if version.state == "published"]

@@ -12,14 +12,12 @@ from multiprompt.engine.base import BaseModel
 from multiprompt.engine.evaluation import Subject, evaluate, evaluation_key
 from multiprompt.errors import MultipromptError, SupersededError, UnavailableError
 from multiprompt.inference import load_prompt
-from multiprompt.records import CheckReport, CheckResult, Evaluation, VersionRecord
+from multiprompt.records import CheckReport, CheckResult, Evaluation, Progress, VersionRecord
 
 if TYPE_CHECKING:
     from multiprompt.tasks.split import Split
     from multiprompt.tasks.task import Task
 
-# What is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 # A version against its baseline, and the evaluation that was taken for it.
 Checked = tuple[CheckResult, Evaluation | None]
 

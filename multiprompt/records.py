@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# What is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
 VersionState = Literal["candidate", "published", "retired", "rejected"]
 PromptKind = Literal["soft", "hard"]
 JobState = Literal["queued", "running", "done", "failed", "parked", "cancelled"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from multiprompt.admission import Admission, admit, candidate, check_others, measure, untouched
+from multiprompt.admission import Admission, admit, candidate, check_others, measure, parents, untouched
 from multiprompt.engine.adapter import from_adapter, to_adapter
 from multiprompt.engine.learning import Learned, Lesson, learn_prompts
 from multiprompt.engine.training import Training
@@ -238,7 +238,7 @@ def _admission(desk: Desk) -> Admission:
         prompt,
         adapter,
         Run(**_tuples(_unpack(trained["run"]))),
-        workspace.parents(str(desk.task), start),
+        parents(workspace.catalog, str(desk.task), start),
         data.test,
         (data.training, data.validation),
     )

@@ -5,6 +5,7 @@ Parent and child talk in lines of JSON over the child's standard input and outpu
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
@@ -26,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any
 from multiprompt import errors
 from multiprompt.errors import JobError, SupersededError, UnavailableError
 from multiprompt.jobs.kinds import LOADING
-from multiprompt.records import Claim
+from multiprompt.records import Claim, Progress
 
 if TYPE_CHECKING:
     from multiprompt.workspace import Workspace
@@ -37,9 +38,6 @@ _log = logging.getLogger("multiprompt.worker")
 _LOOK_SECONDS = 0.5
 _STOP_SECONDS = 3.0
 _ENDING_SECONDS = 5.0
-
-# What is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -192,14 +190,12 @@ class _Child:
         return message
 
     def let_go(self) -> None:
-        """Ask the child to let go of its job, and kill it where it does not."""
-        try:
+        """Ask the child to let go of its job; one that does not is busy still when this ends."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        with suppress(UnavailableError):
             self.send({"stop": True})
-            deadline = time.monotonic() + _STOP_SECONDS
             while self._busy and time.monotonic() < deadline:
                 self.receive(_LOOK_SECONDS)
-        except UnavailableError:
-            pass
 
     def kill(self) -> None:
         self._process.kill()
@@ -323,6 +319,8 @@ def _serve(
             )
             run_job(desk, lambda step: progress(step, 0, 1))
             say({"done": True})
+        except BrokenPipeError:
+            raise
         except Exception as error:
             if not isinstance(error, errors.MultipromptError | _StoppedError):
                 traceback.print_exc()
@@ -332,7 +330,7 @@ def _serve(
 
 
 def _may_pass(error: BaseException) -> bool:
-    full = isinstance(error, OSError) and error.errno in (28, 122)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or isinstance(error, UnavailableError)
 
 

@@ -40,6 +40,7 @@ from multiprompt.records import (
     PlannedJob,
     Prediction,
     Problem,
+    Progress,
     Schedule,
     SqlResult,
     TaskRecord,
@@ -57,8 +58,6 @@ if TYPE_CHECKING:
     from multiprompt.measuring import Measuring
     from multiprompt.tasks.task import Task
 
-# What is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 Notify = Callable[[str], None]
 
 
@@ -119,7 +118,7 @@ class Workspace:
 
         Each comes out as `learn` would make it. One whose training fails raises TrainingError after the others are in.
         """
-        from multiprompt.admission import Admission
+        from multiprompt.admission import Admission, parents
         from multiprompt.engine.adapter import to_adapter
         from multiprompt.engine.learning import Learned, Lesson, learn_prompts
         from multiprompt.tasks.split import load_data
@@ -145,10 +144,10 @@ class Workspace:
         for lesson, start, outcome in zip(lessons, starts, outcomes, strict=True):
             if isinstance(outcome, Learned):
                 splits = (lesson.data.training, lesson.data.validation)
-                parents = self.parents(lesson.task.name, start)
+                came_from = parents(self.catalog, lesson.task.name, start)
                 adapter = to_adapter(outcome.prompt)
                 admission = Admission(
-                    lesson.task, outcome.prompt, adapter, outcome.run, parents, lesson.data.test, splits
+                    lesson.task, outcome.prompt, adapter, outcome.run, came_from, lesson.data.test, splits
                 )
                 reports.append(self._admit(admission, before | self.catalog.digests()))
         for outcome in outcomes:
@@ -505,14 +504,6 @@ class Workspace:
             check=check,
             untouched=untouched(measuring, before),
         )
-
-    def parents(self, name: str, start: VersionRecord | None) -> tuple[Parent, ...]:
-        """What a new version of a task comes from: the published one, and what its prompt started as."""
-        published = [version for version in self.catalog.versions_of(name) if version.state == "published"]
-        parents = [Parent("retrained-from", version.label, version) for version in published]
-        if start is not None:
-            parents.append(Parent("initialised-from", start.label, start))
-        return tuple(parents)
 
     def prompt(self, version: VersionRecord, *, to_train: bool = False) -> SoftPrompt:
         """A version's prompt on the base model; to be trained on, with its encoder where it has one."""

@@ -41,8 +41,11 @@ class Ledger:
             _log(connection, job, "info", worker, f"attempt {attempt + 1}", at)
         return Claim(job, owner), attempt + 1
 
-    def revoke(self, job: str, why: str, at: datetime) -> Outcome | None:
-        """Let nobody write for a job any more, and forget what its steps came to. Gives its outcome if it has ended."""
+    def revoke(self, job: str, why: str, at: datetime, forget: str | None = None) -> Outcome | None:
+        """Let nobody write for a job any more, and forget what its steps came to. Gives its outcome if it has ended.
+
+        The checkpoint of the task `forget` goes as well.
+        """
         with self._writing() as connection:
             ended = outcome_of(connection, job)
             if ended is None:
@@ -50,6 +53,8 @@ class Ledger:
                 connection.execute(
                     update(s.job_claims).where(s.job_claims.c.job == job).values(owner="", updated_at=at)
                 )
+                of_task = select(s.tasks.c.id).where(s.tasks.c.name == forget)
+                connection.execute(delete(s.checkpoints).where(s.checkpoints.c.task_id.in_(of_task)))
                 end(connection, job, Outcome(False, why))
             return ended
 
@@ -82,11 +87,6 @@ class Ledger:
                 row.job: JobProgress(row.worker, row.attempt, row.step, row.done, row.total, row.updated_at)
                 for row in rows
             }
-
-    def claimed(self) -> list[str]:
-        """Every job that was ever claimed."""
-        with self._reading() as connection:
-            return list(connection.scalars(select(s.job_claims.c.job)))
 
     # Results of steps
 

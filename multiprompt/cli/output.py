@@ -9,15 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from multiprompt.records import CheckReport, LearnReport, Matrix, TokenChange, VersionDiff
-
-if TYPE_CHECKING:
-    from multiprompt.workspace import Progress
-
+from multiprompt.records import CheckReport, LearnReport, Matrix, Progress, TokenChange, VersionDiff
 
 _CELL = 50
 _FLIPS = 20

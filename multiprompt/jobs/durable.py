@@ -43,6 +43,8 @@ from multiprompt.records import Claim, Job, Listing, Outcome, Schedule, WorkerRe
 _log = logging.getLogger("multiprompt.worker")
 _SCHEMA = "dbos"
 _WAIT_SECONDS = 0.2
+# Of so many jobs the one is named that an unknown id is most like.
+_NEWEST = 100
 
 
 class JobStore:
@@ -79,7 +81,8 @@ class JobStore:
     def job(self, identity: str) -> Job:
         found = self.jobs(f"id = '{identity.replace(chr(39), chr(39) * 2)}'")
         if not found:
-            raise NotFoundError(f"no job {identity!r}; {nearest(identity, [job.id for job in self.jobs()])}")
+            newest = [job.id for job in self.jobs("order by id desc", limit=_NEWEST)]
+            raise NotFoundError(f"no job {identity!r}; {nearest(identity, newest)}")
         return found[0]
 
     def jobs(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
@@ -107,14 +110,14 @@ class JobStore:
         """Stop a job: from now on nothing is written for it. Raises StateError when it has ended."""
         found = self.job(identity)
         ended = Outcome(found.state == "done", found.outcome) if found.ended else None
-        ended = ended or self._ledger.revoke(identity, "cancelled", self._clock())
+        ended = ended or self._ledger.revoke(identity, "cancelled", self._clock(), forget=found.task)
         if ended is not None:
             raise StateError(f"job {identity} has ended: {ended.text or found.state}.")
         self._client.cancel_workflow(identity)
         return self.job(identity)
 
     def retry(self, identity: str) -> Job:
-        """Queue a job that came to nothing as a new one; a training goes on from its last checkpoint."""
+        """Queue a job that came to nothing as a new one; a training that failed goes on from its last checkpoint."""
         found = self.job(identity)
         if not found.ended or found.state == "done":
             raise StateError(
@@ -233,7 +236,7 @@ class JobStore:
     def is_mine(self, claim: Claim) -> bool:
         """Whether a job was neither cancelled nor taken over since it was claimed."""
         with reading(self._engine) as connection:
-            return bool(connection.execute(self._table.owner(claim.job)).scalar() == claim.owner)
+            return self._table.has(connection, claim)
 
     def advance(self, claim: Claim, what: str, done: int, total: int) -> None:
         """Say how far a job is. Raises SupersededError."""

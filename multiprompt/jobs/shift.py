@@ -24,8 +24,8 @@ from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTab
 from multiprompt.records import Claim, Outcome, WorkerRecord
 
 # An idle worker looks for work this often, and for a while after it had some at each of DBOS's polls.
-_LOOK_SECONDS, _HURRY_SECONDS, _POLL_SECONDS = 2.0, 1.0, 0.05
-_TICK_SECONDS = 1.0
+_LOOK_SECONDS, _HURRY_SECONDS, _POLL_SECONDS = 3.0, 1.0, 0.05
+_TICK_SECONDS = 2.0
 # After so many attempts in a row whose worker died while the job was at one step or checkpoint, it is parked.
 ATTEMPTS = 5
 # Of a job that fails for what may pass: 1 s, 2 s, 4 s … are waited between.
@@ -123,9 +123,9 @@ class Shift:
         except UnavailableError as error:
             _log.warning("%s; others take the jobs of %s over", error, self._worker.name)
 
-    def _hand_back(self) -> None:
+    def _hand_back(self, *jobs: str) -> None:
         with writing(self._jobs) as connection:
-            connection.execute(self._table.hand_back(self._worker.id))
+            connection.execute(self._table.hand_back(self._worker.id, *jobs))
 
     def _is_live(self) -> bool:
         with reading(self._jobs) as connection:
@@ -189,7 +189,7 @@ class Shift:
                     self._give_up(identity, error)
                     raise
                 if self._stop.wait(FIRST_WAIT_SECONDS * 2**again):
-                    self._hand_back()
+                    self._hand_back(identity)
                     raise
         if not outcome.good:
             raise JobError(outcome.text)
@@ -211,7 +211,7 @@ class Shift:
     def _attempt(self, identity: str, owner: str, kind: str, task: str | None) -> Outcome:
         """Claim a job, do what is left of it, and give its outcome. Raises SupersededError when it is another's."""
         claim, attempt = self._ledger.claim(identity, owner, self._worker.name, self._clock())
-        if not self.is_mine(claim):
+        if not self._has(claim):
             raise SupersededError(f"job {identity} is another worker's, or was cancelled.")
         outcome = self._ledger.outcome(identity)
         if outcome is None:
@@ -229,10 +229,9 @@ class Shift:
             _log.log(logging.INFO if outcome.good else logging.ERROR, "%s: %s", identity, outcome.text)
         return outcome
 
-    def is_mine(self, claim: Claim) -> bool:
-        """Whether a job was neither cancelled nor taken over since it was claimed."""
+    def _has(self, claim: Claim) -> bool:
         with reading(self._jobs) as connection:
-            return bool(connection.execute(self._table.owner(claim.job)).scalar() == claim.owner)
+            return self._table.has(connection, claim)
 
 
 class _Watch:

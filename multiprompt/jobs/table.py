@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Connection,
     Integer,
     Row,
     Select,
@@ -29,7 +30,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
 
 from multiprompt.catalog.query import Field, Fields
-from multiprompt.records import Job, JobState
+from multiprompt.records import Claim, Job, JobState
 
 APPLICATION, QUEUE, WORKFLOW = "multiprompt", "jobs", "multiprompt.job"
 # Fixed, so that an upgrade of multiprompt does not strand the jobs that wait.
@@ -170,16 +171,19 @@ class JobTable:
         c = self._workflows.c
         return select(c.workflow_uuid, c.executor_id).where(c.name == WORKFLOW, c.status == "PENDING")
 
-    def owner(self, job: str) -> Select[Any]:
-        """The token of the execution that has a job, NULL when none has."""
-        return select(self._workflows.c.owner_xid).where(self._workflows.c.workflow_uuid == job)
+    def has(self, connection: Connection, claim: Claim) -> bool:
+        """Whether a job is still its claim's: neither cancelled nor taken over."""
+        c = self._workflows.c
+        owner = connection.execute(select(c.owner_xid).where(c.workflow_uuid == claim.job)).scalar()
+        return bool(owner == claim.owner)
 
-    def hand_back(self, worker: str) -> Update:
-        """Let what a worker runs wait again, as if it had not begun."""
+    def hand_back(self, worker: str, *jobs: str) -> Update:
+        """Let what a worker runs, or of that these jobs, wait again as if it had not begun."""
         c = self._workflows.c
         return (
             update(self._workflows)
             .where(c.name == WORKFLOW, c.status == "PENDING", c.executor_id == worker)
+            .where(*([c.workflow_uuid.in_(jobs)] if jobs else []))
             .values(
                 status="ENQUEUED", owner_xid=None, started_at_epoch_ms=None, recovery_attempts=c.recovery_attempts - 1
             )

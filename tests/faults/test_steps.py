@@ -80,15 +80,21 @@ def test_a_job_killed_before_a_step_goes_on_with_it(
     assert ready.verify() == []
 
 
-def test_a_job_killed_after_it_published_is_not_done_again(
-    ready: mp.Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = desk(ready, "first")
-    run_job(first, ignore)
-    whole = contents(ready.catalog)
-    assert ready.catalog.ledger.outcome("job") is not None
-    assert ready.catalog.ledger.results("job", "train") == {}
-    assert contents(ready.catalog) == whole
+def test_an_ended_job_leaves_its_version_and_outcome_alone(ready: mp.Workspace) -> None:
+    run_job(desk(ready, "first"), ignore)
+    found = contents(ready.catalog)
+    assert [row[:3] for row in found["job_results"]] == [("job", "end", "good")]
+    assert found["checkpoints"] == []
+
+
+def test_evaluate_scores_what_is_published_on_the_rows_of_today(ready: mp.Workspace, make_task: MakeTask) -> None:
+    before = len(ready.evaluations("task = 'shape'"))
+    make_task("shape", rows=(24, 8, 9))
+    run_job(desk(ready, "first", "evaluate", "shape"), ignore)
+    newest = ready.evaluations("task = 'shape' order by created_at desc", limit=1)[0]
+    assert (newest.version, newest.rows, len(ready.evaluations("task = 'shape'"))) == ("shape@1", 9, before + 1)
+    outcome = ready.catalog.ledger.outcome("job")
+    assert outcome == Outcome(True, f"shape@1: acc {newest.score:.4f}")
 
 
 @pytest.mark.parametrize("step", STEPS["learn"])

@@ -12,9 +12,11 @@ from uuid import uuid4
 import pytest
 
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.database import writing
 from multiprompt.errors import SupersededError
 from multiprompt.jobs import shift
 from multiprompt.jobs.durable import JobStore
+from multiprompt.jobs.shift import Do
 from multiprompt.records import Claim, Outcome, WorkerRecord
 from tests.catalog.databases import DATABASES, KINDS
 from tests.catalog.test_catalog import a_task
@@ -51,7 +53,17 @@ class Jobs:
     def store(self) -> JobStore:
         return JobStore(self.catalog, self.clock)
 
-    def do(self, claim: Claim, kind: str, task: str | None, work: Work) -> None:
+    def lose(self, claim: Claim) -> None:
+        """Leave a job as a worker that dies at this moment does."""
+        workflows = self.store._table._workflows
+        with writing(self.store._engine) as connection:
+            connection.execute(
+                workflows.update()
+                .where(workflows.c.workflow_uuid == claim.job)
+                .values(executor_id="a worker that died", owner_xid="a worker that died")
+            )
+
+    def finish(self, claim: Claim, kind: str, task: str | None, work: Work = lambda kind, task: "done") -> None:
         outcome = Outcome(True, work(kind, task))
         try:
             self.catalog.ledger.finish(claim, outcome, self.clock())
@@ -66,17 +78,24 @@ class Jobs:
         stop: threading.Event | None = None,
         until_idle: bool = True,
         slots: int = 1,
-        name: str = "w",
         lease: float = 15.0,
     ) -> None:
-        record = WorkerRecord(uuid4().hex, name, "here", 1, slots, 0, self.clock(), self.clock())
-        self.store.work(
-            record,
-            lambda claim, kind, task: self.do(claim, kind, task, work),
-            stop or threading.Event(),
-            until_idle=until_idle,
-            lease=lease,
-        )
+        def do(claim: Claim, kind: str, task: str | None) -> None:
+            self.finish(claim, kind, task, work)
+
+        self.do(do, stop=stop, until_idle=until_idle, slots=slots, lease=lease)
+
+    def do(
+        self,
+        do: Do,
+        *,
+        stop: threading.Event | None = None,
+        until_idle: bool = True,
+        slots: int = 1,
+        lease: float = 15.0,
+    ) -> None:
+        record = WorkerRecord(uuid4().hex, "w", "here", 1, slots, 0, self.clock(), self.clock())
+        self.store.work(record, do, stop or threading.Event(), until_idle=until_idle, lease=lease)
 
 
 def _fill(catalog: Catalog) -> None:

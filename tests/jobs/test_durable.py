@@ -10,8 +10,17 @@ from datetime import timedelta
 import pytest
 
 from multiprompt.catalog.database import writing
-from multiprompt.errors import ConfigError, JobTimeoutError, NotFoundError, QueryError, StateError, UnavailableError
+from multiprompt.errors import (
+    ConfigError,
+    JobTimeoutError,
+    NotFoundError,
+    QueryError,
+    StateError,
+    SupersededError,
+    UnavailableError,
+)
 from multiprompt.jobs import shift
+from multiprompt.jobs.kinds import LOADING
 from multiprompt.records import Claim, Job, Outcome
 from tests.jobs.conftest import Jobs
 
@@ -145,19 +154,21 @@ def test_a_job_that_waits_is_cancelled_and_can_be_retried(jobs: Jobs) -> None:
 
 def test_a_job_that_runs_is_cancelled_and_writes_nothing_from_then_on(jobs: Jobs) -> None:
     job = submit(jobs, "sst2")
-    lost: list[bool] = []
+    jobs.catalog.save_checkpoint("sst2", "key", b"half a training", "tester", jobs.clock())
+    mine: list[bool] = []
 
-    def work(kind: str, task: str | None) -> str:
+    def do(claim: Claim, kind: str, task: str | None) -> None:
         assert jobs.store.job(job.id).progress is not None
+        mine.append(jobs.store.is_mine(claim))
         jobs.store.cancel(job.id)
-        claim = Claim(job.id, "whoever")
-        lost.append(jobs.store.is_mine(claim))
-        return "too late"
+        mine.append(jobs.store.is_mine(claim))
+        jobs.finish(claim, kind, task)
 
-    jobs.work(work)
-    assert lost == [False]
+    jobs.do(do)
+    assert (mine, jobs.superseded.is_set()) == ([True, False], True)
     assert jobs.store.job(job.id).state == "cancelled"
     assert jobs.catalog.ledger.outcome(job.id) == Outcome(False, "cancelled")
+    assert jobs.catalog.checkpoint("sst2", "key") is None
 
 
 def test_a_job_whose_workers_die_again_and_again_is_parked_and_the_others_go_on(jobs: Jobs) -> None:
@@ -180,15 +191,49 @@ def test_attempts_that_got_on_do_not_park_a_job(jobs: Jobs) -> None:
 
 
 def test_attempts_that_broke_off_before_the_job_began_do_not_park_it(jobs: Jobs) -> None:
-    job = submit(jobs, "bad", priority=1)
-    for _ in range(shift.ATTEMPTS):
-        _take(jobs, "a worker that dies")
-        claim, _ = jobs.catalog.ledger.claim(job.id, "a worker that dies", "w", jobs.clock())
-        jobs.store.advance(claim, "loading", 0, 1)
-        with writing(jobs.store._engine) as connection:
-            connection.execute(jobs.store._table.forgive(job.id))
-    jobs.work(done, lease=0.1)
-    assert jobs.store.job(job.id).state == "done"
+    job = submit(jobs, "bad")
+    deaths = 0
+
+    def do(claim: Claim, kind: str, task: str | None) -> None:
+        nonlocal deaths
+        deaths += 1
+        if deaths <= shift.ATTEMPTS + 1:
+            jobs.store.advance(claim, LOADING, 0, 1)
+            jobs.lose(claim)
+            raise SupersededError("this worker is dead")
+        jobs.finish(claim, kind, task)
+
+    jobs.do(do, lease=0.1)
+    assert (jobs.store.job(job.id).state, deaths) == ("done", shift.ATTEMPTS + 2)
+
+
+def test_attempts_that_broke_off_while_the_job_ran_park_it(jobs: Jobs) -> None:
+    job = submit(jobs, "bad")
+    deaths = 0
+
+    def do(claim: Claim, kind: str, task: str | None) -> None:
+        nonlocal deaths
+        deaths += 1
+        jobs.store.advance(claim, "train", 0, 1)
+        jobs.lose(claim)
+        raise SupersededError("this worker is dead")
+
+    jobs.do(do, lease=0.1)
+    assert (jobs.store.job(job.id).state, deaths) == ("parked", shift.ATTEMPTS)
+
+
+def test_a_job_whose_worker_died_after_it_ended_is_not_done_again(jobs: Jobs) -> None:
+    job = submit(jobs, "sst2")
+    done: list[str] = []
+
+    def do(claim: Claim, kind: str, task: str | None) -> None:
+        done.append(claim.job)
+        jobs.finish(claim, kind, task)
+        jobs.lose(claim)
+        raise SupersededError("this worker is dead")
+
+    jobs.do(do, lease=0.1)
+    assert ([job.id], "done") == (done, jobs.store.job(job.id).state)
 
 
 def test_nothing_is_pickled(jobs: Jobs) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from multiprompt.errors import NotFoundError
+from multiprompt.jobs.durable import JobStore
 from multiprompt.jobs.plan import plan
 from multiprompt.records import CheckResult, Job, Schedule
-from tests.catalog.test_catalog import a_task, learn
+from tests.catalog.test_catalog import BASE, a_task, learn
 from tests.jobs.conftest import START, Jobs
 
 
@@ -55,15 +58,23 @@ def test_a_week_over_a_change_of_clocks_with_downtime_and_a_pause(jobs: Jobs) ->
     assert at_work(jobs, 24, step) == [("Fri 00:00", "trec"), ("Fri 00:30", "sst2")]
 
 
-def test_two_workers_that_look_at_once_submit_one_job(jobs: Jobs) -> None:
+def test_workers_that_look_at_once_submit_one_job(jobs: Jobs) -> None:
     schedule(jobs, cron="0 * * * *")
     jobs.clock.move(hours=1)
-    stale = jobs.store._ledger.schedules()
-    first = jobs.store.dispatch()
-    for old in stale:
-        assert not jobs.store._ledger.move_schedule(old, old)
-    again = jobs.store.submit("retrain", "sst2", 100, first[0].id)
-    assert (len(first), again.id, len(jobs.store.jobs())) == (1, first[0].id, 1)
+    together = threading.Barrier(4, timeout=20)
+
+    def dispatch(store: JobStore) -> None:
+        together.wait()
+        store.dispatch()
+
+    threads = [threading.Thread(target=dispatch, args=(jobs.store,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (job,) = jobs.store.jobs()
+    (found,) = jobs.store.schedules()
+    assert (found.last_job, found.next_at) == (job.id, jobs.clock() + timedelta(hours=1))
 
 
 def test_a_tick_while_the_last_job_lives_adds_none(jobs: Jobs) -> None:
@@ -135,6 +146,18 @@ def test_a_check_that_finds_a_drop_retrains_that_task(jobs: Jobs) -> None:
     assert looks(jobs) == []
     learn(jobs.catalog, "bad", checked=[dropped], publish=False)
     assert [job.task for job in looks(jobs)] == ["sst2"]
+    assert looks(jobs) == []
+
+
+def test_a_base_model_whose_files_change_submits_a_job(jobs: Jobs, tmp_path: Path) -> None:
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"first")
+    jobs.catalog.bind_base_model(replace(BASE, source=str(weights.parent)), "tester", START)
+    schedule(jobs, None, "check", on="base")
+    assert looks(jobs) == []
+    weights.write_bytes(b"other")
+    assert [job.kind for job in looks(jobs)] == ["check"]
     assert looks(jobs) == []
 
 
