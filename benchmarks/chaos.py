@@ -36,7 +36,7 @@ from tests.catalog.databases import new_database
 from tests.conftest import task_mapping, write_tiny_model
 
 LEASE = 3.0
-STEPS, CHECKPOINT = 160, 20
+STEPS, CHECKPOINT = 800, 20
 
 
 @dataclass
@@ -73,7 +73,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> int:
     workers = [start(folder, url, number) for number in range(arguments.workers)]
     done: Counter[str] = Counter()
     while sum(done.values()) < arguments.kills:
-        time.sleep(rng.uniform(0.5, 4.0))
+        time.sleep(rng.uniform(1.0, 8.0))
         number = rng.randrange(len(workers))
         done[hurt(rng, workers, number)] += 1
         workers[number] = workers[number] if workers[number].poll() is None else start(folder, url, number)

@@ -24,7 +24,7 @@ from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTab
 from multiprompt.records import Claim, Outcome, WorkerRecord
 
 # An idle worker looks for work this often, and for a while after it had some at each of DBOS's polls.
-_LOOK_SECONDS, _HURRY_SECONDS, _POLL_SECONDS = 3.0, 1.0, 0.05
+_LOOK_SECONDS, _HURRY_SECONDS, _POLL_SECONDS = 2.0, 1.0, 0.05
 _TICK_SECONDS = 2.0
 # After so many attempts in a row whose worker died while the job was at one step or checkpoint, it is parked.
 ATTEMPTS = 5

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from multiprompt.catalog.ledger import Ledger
 from multiprompt.errors import NotFoundError
 from multiprompt.jobs.durable import JobStore
 from multiprompt.jobs.plan import plan
@@ -75,6 +76,19 @@ def test_workers_that_look_at_once_submit_one_job(jobs: Jobs) -> None:
     (job,) = jobs.store.jobs()
     (found,) = jobs.store.schedules()
     assert (found.last_job, found.next_at) == (job.id, jobs.clock() + timedelta(hours=1))
+
+
+def test_a_tick_whose_worker_died_before_it_was_noted_is_not_submitted_again(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule(jobs, cron="0 * * * *")
+    jobs.clock.move(hours=1)
+    with monkeypatch.context() as dying:
+        dying.setattr(Ledger, "move_schedule", lambda self, old, new: False)
+        (first,) = jobs.store.dispatch()
+    jobs.store.cancel(first.id)
+    jobs.store.dispatch()
+    assert [job.id for job in jobs.store.jobs()] == [first.id]
 
 
 def test_a_tick_while_the_last_job_lives_adds_none(jobs: Jobs) -> None:
