@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +96,27 @@ def location(engine: Engine) -> str:
         return str(database_path(engine))
     hidden = engine.url.update_query_dict({"password": "***"}) if "password" in engine.url.query else engine.url
     return hidden.render_as_string()
+
+
+@contextmanager
+def making(path: Path) -> Iterator[None]:
+    """While an SQLite file is made: others of this machine that would make one in the folder wait.
+
+    To write ahead of a file is decided without waiting for those who read it, so nobody may read it yet.
+    """
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def write_ahead(path: Path) -> None:
+    """Make an SQLite file whose readers do not wait for its writer."""
+    with sqlite3.connect(path) as raw:
+        raw.execute("PRAGMA journal_mode = WAL")
+    raw.close()
 
 
 @contextmanager

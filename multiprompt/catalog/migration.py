@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from multiprompt.catalog.database import database_path, is_sqlite, location, reading, writing
+from multiprompt.catalog.database import database_path, is_sqlite, location, making, reading, write_ahead, writing
 from multiprompt.catalog.schema import REVISION, settings
 from multiprompt.errors import CatalogError, SchemaError
 
@@ -64,13 +64,14 @@ def prepare(engine: Engine) -> bool:
     """Make ready for a catalog to be created, where there is none. Says whether there is none."""
     if is_sqlite(engine) and not database_path(engine).parent.is_dir():
         raise CatalogError(f"{database_path(engine).parent} does not exist: create the folder, or choose another path.")
-    if revision(engine) is not None:
-        return False
-    if is_sqlite(engine):
-        with sqlite3.connect(database_path(engine)) as raw:
-            raw.execute("PRAGMA journal_mode = WAL")
-        raw.close()
-    return True
+    if not is_sqlite(engine):
+        return revision(engine) is None
+    path = database_path(engine)
+    with making(path):
+        is_new = revision(engine) is None
+        if is_new:
+            write_ahead(path)
+    return is_new
 
 
 def upgrade(engine: Engine) -> tuple[str, str, Path | None]:

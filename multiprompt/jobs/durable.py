@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from dbos import DBOS, DBOSClient
 from sqlalchemy import Engine, inspect
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.database import database_engine, reading, watching_engine, writing
+from multiprompt.catalog.database import database_engine, making, reading, watching_engine, write_ahead, writing
 from multiprompt.catalog.query import parse
 from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import (
@@ -261,11 +260,10 @@ class JobStore:
             DBOS.migrate(self._catalog.engine.url.render_as_string(hide_password=False), schema=_SCHEMA)
             return self._catalog.engine
         path = jobs_file(self._catalog.path)
-        if not path.exists():
-            with sqlite3.connect(path) as raw:
-                raw.execute("PRAGMA journal_mode = WAL")
-            raw.close()
-        DBOS.migrate(f"sqlite:///{path}")
+        with making(path):
+            if not path.exists():
+                write_ahead(path)
+            DBOS.migrate(f"sqlite:///{path}")
         return database_engine(str(path)).execution_options(immediate=True)
 
     @cached_property

@@ -22,7 +22,7 @@ from multiprompt.errors import (
 from multiprompt.jobs import shift
 from multiprompt.jobs.kinds import LOADING
 from multiprompt.records import Claim, Job, Outcome
-from tests.jobs.conftest import Jobs
+from tests.jobs.conftest import TASKS, Jobs
 
 
 def submit(jobs: Jobs, task: str | None, kind: str = "learn", priority: int = 100) -> Job:
@@ -94,6 +94,21 @@ def test_a_task_has_one_live_job_and_when_it_is_done_may_have_another(jobs: Jobs
     assert submit(jobs, "sst2", "evaluate").id != first.id
     jobs.work(done)
     assert submit(jobs, "sst2").id != first.id
+
+
+def test_first_jobs_that_are_submitted_at_once_are_all_there(jobs: Jobs) -> None:
+    together = threading.Barrier(len(TASKS), timeout=20)
+
+    def submit_one(task: str) -> None:
+        together.wait()
+        jobs.store.submit("learn", task, 100)
+
+    threads = [threading.Thread(target=submit_one, args=(task,)) for task in TASKS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {job.task for job in jobs.store.jobs()} == set(TASKS)
 
 
 def test_the_lower_priority_runs_first_and_equal_ones_in_their_order(jobs: Jobs) -> None:
