@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from multiprompt.catalog import migration, schema
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.database import database_engine, database_path, reading, writing
+from multiprompt.catalog.database import database_engine, database_path, making, reading, writing
 from multiprompt.errors import SchemaError
 from tests.catalog.databases import contents
 from tests.catalog.test_catalog import AT, learn, new_catalog
@@ -241,6 +242,17 @@ def test_processes_that_create_one_catalog_at_once_all_succeed(tmp_path: Path) -
         _, errors = racer.communicate()
         assert racer.returncode == 0, errors
     assert contents(Catalog.open(str(path)))["settings"] == [(1, None, None, "auto", 0, None)]
+    assert Catalog.open(str(path)).verify() == []
+
+
+def test_a_file_is_made_by_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    other = threading.Thread(target=Catalog.open, args=(str(path),), kwargs={"create": True})
+    with making(path):
+        other.start()
+        other.join(0.5)
+        assert not path.exists()
+    other.join()
     assert Catalog.open(str(path)).verify() == []
 
 
