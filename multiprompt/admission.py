@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate, Parent, digest
-from multiprompt.continual.gate import compare
+from multiprompt.checking import Checking
+from multiprompt.continual.gate import ROUNDING, forgetting
 from multiprompt.engine.evaluation import Subject
 from multiprompt.errors import ConflictError
 from multiprompt.measuring import Measuring
@@ -60,28 +60,10 @@ def candidate(measuring: Measuring, admission: Admission, soft: Evaluation, hard
     )
 
 
-def check_others(
-    measuring: Measuring,
-    task: str,
-    checked: dict[str, CheckResult],
-    keep: Callable[[CheckResult], None] = lambda _: None,
-) -> tuple[int, CheckReport]:
-    """Check what other tasks have published and is not in `checked`, by label. Gives the epoch that this holds for."""
-    started = time.perf_counter()
-    epoch, published = measuring.catalog.published()
-    others = [version for version in published if version.task != task]
-    for version in others:
-        if version.label not in checked:
-            checked[version.label], _ = measuring.check(version)
-            keep(checked[version.label])
-    report = CheckReport(tuple(checked[version.label] for version in others), time.perf_counter() - started)
-    return epoch, report
-
-
 def admit(
     measuring: Measuring,
+    checking: Checking,
     candidate: Candidate,
-    checked: dict[str, CheckResult],
     actor: str,
     clock: Callable[[], datetime],
 ) -> tuple[VersionRecord, CheckReport, str]:
@@ -89,10 +71,11 @@ def admit(
 
     Gives the version, what was checked, and the reason.
     """
-    started = time.perf_counter()
+    known: dict[str, CheckResult] = {}
+    check = CheckReport((), 0.0)
     while True:
-        epoch, check = check_others(measuring, candidate.task.name, checked)
-        check = replace(check, seconds=time.perf_counter() - started)
+        epoch, found = checking.others(candidate.task.name, known)
+        check = _sum(check, found)
         publish, reason = _decide(measuring, candidate, check)
         try:
             version = measuring.catalog.admit(
@@ -112,17 +95,32 @@ def untouched(measuring: Measuring, before: Mapping[str, str]) -> bool:
 
 
 def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> tuple[bool, str]:
-    """Publish, unless an older task got worse or the task's own published version is better on the same rows."""
+    """Publish, unless an older task got worse or the task's own published version is better on the same rows.
+
+    Here the candidate bears the burden of proof: a drop beyond what the task tolerates keeps it out, chance or not.
+    """
     for result in check.results:
-        if result.verdict in ("regressed", "failed"):
+        if result.blocks:
             return False, f"{result.version} {result.verdict}: {result.cause or 'unknown cause'}"
     soft, task = candidate.soft, candidate.task
     for old in _published_of(measuring.catalog, task.name):
         was = measuring.version(old, task, candidate.data)
-        result = compare(old.label, was, soft, task.config.regression.max_drop)
-        if result.verdict == "regressed":
+        if not forgetting(was, soft) <= task.config.regression.max_drop + ROUNDING:
             return False, f"{old.label} is better: {soft.metric} {was.score:.4f}, the candidate has {soft.score:.4f}"
-    return True, f"{soft.metric} {soft.score:.4f}"
+    warned = [f"{r.version} {r.verdict}: {r.cause}" for r in check.results if r.verdict == "regressed"]
+    return True, "; ".join([f"{soft.metric} {soft.score:.4f}", *warned])
+
+
+def _sum(before: CheckReport, after: CheckReport) -> CheckReport:
+    """The newer report with what both cost."""
+    return replace(
+        after,
+        seconds=before.seconds + after.seconds,
+        evaluated=before.evaluated + after.evaluated,
+        canaries=before.canaries + after.canaries,
+        reused=before.reused + after.reused,
+        notes=before.notes + after.notes,
+    )
 
 
 def parents(catalog: Catalog, task: str, start: VersionRecord | None) -> tuple[Parent, ...]:

@@ -15,6 +15,9 @@ DEFAULT_PRIORITY = 100
 # A worker that gave no sign of life for so long has its jobs taken over.
 LEASE_SECONDS = 15.0
 
+# What a regression of a task may do; the first is a new catalog's.
+POLICIES = ("block", "warn", "rollback")
+
 T = TypeVar("T")
 
 
@@ -111,12 +114,20 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RegressionConfig:
-    """What the regression gate tolerates; `max_drop` is in units of the metric (0.01 is one point)."""
+    """What the regression gate tolerates; `max_drop` is in units of the metric (0.01 is one point).
+
+    `alpha` is the share of false alarms among alarms, `policy` what a regression does (None: what the catalog says).
+    """
 
     max_drop: float = 0.01
+    alpha: float = 0.01
+    policy: str | None = None
 
     def __post_init__(self) -> None:
         _between("max_drop", self.max_drop, 0.0, 100.0)
+        _between("alpha", self.alpha, 1e-9, 0.5)
+        if self.policy is not None:
+            _one_of("policy", self.policy, POLICIES)
 
 
 @dataclass(frozen=True)

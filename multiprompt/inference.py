@@ -112,9 +112,14 @@ class Inference:
         return known[label]
 
 
-def load_prompt(catalog: Catalog, base: BaseModel, version: VersionRecord, *, to_train: bool = False) -> SoftPrompt:
-    """A version's prompt. Raises BaseMismatchError, naming both, when it is of another base model."""
-    if version.base_model.identity != base.record.identity:
+def load_prompt(
+    catalog: Catalog, base: BaseModel, version: VersionRecord, *, to_train: bool = False, foreign: bool = False
+) -> SoftPrompt:
+    """A version's prompt. Raises BaseMismatchError, naming both, when it is of another base model.
+
+    `foreign` is for measuring what another base model does to it, where only the shapes must fit.
+    """
+    if version.base_model.identity != base.record.identity and not foreign:
         raise BaseMismatchError(
             f"{version.label} was trained on {version.base_model}, but the catalog is open with {base.record}. "
             f"Open it with that base model, or run `multiprompt learn {version.task}`."

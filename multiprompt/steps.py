@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from multiprompt.admission import Admission, admit, candidate, check_others, measure, parents, untouched
+from multiprompt.admission import Admission, admit, candidate, measure, parents, untouched
 from multiprompt.engine.adapter import from_adapter, to_adapter
 from multiprompt.engine.learning import Learned, Lesson, learn_prompts
 from multiprompt.engine.training import Training
 from multiprompt.errors import IntegrityError
 from multiprompt.jobs.kinds import STEPS
-from multiprompt.records import Adapter, CheckResult, Claim, Evaluation, Run
+from multiprompt.records import Adapter, Claim, Evaluation, Run
 from multiprompt.tasks.split import Split, TaskData, load_data
 from multiprompt.tasks.task import Task
 from multiprompt.workspace import Workspace
@@ -124,13 +124,8 @@ def _evaluate(desk: Desk) -> None:
 
 
 def _gate(desk: Desk) -> None:
-    checked = _checked(desk)
-    check_others(
-        desk.workspace.measuring(),
-        str(desk.task),
-        checked,
-        lambda result: desk.keep("gate", **{result.version: _pack(asdict(result))}),
-    )
+    """What is compared here is kept in the catalog, so that publishing does it again only for what came since."""
+    desk.workspace.checking().others(str(desk.task), {})
     desk.keep("gate", finished=b"")
 
 
@@ -139,7 +134,8 @@ def _publish(desk: Desk) -> None:
     if not untouched(measuring, desk.snapshot.before):
         raise IntegrityError("a version that was published when the job began has other bytes now; run verify.")
     soft, hard = (_evaluation(_unpack(measured[kind])) for kind in ("soft", "hard"))
-    admit(measuring, candidate(measuring, _admission(desk), soft, hard), _checked(desk), desk.actor, desk.clock)
+    asking = candidate(measuring, _admission(desk), soft, hard)
+    admit(measuring, desk.workspace.checking(), asking, desk.actor, desk.clock)
 
 
 def _score(desk: Desk) -> None:
@@ -147,19 +143,7 @@ def _score(desk: Desk) -> None:
 
 
 def _check(desk: Desk) -> None:
-    workspace = desk.workspace
-    known = {
-        label: (CheckResult(**said["result"]), None if said["evaluation"] is None else _evaluation(said["evaluation"]))
-        for label, said in ((label, _unpack(packed)) for label, packed in desk.results("check").items())
-    }
-    report, taken = workspace.measuring().check_published(
-        known,
-        lambda label, checked: desk.keep(
-            "check",
-            **{label: _pack({"result": asdict(checked[0]), "evaluation": checked[1] and asdict(checked[1])})},
-        ),
-    )
-    workspace.catalog.save_check(report, taken, desk.actor, desk.clock())
+    desk.workspace.check()
 
 
 _STEPS: Mapping[str, Callable[[Desk], None]] = {
@@ -242,11 +226,6 @@ def _admission(desk: Desk) -> Admission:
         data.test,
         (data.training, data.validation),
     )
-
-
-def _checked(desk: Desk) -> dict[str, CheckResult]:
-    results = desk.results("gate")
-    return {label: CheckResult(**_unpack(packed)) for label, packed in results.items() if label != _FINISHED}
 
 
 def _evaluation(said: Mapping[str, Any]) -> Evaluation:

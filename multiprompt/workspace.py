@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import parse_label
 from multiprompt.catalog.writing import Parent, digest
-from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY
+from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, POLICIES
 from multiprompt.errors import (
     BaseMismatchError,
     ConfigError,
@@ -25,6 +25,7 @@ from multiprompt.errors import (
 )
 from multiprompt.records import (
     CheckReport,
+    CheckResult,
     Claim,
     Edge,
     Evaluation,
@@ -51,6 +52,7 @@ from multiprompt.records import (
 
 if TYPE_CHECKING:
     from multiprompt.admission import Admission
+    from multiprompt.checking import Checking
     from multiprompt.engine.base import BaseModel
     from multiprompt.engine.prompt import SoftPrompt
     from multiprompt.inference import Inference
@@ -227,16 +229,39 @@ class Workspace:
 
     # Regression
 
-    def check(self) -> CheckReport:
-        """Evaluate every published prompt on the rows of its baseline and compare. The result is stored.
+    def check(self, *, full: bool = False) -> CheckReport:
+        """Hold every published prompt against its baseline, on its task and data as they are now; stored.
 
-        Raises BaseMismatchError when the base model is another than the prompts'.
+        This is the one place where prompts run on another base model than their own: that is measured, and named as
+        the cause. `full` runs all rows of all tasks. A task whose policy is rollback, and which regressed, gets its
+        previous version back where that one is better.
         """
-        report, taken = CheckReport((), 0.0), dict[str, Evaluation]()
+        report = CheckReport((), 0.0)
         if self.catalog.published()[1]:
-            report, taken = self.measuring().check_published({})
-        self.catalog.save_check(report, taken, self.actor, self._clock())
+            report = self.checking().published(full=full)
+            report = replace(report, notes=(*report.notes, *self._roll_back_regressed(report)))
+        self.catalog.save_check(report, self.actor, self._clock())
         return report
+
+    def bless(self, label: str, reason: str) -> Evaluation:
+        """Accept what a published version scores now, on its task, data and base model as they are, as its baseline.
+
+        It is kept as an event. Raises StateError without a reason, or for a version that is not published.
+        """
+        version = self.version(label)
+        if version.state != "published":
+            raise StateError(f"{version.label} is {version.state}; only a published version has a baseline to bless.")
+        if not reason.strip():
+            raise StateError("a baseline is blessed for a reason; give one with --reason.")
+        split, evaluation = self.checking().whole(version)
+        self.catalog.bless(version, split, evaluation, reason, self.actor, self._clock())
+        return evaluation
+
+    def set_policy(self, policy: str, reason: str = "") -> None:
+        """What a regression does where a task file does not say: "block", "warn" or "rollback". Raises ConfigError."""
+        if policy not in POLICIES:
+            raise ConfigError(f"no policy {policy!r}; {nearest(policy, POLICIES)}")
+        self.catalog.set_policy(policy, reason, self.actor, self._clock())
 
     def evaluate(self, name: str) -> Evaluation:
         """Score a task's published version on the rows that its data has now; the score is stored."""
@@ -253,6 +278,19 @@ class Workspace:
         from multiprompt.measuring import Measuring
 
         return Measuring(self.catalog, self.base_model(), hub_metrics=self._hub_metrics, progress=self.progress)
+
+    def checking(self) -> Checking:
+        """What published prompts are checked with, on the base model as it is."""
+        from multiprompt.checking import Checking
+
+        return Checking(
+            self.catalog,
+            self._loaded(),
+            hub_metrics=self._hub_metrics,
+            progress=self.progress,
+            actor=self.actor,
+            clock=self._clock,
+        )
 
     # Looking up
 
@@ -464,6 +502,19 @@ class Workspace:
 
         Raises BaseMismatchError naming both when it is another than the catalog's.
         """
+        base = self._loaded()
+        _, _, bound = self.catalog.base_model()
+        if bound is not None and bound.identity != base.record.identity:
+            raise BaseMismatchError(
+                f"{self.catalog.location} holds prompts for {bound}, but {base.record} was loaded. "
+                "Open it with that base model and dtype, or make another catalog for this one."
+            )
+        return base
+
+    # Steps of the above
+
+    def _loaded(self) -> BaseModel:
+        """The base model, whichever it is; a catalog that has none yet is bound to it."""
         from multiprompt.engine.hub import locate
         from multiprompt.engine.loading import load_base_model
 
@@ -474,16 +525,38 @@ class Workspace:
                 base = load_base_model(source, self._dtype or dtype)
                 if bound is None:
                     self.catalog.bind_base_model(base.record, self.actor, self._clock())
-                elif bound.identity != base.record.identity:
-                    raise BaseMismatchError(
-                        f"{self.catalog.location} holds prompts for {bound}, but {base.record} was loaded. "
-                        "Open it with that base model and dtype, or make another catalog for this one."
-                    )
-                self.catalog.set_forward(base.fallback, self.actor, self._clock())
+                if bound is None or bound.identity == base.record.identity:
+                    self.catalog.set_forward(base.fallback, self.actor, self._clock())
                 self._base = base
             return self._base
 
-    # Steps of the above
+    def _roll_back_regressed(self, report: CheckReport) -> list[str]:
+        """Give tasks that regressed, and whose policy says so, their previous version where that is better now."""
+        told = []
+        for result in report.results:
+            if result.verdict != "regressed" or result.policy != "rollback":
+                continue
+            version = self.version(result.version)
+            retired = [v for v in self.catalog.versions_of(version.task) if v.state == "retired"]
+            if not retired:
+                told.append(f"{version.label} has no earlier version to go back to")
+                continue
+            earlier = max(retired, key=lambda v: (v.retired_at or v.created_at, v.number))
+            told.append(self._roll_back(version, earlier, result))
+        return told
+
+    def _roll_back(self, version: VersionRecord, earlier: VersionRecord, result: CheckResult) -> str:
+        from multiprompt.continual.gate import forgetting
+        from multiprompt.errors import MultipromptError
+
+        try:
+            was, now = (self.checking().whole(v)[1] for v in (earlier, version))
+            if forgetting(was, now) <= 0:
+                return f"{version.label} stays: {earlier.label} has {was.score:.4f} now"
+            self.rollback(version.task, earlier.number, f"{version.label} regressed: {result.cause}")
+        except MultipromptError as error:
+            return f"{version.label} stays: {error}"
+        return f"{version.task} went back to {earlier.label}, which has {was.score:.4f} now"
 
     def _admit(self, admission: Admission, before: Mapping[str, str]) -> LearnReport:
         """Measure, gate, and publish or reject. `before` are the digests of what was published before the training."""
@@ -491,7 +564,7 @@ class Workspace:
 
         measuring = self.measuring()
         asking = candidate(measuring, admission, *measure(measuring, admission))
-        version, check, reason = admit(measuring, asking, {}, self.actor, self._clock)
+        version, check, reason = admit(measuring, self.checking(), asking, self.actor, self._clock)
         return LearnReport(
             version=version.label,
             published=version.state == "published",

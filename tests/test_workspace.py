@@ -143,6 +143,10 @@ def test_a_check_passes_on_an_unchanged_catalog_and_is_stored(workspace: mp.Work
     report = workspace.check()
     assert report.passed
     assert [(r.version, r.verdict, r.drop) for r in report.results] == [("colour@1", "identical", 0.0)]
+    assert (report.evaluated, report.canaries, report.reused) == (0, 4, 12)
+    again = workspace.check(full=True)
+    assert [(r.version, r.verdict, r.drop) for r in again.results] == [("colour@1", "identical", 0.0)]
+    assert (again.evaluated, again.canaries, again.reused) == (12, 0, 0)
     assert len(workspace.evaluations("kind = 'soft'")) == 2
 
 
@@ -175,6 +179,7 @@ def test_a_regression_elsewhere_rejects_the_candidate(
     monkeypatch.setattr(
         evaluation, "score", lambda metric, *rest, **kw: real(metric, *rest, **kw) - (metric.name == "acc")
     )
+    monkeypatch.setattr(evaluation, "metric_version", lambda metric: f"{metric.name}=2")
     report = learn(workspace, make_task("shape", kind="generate"))
     assert not report.published
     assert "colour@1 regressed" in report.reason
@@ -254,7 +259,7 @@ def test_another_base_model_is_refused_by_name(workspace: mp.Workspace, make_tas
 def test_another_dtype_is_another_base_model(workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path) -> None:
     learn(workspace, make_task("colour"))
     with pytest.raises(BaseMismatchError, match=r"float32\).*bfloat16\)"):
-        mp.open(workspace.catalog.path, str(tiny_model), dtype="bfloat16").check()
+        mp.open(workspace.catalog.path, str(tiny_model), dtype="bfloat16").predict([("colour", "x")])
 
 
 def test_the_catalog_remembers_its_base_model(workspace: mp.Workspace, make_task: MakeTask) -> None:
@@ -350,7 +355,7 @@ def test_a_new_task_file_serves_only_the_versions_made_with_it(workspace: mp.Wor
     before = workspace.predict([("colour", "sky")])
     workspace.add_task(make_task("colour", doc_to_text="{{text}}!!! Colour?"))
     assert workspace.predict([("colour", "sky")]) == before
-    assert workspace.check().results[0].verdict == "identical"
+    assert workspace.check().results[0].cause == "task file"
 
 
 def test_an_evaluation_with_an_equal_key_is_reused(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine
 
@@ -23,8 +23,11 @@ from multiprompt.catalog.writing import Candidate, Stamp
 from multiprompt.errors import IntegrityError, StateError
 from multiprompt.records import (
     Adapter,
+    Baseline,
     BaseModelRecord,
+    Canary,
     CheckReport,
+    CheckResult,
     Claim,
     Edge,
     Evaluation,
@@ -217,6 +220,61 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.baseline(connection, version)
 
+    def baselines(self, also: Sequence[int] = ()) -> dict[int, Baseline]:
+        """What each published version, and these others, are held against, by the ids of the versions."""
+        with read_transaction(self._engine) as connection:
+            return reading.baselines(connection, also)
+
+    def canaries(self, evaluation: int) -> tuple[Canary, ...] | None:
+        """The rows of a baseline that are looked at first; None for one of before there were such."""
+        with read_transaction(self._engine) as connection:
+            return reading.canaries(connection, evaluation)
+
+    def comparison(self, baseline: int, key: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """The CheckResult, as JSON, of comparing a baseline with a score of this key; None where that was not done."""
+        with read_transaction(self._engine) as connection:
+            return reading.comparison(connection, baseline, reading.key_digest(key))
+
+    def save_comparison(
+        self,
+        version: VersionRecord,
+        baseline: int,
+        key: Mapping[str, str],
+        result: CheckResult,
+        split: Split,
+        evaluation: Evaluation | None,
+        actor: str,
+        at: datetime,
+    ) -> None:
+        """Keep what came of a comparison, and the evaluation where all rows were run."""
+        with self._write(actor, at) as (connection, stamp):
+            writing.save_comparison(connection, version, baseline, key, result, split, evaluation, stamp)
+
+    def bless(
+        self, version: VersionRecord, split: Split, evaluation: Evaluation, reason: str, actor: str, at: datetime
+    ) -> None:
+        """Hold a version against another evaluation from now on, as an event."""
+        with self._write(actor, at) as (connection, stamp):
+            writing.bless(connection, version, split, evaluation, reason, stamp)
+
+    def policy(self) -> str:
+        """What a regression does where a task file does not say: block, warn or rollback."""
+        with read_transaction(self._engine) as connection:
+            return reading.policy(connection)
+
+    def set_policy(self, policy: str, reason: str, actor: str, at: datetime) -> None:
+        with self._write(actor, at) as (connection, stamp):
+            writing.set_policy(connection, policy, reason, stamp)
+
+    def source_fingerprint(self, digest: str) -> str | None:
+        """The fingerprint of the rows that data files of a digest hold, where they were read before."""
+        with read_transaction(self._engine) as connection:
+            return reading.source_fingerprint(connection, digest)
+
+    def save_source(self, digest: str, fingerprint: str, actor: str, at: datetime) -> None:
+        with self._write(actor, at) as (connection, _):
+            writing.save_source(connection, digest, fingerprint)
+
     def evaluation_rows(self, version: VersionRecord) -> Split:
         """The rows that a version's baseline was taken on."""
         with read_transaction(self._engine) as connection:
@@ -313,9 +371,9 @@ class Catalog:
             self._end(connection, version.state != "rejected", f"{version.label} {_ENDED[version.state]}: {reason}")
             return version
 
-    def save_check(self, check: CheckReport, evaluations: Mapping[str, Evaluation], actor: str, at: datetime) -> None:
+    def save_check(self, check: CheckReport, actor: str, at: datetime) -> None:
         with self._write(actor, at) as (connection, stamp):
-            writing.save_check(connection, check, evaluations, None, stamp, self.job)
+            writing.save_check(connection, check, None, stamp, self.job)
             self._end(connection, check.passed, check.summary)
 
     def save_evaluation(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, func, or_, select
 
 from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
@@ -18,7 +18,9 @@ from multiprompt.catalog.search import words
 from multiprompt.errors import IntegrityError, NotFoundError, nearest
 from multiprompt.records import (
     Adapter,
+    Baseline,
     BaseModelRecord,
+    Canary,
     Evaluation,
     EvaluationRecord,
     Event,
@@ -30,6 +32,8 @@ from multiprompt.records import (
 )
 
 T = TypeVar("T")
+# What one statement asks for by name; SQLite takes 32,766 bound values.
+MAX_NAMES = 10_000
 # The events that say which version serves a task from then on.
 POINTER_MOVES = ("published", "rolled-back")
 NOTED = "noted"
@@ -37,6 +41,12 @@ NOTED = "noted"
 _TASK_ID = select(s.tasks.c.id).where(s.tasks.c.name == bindparam("name"))
 _EPOCH = select(s.settings.c.epoch)
 _LAST_EVENT = select(s.events.c.at).order_by(s.events.c.id.desc()).limit(1)
+
+
+def batched(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The values, so many at a time."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def tasks(
@@ -175,10 +185,13 @@ def versions_of(connection: Connection, name: str) -> list[VersionRecord]:
 
 
 def versions_labelled(connection: Connection, labels: Collection[str]) -> list[VersionRecord]:
-    names = {name for name, at, _ in (label.rpartition("@") for label in labels) if at}
-    listing = _version_query().where(s.tasks.c.name.in_(names)).order_by(s.prompt_versions.c.id)
-    found = map(_version, connection.execute(listing))
-    return [version for version in found if version.label in labels]
+    names = sorted({name for name, at, _ in (label.rpartition("@") for label in labels) if at})
+    found = [
+        _version(row)
+        for some in batched(names, MAX_NAMES)
+        for row in connection.execute(_version_query().where(s.tasks.c.name.in_(some)))
+    ]
+    return sorted((version for version in found if version.label in labels), key=lambda version: version.id)
 
 
 def version(connection: Connection, name: str, number: int | None) -> VersionRecord:
@@ -268,16 +281,90 @@ def checkpoint(connection: Connection, name: str, key: str) -> bytes | None:
     return connection.execute(query).scalar()
 
 
-def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
-    """The evaluation that a version was admitted with."""
-    query = evaluation_query().where(
-        s.evaluations.c.id
-        == select(s.prompt_versions.c.baseline_id).where(s.prompt_versions.c.id == record.id).scalar_subquery()
+def _baseline_id() -> ColumnElement[int]:
+    """The evaluation that a version is held against: the one blessed last, else the one it was admitted with."""
+    newest = select(func.max(s.baselines.c.id)).where(s.baselines.c.version_id == s.prompt_versions.c.id)
+    blessed = select(s.baselines.c.evaluation_id).where(
+        s.baselines.c.id == newest.correlate(s.prompt_versions).scalar_subquery()
     )
-    row = connection.execute(query).one_or_none()
+    return func.coalesce(blessed.correlate(s.prompt_versions).scalar_subquery(), s.prompt_versions.c.baseline_id)
+
+
+def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
+    """The evaluation that a version is held against."""
+    of = select(_baseline_id()).where(s.prompt_versions.c.id == record.id)
+    row = connection.execute(evaluation_query().where(s.evaluations.c.id == of.scalar_subquery())).one_or_none()
     if row is None:
         raise NotFoundError(f"{record.label} has no baseline evaluation.")
     return evaluation(row)
+
+
+def baselines(connection: Connection, also: Sequence[int] = ()) -> dict[int, Baseline]:
+    """What each published version, and these others, are held against, by the ids of the versions."""
+    now = s.task_files.alias("now")
+    query = (
+        select(
+            s.prompt_versions.c.id.label("version_id"),
+            s.evaluations,
+            s.data_snapshots.c.fingerprint,
+            s.task_files.c.source,
+            s.task_files.c.folder,
+            now.c.source.label("now_source"),
+            now.c.folder.label("now_folder"),
+        )
+        .join(s.tasks, s.tasks.c.id == s.prompt_versions.c.task_id)
+        .join(s.task_files, s.task_files.c.id == s.prompt_versions.c.task_file_id)
+        .join(now, now.c.id == s.tasks.c.task_file_id)
+        .join(s.evaluations, s.evaluations.c.id == _baseline_id())
+        .join(s.data_snapshots, s.data_snapshots.c.id == s.evaluations.c.snapshot_id)
+        .where(or_(s.prompt_versions.c.state == "published", s.prompt_versions.c.id.in_(also)))
+    )
+    return {
+        row.version_id: Baseline(
+            evaluation=row.id,
+            metric=row.metric,
+            score=row.score,
+            rows=row.rows,
+            data=row.fingerprint,
+            key=row.key_parts,
+            task_file=row.source,
+            folder=row.folder,
+            now=(row.now_source, row.now_folder),
+        )
+        for row in connection.execute(query)
+    }
+
+
+def canaries(connection: Connection, identity: int) -> tuple[Canary, ...] | None:
+    """The rows of an evaluation that are looked at first; None for one of before there were such."""
+    query = select(s.evaluation_results.c.canaries).where(s.evaluation_results.c.evaluation_id == identity)
+    packed = connection.execute(query).scalar()
+    if packed is None:
+        return None
+    try:
+        return tuple(Canary(**said) for said in json.loads(zlib.decompress(packed)))
+    except (zlib.error, ValueError, TypeError) as error:
+        raise IntegrityError(f"the stored canaries of evaluation {identity} cannot be read: {error}") from None
+
+
+def comparison(connection: Connection, baseline: int, key: str) -> dict[str, Any] | None:
+    """What came of comparing a baseline with a score of this key (a digest) when that was done last."""
+    c = s.comparisons.c
+    found: dict[str, Any] | None = connection.execute(
+        select(c.result).where(c.baseline_id == baseline, c.key == key)
+    ).scalar()
+    return found
+
+
+def policy(connection: Connection) -> str:
+    return str(connection.execute(select(s.settings.c.policy)).scalar_one())
+
+
+def source_fingerprint(connection: Connection, digest: str) -> str | None:
+    """The rows that data files of a digest hold, where they were read before."""
+    query = select(s.data_sources.c.fingerprint).where(s.data_sources.c.digest == digest)
+    found: str | None = connection.execute(query).scalar()
+    return found
 
 
 def evaluations(
@@ -328,7 +415,7 @@ def snapshot(connection: Connection, record: VersionRecord) -> tuple[str, str, b
     query = (
         select(s.data_snapshots)
         .join(s.evaluations, s.evaluations.c.snapshot_id == s.data_snapshots.c.id)
-        .join(s.prompt_versions, s.prompt_versions.c.baseline_id == s.evaluations.c.id)
+        .join(s.prompt_versions, s.evaluations.c.id == _baseline_id())
         .where(s.prompt_versions.c.id == record.id)
     )
     row = connection.execute(query).one_or_none()
@@ -420,38 +507,78 @@ def job_seconds(connection: Connection, kind: str, task: str | None) -> float | 
 
 
 def matrix(connection: Connection) -> Matrix:
-    """R[i][j] from history: a row for the first publication of each task, in that order."""
-    firsts = connection.execute(
-        select(s.tasks.c.name, func.min(s.prompt_versions.c.id).label("version_id"))
-        .join(s.prompt_versions)
-        .where(s.prompt_versions.c.state.in_(["published", "retired"]))
-        .group_by(s.tasks.c.name)
-        .order_by("version_id")
+    """R[i][j] from history: a row for the first publication of each task, in that order.
+
+    What the check of that publication did not run again had the score of its baseline. `before` are the hard prompts'.
+    """
+    moves = connection.execute(
+        select(s.tasks.c.name, s.events.c.to_version)
+        .join(s.tasks, s.events.c.task_id == s.tasks.c.id)
+        .where(s.events.c.kind.in_(POINTER_MOVES))
+        .order_by(s.events.c.id)
     ).all()
-    names = [row.name for row in firsts]
-    rows = [_matrix_row(connection, names, row.name, row.version_id) for row in firsts]
-    return Matrix(tuple(names), tuple(rows))
+    baselines = _baseline_scores(connection)
+    measured = _measured(connection)
+    pointers: dict[str, int] = {}
+    rows = []
+    for name, number in moves:
+        is_first = name not in pointers
+        pointers[name] = number
+        if is_first:
+            learned = baselines[name, number].id
+            rows.append(
+                {
+                    task: measured.get((learned, baselines[task, of].id), baselines[task, of].score)
+                    for task, of in pointers.items()
+                }
+            )
+    names = list(rows[-1]) if rows else []
+    signs = {name: bool(baselines[name, pointers[name]].higher_is_better) for name in names}
+    hard = _hard_scores(connection)
+    return Matrix(
+        tuple(names),
+        tuple(tuple(row.get(name) for name in names) for row in rows),
+        tuple(hard.get(name) for name in names),
+        tuple(signs[name] for name in names),
+    )
 
 
-def _matrix_row(
-    connection: Connection, names: Sequence[str], learned: str, version_id: int
-) -> tuple[float | None, ...]:
-    older = s.prompt_versions.alias("older")
-    measured = connection.execute(
-        select(s.tasks.c.name, s.check_results.c.score)
-        .select_from(s.check_results)
-        .join(s.checks)
-        .join(older, s.check_results.c.version_id == older.c.id)
-        .join(s.tasks, older.c.task_id == s.tasks.c.id)
-        .where(s.checks.c.version_id == version_id)
-    ).all()
-    scores = {row.name: row.score for row in measured}
-    scores[learned] = connection.execute(
-        select(s.evaluations.c.score)
-        .join(s.prompt_versions, s.prompt_versions.c.baseline_id == s.evaluations.c.id)
-        .where(s.prompt_versions.c.id == version_id)
-    ).scalar()
-    return tuple(scores.get(name) for name in names)
+def _baseline_scores(connection: Connection) -> dict[tuple[str, int], Row[Any]]:
+    """The versions with the scores that they were admitted with, by task and number."""
+    query: Select[Any] = (
+        select(
+            s.tasks.c.name,
+            s.prompt_versions.c.number,
+            s.prompt_versions.c.id,
+            s.evaluations.c.score,
+            s.evaluations.c.higher_is_better,
+        )
+        .join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
+        .join(s.evaluations, s.evaluations.c.id == s.prompt_versions.c.baseline_id)
+    )
+    return {(row.name, row.number): row for row in connection.execute(query)}
+
+
+def _measured(connection: Connection) -> dict[tuple[int, int], float | None]:
+    """The scores that were measured when a version was admitted, by the ids of that version and of the measured one."""
+    query = select(s.checks.c.version_id, s.check_results.c.version_id.label("of"), s.check_results.c.score).join(
+        s.check_results, s.check_results.c.check_id == s.checks.c.id
+    )
+    return {
+        (row.version_id, row.of): row.score
+        for row in connection.execute(query.where(s.checks.c.version_id.is_not(None)))
+    }
+
+
+def _hard_scores(connection: Connection) -> dict[str, float]:
+    """The first score of each task's hard prompt."""
+    first = select(func.min(s.evaluations.c.id)).where(s.evaluations.c.kind == "hard").group_by(s.evaluations.c.task_id)
+    query = (
+        select(s.tasks.c.name, s.evaluations.c.score)
+        .join(s.tasks, s.evaluations.c.task_id == s.tasks.c.id)
+        .where(s.evaluations.c.id.in_(first))
+    )
+    return {row.name: row.score for row in connection.execute(query)}
 
 
 def key_digest(parts: Any) -> str:

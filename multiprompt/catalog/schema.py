@@ -25,13 +25,16 @@ from sqlalchemy import (
 )
 
 # The newest migration in migrations/versions; a catalog of another revision is refused or upgraded.
-REVISION = "0004"
+REVISION = "0005"
 
 # What the migrations make beside the tables; without it a published prompt could be changed, or a task not be found.
 _REFUSALS = (
     "artifacts_frozen",
     "artifacts_kept",
     "artifacts_not_replaced",
+    "baselines_frozen",
+    "baselines_kept",
+    "baselines_not_replaced",
     "base_models_frozen",
     "base_models_kept",
     "base_models_not_replaced",
@@ -68,6 +71,7 @@ _REFUSALS = (
 PROTECTED = (
     "artifacts",
     "base_models",
+    "baselines",
     "data_snapshots",
     "evaluation_results",
     "evaluations",
@@ -138,8 +142,8 @@ base_models = Table(
     UniqueConstraint("weights", "tokenizer", "config", "dtype"),
 )
 
-# One row: what the catalog is bound to and how it is run (`forward` says why it is not packed), and the count of
-# pointer moves that publishing compares and sets.
+# One row: what the catalog is bound to and how it is run (`forward` says why it is not packed), the count of pointer
+# moves that publishing compares and sets, and what a regression does where a task file does not say.
 settings = Table(
     "settings",
     metadata,
@@ -149,6 +153,7 @@ settings = Table(
     Column("dtype", String(20), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("forward", Text, nullable=True),
+    Column("policy", String(20), nullable=False, server_default="block"),
 )
 
 tasks = Table(
@@ -311,12 +316,43 @@ evaluations = Table(
     CheckConstraint("kind in ('soft', 'hard')", name="kind"),
 )
 
-# Predictions and references of each row, compressed JSON; apart, so that a million evaluations are quick to go through.
+# Predictions and references of each row, and of a baseline some rows to look at first, as compressed JSON; apart, so
+# that a million evaluations are quick to go through.
 evaluation_results = Table(
     "evaluation_results",
     metadata,
     Column("evaluation_id", ForeignKey("evaluations.id"), primary_key=True, autoincrement=False),
     Column("results", LargeBinary, nullable=False),
+    Column("canaries", LargeBinary, nullable=True),
+)
+
+# What a version is held against since it was blessed; before that, against the evaluation that it was published with.
+baselines = Table(
+    "baselines",
+    metadata,
+    _id(),
+    _to("version_id", "prompt_versions"),
+    _to("evaluation_id", "evaluations"),
+    _at(),
+)
+
+# What came of comparing a baseline with a score of another `key` (a digest), to be used again.
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("baseline_id", ForeignKey("evaluations.id"), primary_key=True, autoincrement=False),
+    Column("key", String(80), primary_key=True),
+    _to("evaluation_id", "evaluations", nullable=True),
+    Column("result", JSON, nullable=False),
+    _at(),
+)
+
+# The rows that data files of this digest hold, so that they need not be read again to know.
+data_sources = Table(
+    "data_sources",
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("fingerprint", String(80), nullable=False),
 )
 
 checks = Table(
@@ -327,9 +363,13 @@ checks = Table(
     Column("passed", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("job", Text, nullable=True),
+    Column("evaluated", Integer, nullable=False, server_default="0"),
+    Column("canaries", Integer, nullable=False, server_default="0"),
+    Column("reused", Integer, nullable=False, server_default="0"),
     _at(),
 )
 
+# Of a check, what came out other than identical, or was measured; a version that is not here had its baseline's score.
 check_results = Table(
     "check_results",
     metadata,
@@ -342,6 +382,7 @@ check_results = Table(
     Column("max_drop", Float, nullable=False),
     Column("verdict", String(20), nullable=False, index=True),
     Column("cause", Text, nullable=False),
+    Column("evidence", JSON, nullable=True),
 )
 
 events = Table(

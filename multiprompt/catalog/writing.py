@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,12 +14,25 @@ from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.fields import published
-from multiprompt.catalog.reading import NOTED, epoch, key_digest, task_id, text, version, version_by_id
+from multiprompt.catalog.reading import (
+    MAX_NAMES,
+    NOTED,
+    batched,
+    epoch,
+    key_digest,
+    task_id,
+    text,
+    version,
+    version_by_id,
+)
+from multiprompt.continual.canaries import canaries
 from multiprompt.errors import ConflictError, StateError
 from multiprompt.records import (
     Adapter,
     BaseModelRecord,
+    Canary,
     CheckReport,
+    CheckResult,
     Evaluation,
     Run,
     VersionRecord,
@@ -187,9 +200,10 @@ def admit(
     version_id = _insert_version(connection, identity, number, candidate, snapshots, reason, stamp)
     snapshot_id = snapshots[candidate.data.fingerprint]
     _evaluation(connection, identity, None, snapshot_id, candidate.hard, stamp)
-    baseline_id = _evaluation(connection, identity, version_id, snapshot_id, candidate.soft, stamp)
+    watched = canaries(candidate.data, candidate.soft.predictions)
+    baseline_id = _evaluation(connection, identity, version_id, snapshot_id, candidate.soft, stamp, watched)
     _insert_edges(connection, version_id, candidate.parents)
-    save_check(connection, check, {}, version_id, stamp)
+    save_check(connection, check, version_id, stamp)
     connection.execute(_DROP_CHECKPOINT, {"task": identity})
     if publish and standing.guarded:
         _set(connection, version_id, baseline_id=baseline_id)
@@ -238,14 +252,9 @@ def move(
 
 
 def save_check(
-    connection: Connection,
-    check: CheckReport,
-    evaluations: Mapping[str, Evaluation],
-    version_id: int | None,
-    stamp: Stamp,
-    job: str | None = None,
+    connection: Connection, check: CheckReport, version_id: int | None, stamp: Stamp, job: str | None = None
 ) -> None:
-    """Store a check; `evaluations` are those it took, by version label."""
+    """Store a check, without what had its baseline's score since nothing moved."""
     check_id = _insert(
         connection,
         s.checks,
@@ -253,51 +262,107 @@ def save_check(
         passed=int(check.passed),
         seconds=check.seconds,
         job=job,
+        evaluated=check.evaluated,
+        canaries=check.canaries,
+        reused=check.reused,
         created_at=stamp.at,
     )
-    if not check.results:
+    told = [result for result in check.results if not (result.reused and result.verdict == "identical")]
+    if not told:
         return
-    checked = _checked_ids(connection, [result.version for result in check.results])
-    rows = []
-    for result in check.results:
-        task, of, snapshot = checked[result.version]
-        evaluation = evaluations.get(result.version)
-        rows.append(
+    checked = _version_ids(connection, [result.version for result in told])
+    connection.execute(
+        s.check_results.insert(),
+        [
             {
                 "check_id": check_id,
-                "version_id": of,
-                "evaluation_id": None
-                if evaluation is None
-                else _evaluation(connection, task, of, snapshot, evaluation, stamp),
+                "version_id": checked[result.version],
+                "evaluation_id": None,
                 "baseline": result.baseline,
                 "score": result.score,
                 "max_drop": result.max_drop,
                 "verdict": result.verdict,
                 "cause": result.cause,
+                "evidence": None if result.evidence is None else asdict(result.evidence),
             }
+            for result in told
+        ],
+    )
+
+
+def save_comparison(
+    connection: Connection,
+    version: VersionRecord,
+    baseline: int,
+    key: Mapping[str, str],
+    result: CheckResult,
+    split: Split,
+    evaluation: Evaluation | None,
+    stamp: Stamp,
+) -> None:
+    """Keep what came of comparing a baseline with a score of a key, and the evaluation where all rows were run."""
+    evaluation_id = None
+    if evaluation is not None:
+        evaluation_id = save_evaluation(connection, version, split, evaluation, stamp)
+    known = s.comparisons.c.baseline_id == baseline, s.comparisons.c.key == key_digest(key)
+    connection.execute(s.comparisons.delete().where(*known))
+    connection.execute(
+        s.comparisons.insert().values(
+            baseline_id=baseline,
+            key=key_digest(key),
+            evaluation_id=evaluation_id,
+            result=asdict(result),
+            created_at=stamp.at,
         )
-    connection.execute(s.check_results.insert(), rows)
+    )
+
+
+def bless(
+    connection: Connection, version: VersionRecord, split: Split, evaluation: Evaluation, reason: str, stamp: Stamp
+) -> None:
+    """Hold a version against another evaluation from now on."""
+    watched = canaries(split, evaluation.predictions)
+    evaluation_id = save_evaluation(connection, version, split, evaluation, stamp, watched)
+    _insert(connection, s.baselines, version_id=version.id, evaluation_id=evaluation_id, created_at=stamp.at)
+    event(connection, "blessed", task_id(connection, version.task), version.number, version.number, reason, stamp)
+
+
+def set_policy(connection: Connection, policy: str, reason: str, stamp: Stamp) -> None:
+    """What a regression does where a task file does not say."""
+    if connection.execute(select(s.settings.c.policy)).scalar_one() != policy:
+        connection.execute(s.settings.update().values(policy=policy))
+        event(connection, f"policy-{policy}", None, None, None, reason, stamp)
+
+
+def save_source(connection: Connection, digest: str, fingerprint: str) -> None:
+    """Keep which rows data files of a digest hold."""
+    connection.execute(s.data_sources.delete().where(s.data_sources.c.digest == digest))
+    connection.execute(s.data_sources.insert().values(digest=digest, fingerprint=fingerprint))
 
 
 def save_evaluation(
-    connection: Connection, version: VersionRecord, split: Split, evaluation: Evaluation, stamp: Stamp
-) -> None:
-    """Store a score of a version on any rows."""
+    connection: Connection,
+    version: VersionRecord,
+    split: Split,
+    evaluation: Evaluation,
+    stamp: Stamp,
+    watched: Sequence[Canary] = (),
+) -> int:
+    """Store a score of a version on any rows. Gives its id."""
     snapshots = _snapshots(connection, split, (), stamp)
     task = task_id(connection, version.task)
-    _evaluation(connection, task, version.id, snapshots[split.fingerprint], evaluation, stamp)
+    return _evaluation(connection, task, version.id, snapshots[split.fingerprint], evaluation, stamp, watched)
 
 
-def _checked_ids(connection: Connection, labels: Collection[str]) -> dict[str, tuple[int, int, int]]:
-    """(task, version, snapshot of its baseline) of versions by label."""
+def _version_ids(connection: Connection, labels: Collection[str]) -> dict[str, int]:
     versions = s.prompt_versions.c
-    query = (
-        select(s.tasks.c.name, versions.number, versions.task_id, versions.id, s.evaluations.c.snapshot_id)
-        .join(s.tasks, versions.task_id == s.tasks.c.id)
-        .join(s.evaluations, versions.baseline_id == s.evaluations.c.id)
-        .where(s.tasks.c.name.in_({label.rpartition("@")[0] for label in labels}))
-    )
-    found = {f"{row.name}@{row.number}": (row.task_id, row.id, row.snapshot_id) for row in connection.execute(query)}
+    names = sorted({label.rpartition("@")[0] for label in labels})
+    query = select(s.tasks.c.name, versions.number, versions.id).join(s.tasks, versions.task_id == s.tasks.c.id)
+    found = {
+        f"{row.name}@{row.number}": int(row.id)
+        for some in batched(names, MAX_NAMES)
+        for row in connection.execute(query.where(s.tasks.c.name.in_(some)))
+    }
     return {label: found[label] for label in labels}
 
 
@@ -483,7 +548,13 @@ def _snapshots(connection: Connection, data: Split, trained: Sequence[Split], st
 
 
 def _evaluation(
-    connection: Connection, task: int, version_id: int | None, snapshot_id: int, evaluation: Evaluation, stamp: Stamp
+    connection: Connection,
+    task: int,
+    version_id: int | None,
+    snapshot_id: int,
+    evaluation: Evaluation,
+    stamp: Stamp,
+    watched: Sequence[Canary] = (),
 ) -> int:
     identity = _insert(
         connection,
@@ -504,9 +575,15 @@ def _evaluation(
         created_at=stamp.at,
     )
     results = {"predictions": list(evaluation.predictions), "references": list(evaluation.references)}
-    packed = zlib.compress(json.dumps(results, ensure_ascii=False).encode())
-    connection.execute(s.evaluation_results.insert().values(evaluation_id=identity, results=packed))
+    stored = {"evaluation_id": identity, "results": _packed(results), "canaries": None}
+    if watched:
+        stored["canaries"] = _packed([asdict(canary) for canary in watched])
+    connection.execute(s.evaluation_results.insert(), stored)
     return identity
+
+
+def _packed(value: Any) -> bytes:
+    return zlib.compress(json.dumps(value, ensure_ascii=False, default=str).encode())
 
 
 def _insert_edges(connection: Connection, child_id: int, parents: Sequence[Parent]) -> None:

@@ -1,32 +1,72 @@
-"""The regression gate: did an older task lose more than it tolerates, and what changed since its baseline?"""
+"""The regression gate: did an older task lose more than it tolerates, how sure is that, and what changed?"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from multiprompt.records import CheckResult, Evaluation, Verdict
+import numpy
+
+from multiprompt.config import RegressionConfig
+from multiprompt.continual.statistics import (
+    CONFIDENCE,
+    Floats,
+    Resampled,
+    adjusted,
+    bootstrap,
+    detectable_loss,
+    mcnemar,
+    rows_needed,
+)
+from multiprompt.records import Change, CheckResult, Evaluation, Evidence, Flip, Interval, Verdict
+from multiprompt.tasks.metric import MetricConfig, row_statistics
 
 # A difference below this is rounding, not a drop.
-_EPSILON = 1e-12
+ROUNDING = 1e-12
+MAX_FLIPS = 20
 
 
-def compare(version: str, baseline: Evaluation, current: Evaluation, max_drop: float) -> CheckResult:
-    """One version's current score against the one that it was published with.
+def compare(
+    version: str, baseline: Evaluation, current: Evaluation, metric: MetricConfig, tolerated: RegressionConfig
+) -> CheckResult:
+    """One version's current score against the one that it was published with, as if it were the only one compared.
 
-    identical: every row has the prediction it had; regressed: the score dropped by more than `max_drop`;
-    failed: a score is no finite number.
+    identical: every row has the prediction it had. regressed: the score dropped by more than `max_drop` and no chance
+    explains that at `alpha`; inconclusive: by as much, but chance could. improved: it rose, beyond chance. failed: a
+    score is no finite number. Where the metric itself changed, or is one of the hub, drops are taken as they are.
     """
-    drop = forgetting(baseline, current)
-    return CheckResult(
+    changes = _changes(baseline.key, current.key)
+    result = CheckResult(
         version=version,
         metric=baseline.metric,
         baseline=baseline.score,
         score=current.score,
-        drop=drop,
-        max_drop=max_drop,
-        verdict=_verdict(baseline, current, drop, max_drop),
-        cause=_cause(baseline, current),
+        drop=forgetting(baseline, current),
+        max_drop=tolerated.max_drop,
+        verdict="identical",
+        cause=_cause(changes, baseline.predictions == current.predictions),
+        alpha=tolerated.alpha,
+        changes=changes,
+        evidence=_evidence(baseline, current, metric, tolerated.alpha),
     )
+    same_rows = (baseline.predictions, baseline.references) == (current.predictions, current.references)
+    if same_rows and abs(forgetting(baseline, current)) <= ROUNDING:
+        return result
+    return replace(result, verdict=_verdict(result))
+
+
+def judge(results: Sequence[CheckResult]) -> list[CheckResult]:
+    """The verdicts of tasks that were compared at the same time.
+
+    Their p-values are adjusted for their number (Benjamini & Hochberg 1995); so is the least drop that each could show.
+    """
+    tested = [r for r in results if _p_value(r) is not None and not (r.reused and r.verdict == "identical")]
+    alone = {
+        result.version: q for result, q in zip(tested, adjusted([_p_value(r) or 0.0 for r in tested]), strict=True)
+    }
+    return [_judged(r, alone[r.version], len(tested)) if r.version in alone else r for r in results]
 
 
 def failure(version: str, metric: str, baseline: float, max_drop: float, reason: str) -> CheckResult:
@@ -43,21 +83,110 @@ def forgetting(baseline: Evaluation, current: Evaluation) -> float:
     return lost if baseline.higher_is_better else -lost
 
 
-def _verdict(baseline: Evaluation, current: Evaluation, drop: float, max_drop: float) -> Verdict:
-    same_rows = (baseline.predictions, baseline.references) == (current.predictions, current.references)
-    if same_rows and abs(drop) <= _EPSILON:
-        return "identical"
-    if not math.isfinite(drop):
+def _judged(result: CheckResult, q: float, tests: int) -> CheckResult:
+    evidence = result.evidence
+    assert evidence is not None, "what has a p-value has evidence"
+    alpha = result.alpha / tests
+    judged = replace(
+        result, evidence=replace(evidence, adjusted=q, detectable=_detectable(evidence, alpha), rows_needed=None)
+    )
+    if judged.verdict == "identical":
+        return judged
+    judged = replace(judged, verdict=_verdict(judged))
+    if judged.verdict != "inconclusive":
+        return judged
+    needed = rows_needed(result.drop or 0.0, evidence.error or 0.0, evidence.rows, alpha)
+    return replace(judged, evidence=replace(judged.evidence or evidence, rows_needed=needed))
+
+
+def _verdict(result: CheckResult) -> Verdict:
+    drop, evidence = result.drop, result.evidence
+    if drop is None or not math.isfinite(drop):
         return "failed"
-    if drop > max_drop + _EPSILON:
-        return "regressed"
-    return "improved" if drop < -_EPSILON else "unchanged"
+    sure = evidence is None or evidence.adjusted is None or evidence.adjusted <= result.alpha
+    if drop > result.max_drop + ROUNDING:
+        return "regressed" if sure else "inconclusive"
+    if drop < -ROUNDING and (evidence is None or evidence.interval is None or evidence.interval.high < 0):
+        return "improved"
+    return "unchanged"
 
 
-def _cause(baseline: Evaluation, current: Evaluation) -> str:
+def _evidence(baseline: Evaluation, current: Evaluation, metric: MetricConfig, alpha: float) -> Evidence:
+    """What the rows say; only their number where the metric changed or keeps to itself what each row adds."""
+    rows = current.rows
+    bare = Evidence(rows, rows)
+    if baseline.key.get("metric") != current.key.get("metric"):
+        return bare
+    if (baseline.predictions, baseline.references) == (current.predictions, current.references):
+        nothing = Resampled(Interval(0.0, 0.0, CONFIDENCE), 0.0, 1.0)
+        flipped = 0 if metric.per_example else None
+        return _with_interval(Evidence(rows, rows, flipped, flipped, p_value=1.0), nothing, alpha)
+    before, after = (row_statistics(metric, side.predictions, side.references) for side in (baseline, current))
+    if before is None or after is None:
+        return bare
+    sign = 1 if baseline.higher_is_better else -1
+
+    def drop(old: Floats, new: Floats, old_rows: int, new_rows: int) -> Floats:
+        return sign * (before.of_sums(old, old_rows) - after.of_sums(new, new_rows))
+
+    resampled = bootstrap(before.values, after.values, drop)
+    evidence = replace(bare, p_value=resampled.p_value, flips=_flips(baseline, current, before.values, after.values))
+    if metric.per_example and baseline.rows == current.rows:
+        moved = sign * (after.values - before.values)[:, 0]
+        lost, gained = int(numpy.count_nonzero(moved < 0)), int(numpy.count_nonzero(moved > 0))
+        evidence = replace(evidence, lost=lost, gained=gained, p_value=mcnemar(lost, gained))
+    return _with_interval(evidence, resampled, alpha)
+
+
+def _with_interval(evidence: Evidence, resampled: Resampled, alpha: float) -> Evidence:
+    whole = replace(evidence, adjusted=evidence.p_value, interval=resampled.interval, error=resampled.error)
+    return replace(whole, detectable=_detectable(whole, alpha))
+
+
+def _detectable(evidence: Evidence, alpha: float) -> float | None:
+    """The least drop that would be significant at `alpha`, were all else as it is."""
+    from scipy.stats import norm
+
+    if evidence.gained is not None:
+        return detectable_loss(evidence.gained, alpha) / evidence.rows
+    return None if evidence.error is None else float(norm.isf(alpha)) * evidence.error
+
+
+def _flips(baseline: Evaluation, current: Evaluation, before: Floats, after: Floats) -> tuple[Flip, ...]:
+    """The first rows whose 0/1 score, or else whose answer, is another."""
+    if baseline.rows != current.rows:
+        return ()
+    single = before.shape[1] == after.shape[1] == 1
+    moved = (
+        (row for row in range(current.rows) if before[row, 0] != after[row, 0])
+        if single
+        else (row for row in range(current.rows) if baseline.predictions[row] != current.predictions[row])
+    )
+    return tuple(
+        Flip(
+            row,
+            current.references[row],
+            baseline.predictions[row],
+            current.predictions[row],
+            bool(after[row, 0] > before[row, 0]) if single else current.predictions[row] == current.references[row],
+        )
+        for row, _ in zip(moved, range(MAX_FLIPS), strict=False)
+    )
+
+
+def _p_value(result: CheckResult) -> float | None:
+    return None if result.evidence is None else result.evidence.p_value
+
+
+def _changes(baseline: Mapping[str, Any], current: Mapping[str, Any]) -> tuple[Change, ...]:
+    parts = sorted({*baseline, *current})
+    return tuple(
+        Change(part, baseline.get(part), current.get(part)) for part in parts if baseline.get(part) != current.get(part)
+    )
+
+
+def _cause(changes: Sequence[Change], same_predictions: bool) -> str:
     """The parts of the score's key that are not the baseline's; `noise` when predictions moved and no part did."""
-    parts = sorted({*baseline.key, *current.key})
-    changed = [part for part in parts if baseline.key.get(part) != current.key.get(part)]
-    if changed:
-        return ", ".join(changed)
-    return "" if baseline.predictions == current.predictions else "noise"
+    if changes:
+        return ", ".join(change.name for change in changes)
+    return "" if same_predictions else "noise"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version as library_version
 from typing import Any
 
@@ -12,12 +13,13 @@ from multiprompt.engine.answering import Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.records import Evaluation
-from multiprompt.tasks.example import examples, postprocess
+from multiprompt.tasks.example import Example, examples, postprocess
 from multiprompt.tasks.metric import metric_version, score
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 
 Advance = Callable[[int], None]
+HARD = "hard"
 _LIBRARIES = ("multiprompt", "torch", "transformers", "tokenizers")
 
 
@@ -32,27 +34,32 @@ class Subject:
     @classmethod
     def hard(cls, task: Task) -> Subject:
         """The instruction alone; rows are cut as they are for the soft prompt, so that both see the same text."""
-        return cls(None, "hard", task.config.prompt.num_virtual_tokens)
+        return cls(None, HARD, task.config.prompt.num_virtual_tokens)
 
     @classmethod
     def soft(cls, prompt: SoftPrompt, digest: str) -> Subject:
         return cls(prompt, digest, prompt.num_virtual_tokens)
 
 
-def evaluation_key(base: BaseModel, task: Task, split: Split, subject: Subject) -> dict[str, str]:
-    """Everything that can move the score, a part an influence."""
+def evaluation_key(base: BaseModel, task: Task, data: str, subject: Subject) -> dict[str, str]:
+    """Everything that can move the score, a part an influence; `data` is the fingerprint of the rows."""
     return {
         "prompt": f"{subject.digest}/{subject.num_virtual_tokens}",
         "base": f"{base.record.weights}/{base.record.config}",
         "tokenizer": base.record.tokenizer,
         "task file": task.fingerprint,
-        "data": split.fingerprint,
+        "data": data,
         "metric": ", ".join(metric_version(metric) for metric in task.metrics),
         "decoding": task.generation.decoding,
         "dtype": base.record.dtype,
         "device": base.device.type,
-        "library": ", ".join(f"{name}=={library_version(name)}" for name in _LIBRARIES),
+        "library": _libraries(),
     }
+
+
+@lru_cache
+def _libraries() -> str:
+    return ", ".join(f"{name}=={library_version(name)}" for name in _LIBRARIES)
 
 
 def evaluate(
@@ -69,7 +76,23 @@ def evaluate(
     prefix = compile_task(base, task, subject.prompt)
     rows = examples(task, split, budget(base, task, subject.num_virtual_tokens))
     answers = answer(base, [Question(task, prefix, row.query) for row in rows], advance)
-    predictions: list[Any] = [found.output for found in answers]
+    predictions = [found.output for found in answers]
+    key = evaluation_key(base, task, split.fingerprint, subject)
+    seconds = time.perf_counter() - started
+    return scored(task, rows, predictions, key, subject, hub_metrics=hub_metrics, seconds=seconds)
+
+
+def scored(
+    task: Task,
+    rows: Sequence[Example],
+    predictions: Sequence[Any],
+    key: Mapping[str, str],
+    subject: Subject,
+    *,
+    hub_metrics: bool,
+    seconds: float,
+) -> Evaluation:
+    """The score of predictions that were made for rows. Raises MetricError."""
     references: list[Any] = [
         postprocess(task, row.target) if isinstance(row.target, str) else row.target for row in rows
     ]
@@ -77,14 +100,14 @@ def evaluate(
     main = task.metrics[0]
     return Evaluation(
         task=task.name,
-        kind="hard" if subject.prompt is None else "soft",
+        kind="hard" if subject.digest == HARD else "soft",
         metric=main.name,
         score=scores[main.name],
         higher_is_better=main.higher_is_better,
         metrics=scores,
-        key=evaluation_key(base, task, split, subject),
+        key=key,
         predictions=tuple(predictions),
         references=tuple(references),
         truncated=sum(row.query.truncated for row in rows),
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.errors import UnavailableError
 from multiprompt.records import Schedule
+from multiprompt.tasks.source import hub_revision, source_digest
 from multiprompt.tasks.task import Task
 
 _MODEL_FILES = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt")
@@ -37,7 +37,7 @@ def look(catalog: Catalog, schedule: Schedule, now: datetime) -> Sight:
 def _data(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
     """The files that a task's splits are read from, or the hub revision."""
     record = catalog.task(str(schedule.task))
-    seen = _data_fingerprint(Task.from_source(record.source, Path(record.folder), where=record.name))
+    seen = source_digest(Task.from_source(record.source, Path(record.folder), where=record.name))
     return Sight(schedule.seen not in ("", seen), seen)
 
 
@@ -72,16 +72,6 @@ _WATCHES: Mapping[str, Callable[[Catalog, Schedule, datetime], Sight]] = {
 }
 
 
-def _data_fingerprint(task: Task) -> str:
-    source = task.data
-    if source.data_files is None:
-        folder = task.folder / source.path
-        return _contents(folder.rglob("*")) if folder.is_dir() else _hub("dataset", source.path)
-    paths = sorted({path for paths in source.data_files.values() for path in paths})
-    local = [task.folder / path for path in paths if "://" not in path]
-    return _contents(found for path in local for found in path.parent.glob(path.name))
-
-
 def _base_fingerprint(source: str) -> str:
     folder = Path(source)
     if folder.is_dir():
@@ -89,24 +79,4 @@ def _base_fingerprint(source: str) -> str:
         # Gigabytes are not read each minute: a file that was written has another time.
         lines = (f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in files)
         return "stat:" + hashlib.sha256("".join(lines).encode()).hexdigest()
-    return _hub("model", source.partition("@")[0]) if "/" in source else source
-
-
-def _contents(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(file for file in files if file.is_file()):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return "sha256:" + digest.hexdigest()
-
-
-def _hub(kind: str, name: str) -> str:
-    from huggingface_hub import HfApi
-
-    try:
-        found = HfApi().dataset_info(name) if kind == "dataset" else HfApi().model_info(name)
-    except Exception as error:  # the hub client raises errors of several libraries
-        raise UnavailableError(
-            f"the {kind} {name} cannot be watched: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        ) from error
-    return f"hub:{found.sha}"
+    return hub_revision("model", source.partition("@")[0]) if "/" in source else source

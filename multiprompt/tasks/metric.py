@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import numpy
+from numpy.typing import NDArray
 
 from multiprompt.errors import MetricError, TaskFileError, nearest
 
@@ -104,6 +107,29 @@ def per_example_scores(
         return None
     module = _local_module(_KNOWN[metric.name].module)
     return [float(hit) for hit in module.hits(list(predictions), list(references), **metric.options)]
+
+
+@dataclass(frozen=True)
+class RowStatistics:
+    """What a metric takes from each row (rows x statistics); it is a function of their sums, so rows can be resampled.
+
+    `of_sums` maps sums (resamples x statistics) over `rows` rows to scores (resamples).
+    """
+
+    values: NDArray[numpy.float64]
+    of_sums: Callable[[NDArray[numpy.float64], int], NDArray[numpy.float64]]
+
+
+def row_statistics(metric: MetricConfig, predictions: Sequence[Any], references: Sequence[Any]) -> RowStatistics | None:
+    """None for a metric of the hub, of which nothing but its score is known. Raises MetricError."""
+    if metric.from_hub:
+        return None
+    module = _local_module(_KNOWN[metric.name].module)
+    try:
+        values = module.statistics(list(predictions), list(references), **metric.options)
+    except Exception as error:  # what was stored or predicted may be no class or text
+        raise MetricError(f"metric {metric.name} failed on {len(references)} rows: {error}") from error
+    return RowStatistics(values, module.of_sums)
 
 
 def metric_version(metric: MetricConfig) -> str:

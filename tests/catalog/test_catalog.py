@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from multiprompt.catalog import writing
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate, Parent
+from multiprompt.continual.canaries import order
 from multiprompt.errors import CatalogError, ConflictError, IntegrityError, NotFoundError, StateError
 from multiprompt.records import (
     Adapter,
@@ -440,7 +441,26 @@ def test_the_matrix_is_what_was_measured_when_each_task_was_learned(catalog: Cat
     learn(catalog, "a", 0.95, checked=[a_check("b@1", 0.8, 0.2)])
     learn(catalog, "c", 0.7, checked=[a_check("a@2", 0.95, 0.93), a_check("b@1", 0.8, None)])
     catalog.roll_back("a", 1, "", "tester", AT)
-    assert catalog.matrix() == Matrix(("a", "b", "c"), ((0.9, None, None), (0.85, 0.8, None), (0.93, None, 0.7)))
+    scores = ((0.9, None, None), (0.85, 0.8, None), (0.93, None, 0.7))
+    assert catalog.matrix() == Matrix(("a", "b", "c"), scores, (0.1,) * 3, (True,) * 3)
+
+
+def test_a_version_that_a_check_did_not_run_again_had_the_score_of_its_baseline(catalog: Catalog) -> None:
+    learn(catalog, "a", 0.9)
+    learn(catalog, "b", 0.8, checked=[replace(a_check("a@1", 0.9, 0.9), verdict="identical", reused=True)])
+    learn(catalog, "a", 0.95)
+    learn(catalog, "c", 0.7)
+    catalog.roll_back("a", 1, "", "tester", AT)
+    learn(catalog, "d", 0.6)
+    assert catalog.matrix().scores == (
+        (0.9, None, None, None),
+        (0.9, 0.8, None, None),
+        (0.95, 0.8, 0.7, None),
+        (0.9, 0.8, 0.7, 0.6),
+    )
+    assert catalog.sql("SELECT 1").rows
+    with catalog.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM check_results").scalar() == 0
 
 
 def test_a_catalog_without_published_versions_has_an_empty_matrix(catalog: Catalog) -> None:
@@ -448,13 +468,50 @@ def test_a_catalog_without_published_versions_has_an_empty_matrix(catalog: Catal
     assert catalog.matrix() == Matrix((), ())
 
 
-def test_the_evaluations_of_a_check_are_stored_with_their_version(catalog: Catalog) -> None:
-    learn(catalog, "colour", 0.9)
-    again = an_evaluation("colour", 0.85, key={"prompt": "again"})
-    catalog.save_check(CheckReport((a_check("colour@1", 0.9, 0.85),), 2.0), {"colour@1": again}, "tester", AT)
-    (record,) = catalog.evaluations("version = 1 and score < 0.9")
+def test_a_comparison_is_kept_with_its_evaluation_to_be_used_again(catalog: Catalog) -> None:
+    version = learn(catalog, "colour", 0.9)
+    baseline = catalog.baselines()[version.id].evaluation
+    key = {"prompt": "again"}
+    again = an_evaluation("colour", 0.85, key=key)
+    result = a_check("colour@1", 0.9, 0.85)
+    assert catalog.comparison(baseline, key) is None
+    for drop in (0.04, 0.05):
+        catalog.save_comparison(version, baseline, key, replace(result, drop=drop), ROWS, again, "tester", AT)
+    found = catalog.comparison(baseline, key)
+    assert found is not None
+    assert (found["version"], found["drop"]) == ("colour@1", 0.05)
+    assert catalog.comparison(baseline, {"prompt": "another"}) is None
+    record = catalog.evaluations("version = 1 and score < 0.9")[0]
     assert catalog.evaluation(record.id) == again
     assert catalog.baseline(catalog.version("colour")).score == 0.9
+
+
+def test_a_blessed_evaluation_is_the_baseline_from_then_on(catalog: Catalog) -> None:
+    version = learn(catalog, "colour", 0.9)
+    learn(catalog, "shape", 0.4)
+    for score in (0.7, 0.8):
+        evaluation = an_evaluation("colour", score, key={"prompt": "again", "score": str(score)})
+        catalog.bless(version, ROWS, evaluation, f"labels mended, {score}", "ann", AT)
+    assert catalog.baseline(version) == evaluation
+    held = catalog.baselines()
+    assert (held[version.id].score, held[version.id].key) == (0.8, evaluation.key)
+    assert held[catalog.version("shape").id].score == 0.4
+    event = catalog.events("kind = 'blessed'")[-1]
+    assert (event.actor, event.task, event.to_version, event.reason) == ("ann", "colour", 1, "labels mended, 0.8")
+    assert [canary.index for canary in catalog.canaries(held[version.id].evaluation) or ()] == sorted(
+        range(2), key=order(ROWS.fingerprint, 2).index
+    )
+    assert catalog.version("colour").score == 0.9
+    assert catalog.verify() == []
+
+
+def test_the_policy_of_a_catalog_is_kept_with_an_event(catalog: Catalog) -> None:
+    assert catalog.policy() == "block"
+    for _ in range(2):
+        catalog.set_policy("warn", "a migration", "ann", AT)
+    assert catalog.policy() == "warn"
+    (event,) = catalog.events("kind = 'policy-warn'")
+    assert (event.actor, event.reason) == ("ann", "a migration")
 
 
 def test_a_catalog_is_bound_to_one_base_model(catalog: Catalog) -> None:

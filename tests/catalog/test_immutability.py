@@ -16,7 +16,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Parent
 from multiprompt.records import Adapter
 from tests.catalog.databases import DATABASES, contents, execute
-from tests.catalog.test_catalog import learn, new_catalog
+from tests.catalog.test_catalog import AT, ROWS, an_evaluation, learn, new_catalog
 
 STATES = ("candidate", "published", "retired", "rejected")
 ALLOWED = {
@@ -38,6 +38,7 @@ def fill_with_every_state(catalog: Catalog) -> None:
     copied = f"SELECT 4, 4, 'candidate', {COPIED} FROM prompt_versions WHERE id = 3"
     execute(catalog, f"INSERT INTO prompt_versions (id, number, state, {COPIED}) {copied}")
     assert {version.state: version.id for version in catalog.versions()} == IDS
+    catalog.bless(catalog.version("colour"), ROWS, an_evaluation("colour", 0.6), "asked for", "tester", AT)
 
 
 @pytest.fixture
@@ -160,6 +161,7 @@ FROZEN = {
         "evaluation_id = 999",
     ),
     "events": ("1 = 1", "reason = 'another'"),
+    "baselines": ("1 = 1", "evaluation_id = 1"),
 }
 # The key of each, where it is not `id`.
 KEYS = {"artifacts": "sha256", "evaluation_results": "evaluation_id"}

@@ -125,7 +125,11 @@ def test_going_back_a_schema_and_forward_again_keeps_what_is_searched_and_scored
         command.downgrade(config(connection), "0002")
     with writing(catalog._engine) as connection:
         command.upgrade(config(connection), "head")
-    assert contents(catalog) == before
+    after = contents(catalog)
+    # An older schema has no canaries; they are rows of the baseline, and found there.
+    results = "evaluation_results"
+    assert after.pop(results) == [(*row[:2], None) for row in before.pop(results)]
+    assert after == before
     assert catalog.verify() == []
 
 
@@ -241,7 +245,7 @@ def test_processes_that_create_one_catalog_at_once_all_succeed(tmp_path: Path) -
     for racer in racers:
         _, errors = racer.communicate()
         assert racer.returncode == 0, errors
-    assert contents(Catalog.open(str(path)))["settings"] == [(1, None, None, "auto", 0, None)]
+    assert contents(Catalog.open(str(path)))["settings"] == [(1, None, None, "auto", 0, None, "block")]
     assert Catalog.open(str(path)).verify() == []
 
 

@@ -570,7 +570,7 @@ def test_versions_are_found_by_the_checks_that_found_them_worse(tmp_path: Path) 
 
     def check(days: int, **verdicts: str) -> None:
         results = tuple(replace(a_check(f"{name}@1", 0.9, 0.1), verdict=verdict) for name, verdict in verdicts.items())
-        catalog.save_check(CheckReport(results, 1.0), {}, "tester", AT + timedelta(days=days))
+        catalog.save_check(CheckReport(results, 1.0), "tester", AT + timedelta(days=days))
 
     check(1, a="regressed", b="unchanged", d="unchanged")
     check(3, b="failed", a="unchanged", d="improved")
@@ -596,7 +596,7 @@ def test_a_task_is_worse_by_its_published_version_alone(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog, "a", 0.9)
     result = replace(a_check("a@1", 0.9, 0.1), verdict="regressed")
-    catalog.save_check(CheckReport((result,), 1.0), {}, "tester", AT)
+    catalog.save_check(CheckReport((result,), 1.0), "tester", AT)
     assert names(catalog, "regressed_since('2026-01-01')") == ["a"]
     learn(catalog, "a", 0.95)
     assert names(catalog, "regressed_since('2026-01-01')") == []

@@ -2,6 +2,7 @@
 
 import datasets
 import evaluate
+import numpy
 
 
 class Accuracy(evaluate.Metric):
@@ -19,6 +20,12 @@ class Accuracy(evaluate.Metric):
 
     def hits(self, predictions, references):
         return [prediction == reference for prediction, reference in zip(predictions, references, strict=True)]
+
+    def statistics(self, predictions, references):
+        return numpy.array(self.hits(predictions, references), dtype=float)[:, None]
+
+    def of_sums(self, sums, rows):
+        return sums[:, 0] / rows
 
     def _compute(self, predictions, references):
         return {"accuracy": sum(self.hits(predictions, references)) / len(references)}

@@ -4,6 +4,7 @@ import string
 
 import datasets
 import evaluate
+import numpy
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -30,6 +31,12 @@ class ExactMatch(evaluate.Metric):
             return text.translate(_NO_PUNCTUATION) if ignore_punctuation else text
 
         return [normal(p) == normal(r) for p, r in zip(predictions, references, strict=True)]
+
+    def statistics(self, predictions, references, **options):
+        return numpy.array(self.hits(predictions, references, **options), dtype=float)[:, None]
+
+    def of_sums(self, sums, rows):
+        return sums[:, 0] / rows
 
     def _compute(self, predictions, references, **options):
         return {"exact_match": sum(self.hits(predictions, references, **options)) / len(references)}

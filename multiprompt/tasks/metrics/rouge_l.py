@@ -2,6 +2,7 @@
 
 import datasets
 import evaluate
+import numpy
 from rouge_score.rouge_scorer import RougeScorer
 
 
@@ -20,7 +21,14 @@ class RougeL(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions, references):
+    def statistics(self, predictions, references):
         scorer = RougeScorer(["rougeL"])
         scores = [scorer.score(r, p)["rougeL"].fmeasure for p, r in zip(predictions, references, strict=True)]
+        return numpy.array(scores, dtype=float)[:, None]
+
+    def of_sums(self, sums, rows):
+        return sums[:, 0] / rows
+
+    def _compute(self, predictions, references):
+        scores = self.statistics(predictions, references)[:, 0].tolist()
         return {"rouge_l": sum(scores) / len(scores)}

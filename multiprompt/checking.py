@@ -1,0 +1,499 @@
+"""Checking: published prompts against their baselines, at the cost of a few rows where nothing has moved."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.reading import batched
+from multiprompt.config import RegressionConfig
+from multiprompt.continual.canaries import canaries, order
+from multiprompt.continual.gate import compare, failure, judge
+from multiprompt.continual.statistics import settled
+from multiprompt.engine.answering import Question, answer, budget, compile_task
+from multiprompt.engine.base import BaseModel
+from multiprompt.engine.evaluation import Subject, evaluation_key, scored
+from multiprompt.engine.prefix import Prefix
+from multiprompt.errors import DataError, MultipromptError, SupersededError, UnavailableError
+from multiprompt.inference import load_prompt
+from multiprompt.records import (
+    Baseline,
+    Canary,
+    Change,
+    CheckReport,
+    CheckResult,
+    Evaluation,
+    Evidence,
+    Flip,
+    Interval,
+    Progress,
+    VersionRecord,
+)
+from multiprompt.tasks.example import Example, Query, examples
+from multiprompt.tasks.metric import per_example_scores, score
+from multiprompt.tasks.source import source_digest
+from multiprompt.tasks.split import Split, load_test_split
+from multiprompt.tasks.task import Task
+
+Item = TypeVar("Item", VersionRecord, "_Case", "_Examination")
+Made = TypeVar("Made")
+
+# How many prompts are in memory at a time, and how many have their canaries looked at when another task is added.
+GROUP = 32
+SAMPLE = 32
+# Rows before the first decision; each later one has twice as many.
+FIRST_LOOK = 64
+REPEATED_ROWS = 8
+UNEXPLAINED = "unexplained: no part of the key changed, and a second run answers the same"
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """A published version, what it is to be measured on, and the key that this has."""
+
+    version: VersionRecord
+    baseline: Baseline
+    task: Task
+    data: str
+    key: Mapping[str, str]
+    tolerated: RegressionConfig
+    policy: str
+
+    @property
+    def label(self) -> str:
+        return self.version.label
+
+    @property
+    def is_reusable(self) -> bool:
+        return self.key == self.baseline.key
+
+
+class Checking:
+    """Checks of one catalog's published prompts on a base model, which need not be the one they were learned on."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        base: BaseModel,
+        *,
+        hub_metrics: bool,
+        progress: Progress,
+        actor: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._catalog = catalog
+        self._base = base
+        self._hub_metrics = hub_metrics
+        self._progress = progress
+        self._actor = actor
+        self._clock = clock
+
+    def published(self, *, full: bool = False) -> CheckReport:
+        """Every published prompt, on its task and data as they are now.
+
+        Where the score's key is the baseline's, a few canaries must answer as they did; then the baseline's score
+        stands. Else, where a canary moved, and with `full` everywhere, rows are run until the verdict is certain.
+        """
+        versions = self._catalog.published()[1]
+        return _Check(self, as_now=True).report(versions, full=full, sample=None)
+
+    def others(self, task: str, known: dict[str, CheckResult]) -> tuple[int, CheckReport]:
+        """What other tasks have published and is not in `known`, as it was published; canaries of a sample of them.
+
+        Adding a task changes no other task's file or data. Gives the catalog's epoch that this holds for.
+        """
+        epoch, published = self._catalog.published()
+        others = [version for version in published if version.task != task]
+        new = [version for version in others if version.label not in known]
+        report = _Check(self, as_now=False).report(new, full=False, sample=random.Random(epoch))
+        known.update((result.version, result) for result in report.results)
+        return epoch, replace(report, results=tuple(judge([known[version.label] for version in others])))
+
+    def whole(self, version: VersionRecord) -> tuple[Split, Evaluation]:
+        """A version's score on all rows of its task as it is now."""
+        check = _Check(self, as_now=True, also=[version.id])
+        examination = check.examination(check.case(version), whole=True)
+        check.examine([examination])
+        if examination.error is not None:
+            raise examination.error
+        return examination.split, examination.evaluation(self._hub_metrics)
+
+
+class _Check:
+    """One check: what it has looked at so far, and what that cost."""
+
+    def __init__(self, checking: Checking, *, as_now: bool, also: Sequence[int] = ()) -> None:
+        self.catalog = checking._catalog
+        self.base = checking._base
+        self.hub_metrics = checking._hub_metrics
+        self._progress = checking._progress
+        self._actor = checking._actor
+        self._clock = checking._clock
+        self._as_now = as_now
+        self._baselines = self.catalog.baselines(also)
+        self._policy = self.catalog.policy()
+        self._cost: Counter[str] = Counter()
+        self._repeated = self._different = 0
+        self._notes: list[str] = []
+        self._results: dict[str, CheckResult] = {}
+        self._total = 0
+
+    def report(self, versions: Sequence[VersionRecord], *, full: bool, sample: random.Random | None) -> CheckReport:
+        started = time.perf_counter()
+        self._total = len(versions)
+        cases = self._each(versions, self.case)
+        reusable = [] if full else [case for case in cases if case.is_reusable]
+        looked_at = reusable if sample is None else sample.sample(reusable, min(SAMPLE, len(reusable)))
+        moved = self._moved_canaries(looked_at)
+        for case in reusable:
+            if case.label not in moved and case.label not in self._results:
+                self._reuse(case, _identical(case))
+        open_cases = []
+        for case in (case for case in cases if case.label not in self._results):
+            known = None if full or case.is_reusable else self._known(case)
+            if known is None:
+                open_cases.append(case)
+            else:
+                self._reuse(case, known)
+        for group in batched(open_cases, GROUP):
+            self._compare(group, len(open_cases), full)
+        return CheckReport(
+            tuple(judge([self._results[version.label] for version in versions])),
+            time.perf_counter() - started,
+            evaluated=self._cost["evaluated"],
+            canaries=self._cost["canaries"],
+            reused=self._cost["reused"],
+            noise=self._different / self._repeated if self._repeated else None,
+            notes=tuple(self._notes),
+        )
+
+    def case(self, version: VersionRecord) -> _Case:
+        """What a version is measured on, without reading the rows."""
+        baseline = self._baselines[version.id]
+        now = _task(*baseline.now, version.task)
+        task = now if self._as_now else _task(baseline.task_file, baseline.folder, version.label)
+        data = self._data(task, version, baseline) if self._as_now else baseline.data
+        key = evaluation_key(self.base, task, data, Subject(None, version.digest, version.num_virtual_tokens))
+        tolerated = now.config.regression
+        return _Case(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
+
+    def examination(self, case: _Case, *, whole: bool) -> _Examination:
+        """Everything that running its rows takes."""
+        as_was = case.data == case.baseline.data
+        split = self.catalog.evaluation_rows(case.version) if as_was else load_test_split(case.task)
+        rows = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
+        return _Examination(case, self._baseline(case), split, rows, self._prefix(case), whole=whole)
+
+    def examine(self, examinations: Iterable[_Examination], tests: int = 1) -> None:
+        """Run the rows of many prompts in the same passes, until each is settled."""
+        running = list(examinations)
+        while running:
+            started = time.perf_counter()
+            asked = [(one.prefix, one.case.task, one.next_rows()) for one in running]
+            answered = self._answers([(prefix, task, [row.query for row in rows]) for prefix, task, rows in asked])
+            seconds = (time.perf_counter() - started) / max(1, sum(len(rows) for _, _, rows in asked))
+            for one, outputs in zip(running, answered, strict=True):
+                one.take(outputs, seconds)
+            running = [one for one in running if not one.is_settled(tests)]
+
+    def _compare(self, cases: Sequence[_Case], tests: int, full: bool) -> None:
+        """Examine some prompts at a time; what came of each is kept before the next are begun."""
+        examinations = self._each(cases, lambda case: self.examination(case, whole=full or case.is_reusable))
+        self.examine(examinations, tests)
+        self._each(examinations, self._conclude)
+
+    def _conclude(self, examination: _Examination) -> None:
+        if examination.error is not None:
+            raise examination.error
+        case = examination.case
+        evaluation = examination.evaluation(self.hub_metrics)
+        result = examination.result(evaluation)
+        self._cost["evaluated"] += evaluation.rows
+        self._cost["reused"] += len(examination.rows) - evaluation.rows
+        if result.verdict != "identical":
+            different = self._repeat(examination)
+            if not result.changes and not different and result.cause:
+                result = replace(result, cause=UNEXPLAINED)
+        whole = evaluation if evaluation.rows == len(examination.rows) else None
+        self.catalog.save_comparison(
+            case.version,
+            case.baseline.evaluation,
+            case.key,
+            result,
+            examination.split,
+            whole,
+            self._actor,
+            self._clock(),
+        )
+        self._results[case.label] = result
+        self._tell()
+
+    def _repeat(self, examination: _Examination) -> int:
+        """Run some rows that moved once more. How many are answered in another way than the first time?"""
+        rows = examination.moved()[:REPEATED_ROWS]
+        queries = [examination.rows[row].query for row in rows]
+        (outputs,) = self._answers([(examination.prefix, examination.case.task, queries)])
+        if isinstance(outputs, Exception):
+            raise outputs
+        different = sum(1 for row, now in zip(rows, outputs, strict=True) if examination.outputs[row] != now)
+        self._repeated += len(rows)
+        self._different += different
+        return different
+
+    def _moved_canaries(self, cases: Sequence[_Case]) -> set[str]:
+        """The prompts that answer one of their canaries in another way than they did."""
+        moved = set()
+        for group in batched(cases, GROUP):
+            ready = self._each(group, lambda case: (case, self._prefix(case), self._watched(case)))
+            answered = self._answers([(prefix, case.task, _queries(self.base, case, w)) for case, prefix, w in ready])
+            for (case, _, watched), outputs in zip(ready, answered, strict=True):
+                self._cost["canaries"] += len(watched)
+                if isinstance(outputs, Exception) or outputs != [canary.prediction for canary in watched]:
+                    moved.add(case.label)
+            self._tell(len(group))
+        return moved
+
+    def _answers(self, asked: Sequence[tuple[Prefix, Task, Sequence[Query]]]) -> list[list[Any] | Exception]:
+        """What the model answers, prompt by prompt; the error for one whose rows it fails on."""
+        try:
+            found = answer(self.base, [Question(task, prefix, q) for prefix, task, queries in asked for q in queries])
+        except (MultipromptError, RuntimeError) as error:
+            if len(asked) == 1:
+                return [error]
+            return [outputs for one in asked for outputs in self._answers([one])]
+        outputs = iter(found)
+        return [[next(outputs).output for _ in queries] for _, _, queries in asked]
+
+    def _each(self, items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
+        """What is made of each; where that fails, the version has failed its check."""
+        made = []
+        for item in items:
+            try:
+                made.append(make(item))
+            except (SupersededError, UnavailableError):
+                raise
+            except (MultipromptError, RuntimeError) as error:
+                version = _version(item)
+                reason = " ".join(str(error).split())
+                self._results[version.label] = failure(
+                    version.label, version.metric or "", version.score or 0.0, 0.0, reason
+                )
+        return made
+
+    def _known(self, case: _Case) -> CheckResult | None:
+        """What came of the same comparison before, under the same tolerance."""
+        stored = self.catalog.comparison(case.baseline.evaluation, case.key)
+        if stored is None:
+            return None
+        result = _read_result(stored)
+        tolerated = case.tolerated
+        same = (result.max_drop, result.alpha) == (tolerated.max_drop, tolerated.alpha)
+        return replace(result, policy=case.policy, reused=True) if same else None
+
+    def _reuse(self, case: _Case, result: CheckResult) -> None:
+        self._results[case.label] = result
+        self._cost["reused"] += case.baseline.rows if result.evidence is None else result.evidence.total
+        self._tell()
+
+    def _data(self, task: Task, version: VersionRecord, baseline: Baseline) -> str:
+        """The fingerprint of a task's rows as they are now; they are read only where their files are new."""
+        try:
+            digest = hashlib.sha256(f"{source_digest(task)} {task.data}".encode()).hexdigest()
+            known = self.catalog.source_fingerprint(digest)
+            if known is None:
+                known = load_test_split(task).fingerprint
+                self.catalog.save_source(digest, known, self._actor, self._clock())
+            return known
+        except (DataError, UnavailableError) as error:
+            self._notes.append(f"{version.label} is checked on the rows of its baseline, as its data is away: {error}")
+            return baseline.data
+
+    def _baseline(self, case: _Case) -> Evaluation:
+        """The baseline with its rows, scored by the task's metric of now where that is another one."""
+        stored = self.catalog.baseline(case.version)
+        metric = case.task.metrics[0]
+        if stored.metric == metric.name:
+            return stored
+        again = score(metric, stored.predictions, stored.references, hub_metrics=self.hub_metrics)
+        return replace(stored, metric=metric.name, score=again, higher_is_better=metric.higher_is_better)
+
+    def _prefix(self, case: _Case) -> Prefix:
+        return compile_task(self.base, case.task, load_prompt(self.catalog, self.base, case.version, foreign=True))
+
+    def _watched(self, case: _Case) -> tuple[Canary, ...]:
+        stored = self.catalog.canaries(case.baseline.evaluation)
+        if stored is None:
+            stored = canaries(
+                self.catalog.evaluation_rows(case.version), self.catalog.baseline(case.version).predictions
+            )
+        return stored
+
+    def _tell(self, looked_at: int = 0) -> None:
+        self._progress("checking", len(self._results) or looked_at, self._total)
+
+
+class _Examination:
+    """The rows of a prompt that were run, in an order that leaves what is to come a fair sample."""
+
+    def __init__(
+        self, case: _Case, baseline: Evaluation, split: Split, rows: list[Example], prefix: Prefix, *, whole: bool
+    ) -> None:
+        self.case = case
+        self.split = split
+        self.rows = rows
+        self.prefix = prefix
+        self.outputs: dict[int, Any] = {}
+        self.error: Exception | None = None
+        self._baseline = baseline
+        self._order = order(case.data, len(rows))
+        self._seconds = 0.0
+        metric = case.task.metrics[0]
+        pairs = metric.per_example and baseline.rows == len(rows)
+        self._whole = whole or not pairs or case.key["metric"] != baseline.key.get("metric")
+        self._looks = sum(1 for _ in _looks(len(rows)))
+
+    def next_rows(self) -> list[Example]:
+        return [self.rows[row] for row in self._next()]
+
+    def take(self, outputs: list[Any] | Exception, seconds: float) -> None:
+        if isinstance(outputs, Exception):
+            self.error = outputs
+            return
+        self._seconds += seconds * len(outputs)
+        self.outputs.update(zip(self._next(), outputs, strict=True))
+
+    def is_settled(self, tests: int) -> bool:
+        """Whether the rows so far leave no doubt, of the chance that this one of so many tests may err with."""
+        seen, rows = len(self.outputs), len(self.rows)
+        if self.error is not None or seen == rows:
+            return True
+        if self._whole:
+            return False
+        evaluation = self.evaluation(hub_metrics=False)
+        before, after = (self._hits(side) for side in (self._seen_baseline(), evaluation))
+        lost = sum(was > now for was, now in zip(before, after, strict=True))
+        gained = sum(was < now for was, now in zip(before, after, strict=True))
+        if not evaluation.higher_is_better:
+            lost, gained = gained, lost
+        alpha = self.case.tolerated.alpha / self._looks
+        return settled(lost, gained, seen, rows, self.case.tolerated.max_drop, alpha, alpha / tests) is not None
+
+    def evaluation(self, hub_metrics: bool) -> Evaluation:
+        """The score on the rows that were run."""
+        seen = self._seen()
+        case = self.case
+        subject = Subject(None, case.version.digest, case.version.num_virtual_tokens)
+        return scored(
+            case.task,
+            [self.rows[row] for row in seen],
+            [self.outputs[row] for row in seen],
+            case.key,
+            subject,
+            hub_metrics=hub_metrics,
+            seconds=self._seconds,
+        )
+
+    def result(self, evaluation: Evaluation) -> CheckResult:
+        """The comparison with the baseline; of some rows, the score of all is what these make likely."""
+        case, seen = self.case, self._seen()
+        result = compare(case.label, self._seen_baseline(), evaluation, case.task.metrics[0], case.tolerated)
+        result = replace(result, policy=case.policy)
+        if len(seen) == len(self.rows) or result.evidence is None:
+            return result
+        flips = tuple(replace(flip, row=seen[flip.row]) for flip in result.evidence.flips)
+        return replace(
+            result,
+            baseline=self._baseline.score,
+            score=self._baseline.score + evaluation.score - result.baseline,
+            evidence=replace(result.evidence, total=len(self.rows), flips=flips),
+        )
+
+    def moved(self) -> list[int]:
+        """The rows that are answered in another way than at the baseline."""
+        if self._baseline.rows != len(self.rows):
+            return self._seen()
+        return [row for row in self._seen() if self.outputs[row] != self._baseline.predictions[row]]
+
+    def _next(self) -> list[int]:
+        seen = len(self.outputs)
+        end = len(self.rows) if self._whole else next(look for look in _looks(len(self.rows)) if look > seen)
+        return self._order[seen:end]
+
+    def _seen(self) -> list[int]:
+        return sorted(self.outputs)
+
+    def _seen_baseline(self) -> Evaluation:
+        if len(self.outputs) == len(self.rows):
+            return self._baseline
+        seen = self._seen()
+        baseline = replace(
+            self._baseline,
+            predictions=tuple(self._baseline.predictions[row] for row in seen),
+            references=tuple(self._baseline.references[row] for row in seen),
+        )
+        return replace(baseline, score=sum(self._hits(baseline)) / len(seen))
+
+    def _hits(self, side: Evaluation) -> list[float]:
+        return per_example_scores(self.case.task.metrics[0], side.predictions, side.references) or []
+
+
+def _looks(rows: int) -> Iterable[int]:
+    """After how many rows a decision is tried; the last time after all."""
+    seen = FIRST_LOOK
+    while seen < rows:
+        yield seen
+        seen *= 2
+    yield rows
+
+
+def _version(item: VersionRecord | _Case | _Examination) -> VersionRecord:
+    if isinstance(item, _Examination):
+        return item.case.version
+    return item.version if isinstance(item, _Case) else item
+
+
+@lru_cache(maxsize=10_000)
+def _task(source: str, folder: str, where: str) -> Task:
+    return Task.from_source(source, Path(folder), where=where)
+
+
+def _queries(base: BaseModel, case: _Case, watched: Sequence[Canary]) -> list[Query]:
+    split = Split("canaries", tuple(canary.row for canary in watched))
+    made = examples(case.task, split, budget(base, case.task, case.version.num_virtual_tokens))
+    return [example.query for example in made]
+
+
+def _identical(case: _Case) -> CheckResult:
+    baseline = case.baseline
+    return CheckResult(
+        case.label,
+        baseline.metric,
+        baseline.score,
+        baseline.score,
+        0.0,
+        case.tolerated.max_drop,
+        "identical",
+        "",
+        alpha=case.tolerated.alpha,
+        policy=case.policy,
+        reused=True,
+    )
+
+
+def _read_result(stored: Mapping[str, Any]) -> CheckResult:
+    """A comparison as it was kept."""
+    evidence = dict(stored["evidence"])
+    interval = evidence["interval"]
+    evidence["interval"] = None if interval is None else Interval(**interval)
+    evidence["flips"] = tuple(Flip(**flip) for flip in evidence["flips"])
+    changes = tuple(Change(**change) for change in stored["changes"])
+    return CheckResult(**{**stored, "evidence": Evidence(**evidence), "changes": changes})
