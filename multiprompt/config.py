@@ -120,7 +120,7 @@ class RegressionConfig:
     """
 
     max_drop: float = 0.01
-    alpha: float = 0.01
+    alpha: float = 0.02
     policy: str | None = None
 
     def __post_init__(self) -> None:

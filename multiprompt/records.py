@@ -300,7 +300,7 @@ class CheckResult:
     max_drop: float
     verdict: Verdict
     cause: str
-    alpha: float = 0.01
+    alpha: float = 0.02
     policy: str = "block"
     changes: tuple[Change, ...] = ()
     evidence: Evidence | None = None

@@ -243,6 +243,19 @@ class Workspace:
         self.catalog.save_check(report, self.actor, self._clock())
         return report
 
+    def report_html(self, report: CheckReport) -> str:
+        """A check as one self-contained page."""
+        from multiprompt.report import html
+
+        base = "no base model" if self._base is None else str(self._base.record)
+        return html(report, self.matrix(), self.catalog.location, base, self._clock())
+
+    def report_junit(self, report: CheckReport) -> str:
+        """A check as JUnit XML."""
+        from multiprompt.report import junit
+
+        return junit(report, self._clock())
+
     def bless(self, label: str, reason: str) -> Evaluation:
         """Accept what a published version scores now, on its task, data and base model as they are, as its baseline.
 

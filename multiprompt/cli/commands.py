@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +35,7 @@ from multiprompt.errors import DataError, MultipromptError, NotFoundError
 from multiprompt.workspace import open_workspace
 
 MAX_INPUT_BYTES = 256_000_000
+_FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 
 
 def main() -> NoReturn:
@@ -183,21 +185,58 @@ def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str,
 
 
 @cli.command()
+@click.option("--full", is_flag=True, help="Run every row of every task, whether anything changed or not.")
+@click.option("--html", "page", type=_FILE, help="Write the report as a page that needs no network.")
+@click.option("--junit", type=_FILE, help="Write JUnit XML for a build server.")
 @catalog_option
 @hub_metrics_option
 @json_option
-def check(catalog: str, hub_metrics: bool, as_json: bool) -> None:
-    """Evaluate every published prompt again; exit 0: no regression, 1: a regression, 2: an error."""
+def check(full: bool, page: Path | None, junit: Path | None, catalog: str, hub_metrics: bool, as_json: bool) -> None:
+    """Hold every published prompt against its baseline; exit 0: no regression, 1: a regression, 2: an error.
+
+    Where nothing that can move a score has changed, a few rows a task show that nothing moved; else rows are run until
+    the verdict is certain. A drop counts where the task does not tolerate it and chance does not explain it.
+    """
     with working(catalog, hub_metrics=hub_metrics) as workspace:
-        report = workspace.check()
+        report = workspace.check(full=full)
+        for file, text in ((page, workspace.report_html), (junit, workspace.report_junit)):
+            if file is not None:
+                file.write_text(text(report), encoding="utf-8")
     if as_json:
-        print_json({"passed": report.passed, "seconds": report.seconds, "results": report.results})
+        print_json({"passed": report.passed, **asdict(report)})
     else:
         print_check(report)
-        click.echo(
-            f"{'pass' if report.passed else 'REGRESSION'}: {len(report.results)} prompts, {report.seconds:.1f} s"
-        )
+        click.echo(f"{'pass' if report.passed else 'REGRESSION'}: {report.summary}; {report.cost}")
     sys.exit(0 if report.passed else 1)
+
+
+@cli.command()
+@click.argument("label", metavar="TASK[@V]")
+@reason_option
+@catalog_option
+@hub_metrics_option
+def bless(label: str, reason: str, catalog: str, hub_metrics: bool) -> None:
+    """Take what a published version scores now as its baseline; only this moves a baseline."""
+    with working(catalog, hub_metrics=hub_metrics) as workspace:
+        version = workspace.version(label).label
+        evaluation = workspace.bless(label, reason)
+    click.echo(f"{version} is held against {evaluation.metric} {evaluation.score:.4f} on {evaluation.rows} rows now")
+
+
+@cli.command()
+@click.argument("policy", required=False, metavar="[block|warn|rollback]")
+@reason_option
+@catalog_option
+def policy(policy: str | None, reason: str, catalog: str) -> None:
+    """Show or set what a regression does, where a task's file does not say.
+
+    block: candidates of other tasks are rejected, and a check fails. warn: it is told only. rollback: as block, and a
+    check gives the task its previous version back where that one is better now.
+    """
+    workspace = open_workspace(catalog, create=False)
+    if policy is not None:
+        workspace.set_policy(policy, reason)
+    click.echo(workspace.catalog.policy())
 
 
 @cli.command()
@@ -305,19 +344,26 @@ def diff(before: str, after: str, no_tokens: bool, catalog: str, as_json: bool) 
 
 
 @cli.command()
+@click.option("--plot", "picture", type=_FILE, help="Draw it as a heat map instead: a .png, .svg or .pdf.")
 @catalog_option
 @json_option
-def matrix(catalog: str, as_json: bool) -> None:
-    """Print the accuracy matrix: the score on each task after learning each task."""
-    from multiprompt.continual.measures import average_accuracy, backward_transfer
+def matrix(picture: Path | None, catalog: str, as_json: bool) -> None:
+    """Print the accuracy matrix: the score on each task after learning each task, and the measures of forgetting."""
+    from multiprompt.continual.measures import measures
 
     found = open_workspace(catalog, create=False).matrix()
-    if as_json:
-        print_json(found)
-        return
-    print_matrix(found)
-    for name, value in (("ACC", average_accuracy(found)), ("BWT", backward_transfer(found))):
-        click.echo(f"{name} {'-' if value is None else format(value, '.4f')}")
+    if picture is not None:
+        from multiprompt.plot import plot_matrix
+
+        plot_matrix(found, picture)
+        click.echo(f"wrote {picture}")
+    elif as_json:
+        print_json({**asdict(found), "measures": measures(found)})
+    else:
+        print_matrix(found)
+        print_table(
+            ("measure", "value", "formula", "source"), [(m.name, m.value, m.formula, m.source) for m in measures(found)]
+        )
 
 
 @cli.command()

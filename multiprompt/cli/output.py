@@ -7,13 +7,13 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import click
 
-from multiprompt.records import CheckReport, LearnReport, Matrix, Progress, TokenChange, VersionDiff
+from multiprompt.records import CheckReport, CheckResult, LearnReport, Matrix, Progress, TokenChange, VersionDiff
 
 _CELL = 50
 _FLIPS = 20
@@ -54,16 +54,36 @@ def print_learned(report: LearnReport) -> None:
     click.echo(f"{report.version} {state}: {report.reason}; hard prompt {report.hard:.4f}")
     if report.truncated:
         click.echo(f"  {report.truncated} evaluation rows were cut to fit the model's context")
-    if report.check.results:
-        print_check(report.check)
+    check = report.check
+    told = tuple(result for result in check.results if not (result.reused and result.verdict == "identical"))
+    if check.results:
+        click.echo(f"  others: {check.summary}; {check.cost}")
+    if told:
+        print_check(replace(check, results=told))
     click.echo(f"  other published prompts {'untouched' if report.untouched else 'CHANGED'}")
 
 
 def print_check(report: CheckReport) -> None:
+    """A line a version, what is open or noisy, and what a reader should know beside."""
     print_table(
-        ("version", "metric", "baseline", "now", "drop", "tolerated", "verdict", "cause"),
-        [(r.version, r.metric, r.baseline, r.score, r.drop, r.max_drop, r.verdict, r.cause) for r in report.results],
+        ("version", "metric", "baseline", "now", "drop", "95 % of it", "tolerated", "detectable", "verdict", "cause"),
+        [(r.version, r.metric, r.baseline, r.score, r.drop, *_evidence(r), r.verdict, r.cause) for r in report.results],
     )
+    for result in report.results:
+        if result.verdict == "inconclusive" and result.evidence is not None and result.evidence.rows_needed:
+            evidence = result.evidence
+            click.echo(f"{result.version}: about {evidence.rows_needed} rows would settle it, not {evidence.rows}")
+    if report.noise is not None:
+        click.echo(f"noise floor: a second run answers {report.noise:.1%} of the rows that moved in another way")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+
+
+def _evidence(result: CheckResult) -> tuple[str | None, float, float | None]:
+    evidence = result.evidence
+    if evidence is None or evidence.interval is None:
+        return None, result.max_drop, None
+    return f"{evidence.interval.low:+.4f} to {evidence.interval.high:+.4f}", result.max_drop, evidence.detectable
 
 
 def print_diff(diff: VersionDiff) -> None:

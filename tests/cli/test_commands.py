@@ -70,7 +70,7 @@ def test_learning_tells_scores_and_that_others_are_untouched(catalog: Run) -> No
     (report,) = done.json
     assert (report["version"], report["published"], report["untouched"]) == ("word@1", True, True)
     assert [result["version"] for result in report["check"]["results"]] == ["colour@1"]
-    assert "colour@1: checking" in done.err
+    assert "checking" in done.err
 
 
 def test_predict_takes_texts_and_files(catalog: Run, tmp_path: Path) -> None:
@@ -130,6 +130,7 @@ def test_check_exits_1_on_a_regression(catalog: Run, monkeypatch: pytest.MonkeyP
     from multiprompt.engine import evaluation
 
     monkeypatch.setattr(evaluation, "score", lambda *_, **__: -1.0)
+    monkeypatch.setattr(evaluation, "metric_version", lambda metric: f"{metric.name}=2")
     done = catalog("check")
     assert done.status == 1
     assert "regressed" in done.out
@@ -256,7 +257,7 @@ def test_gc_says_what_it_would_delete(catalog: Run) -> None:
 def test_matrix_prints_a_row_a_task(catalog: Run) -> None:
     catalog("learn", "word")
     assert catalog("matrix", "--json").json["tasks"] == ["colour", "word"]
-    assert "BWT 0.0000" in catalog("matrix").out
+    assert re.search(r"^BWT +0.0000 ", catalog("matrix").out, re.MULTILINE)
 
 
 def test_export_import_and_rollback(catalog: Run, tmp_path: Path) -> None:
@@ -332,6 +333,8 @@ def test_a_job_is_shown_cancelled_and_retried(catalog: Run) -> None:
 
 
 WRONG = [
+    (("bless", "colour"), "give one with --reason"),
+    (("policy", "warm"), "no policy 'warm'; did you mean 'warn'?"),
     (("learn", "color"), "no task 'color' in the catalog; did you mean 'colour'?"),
     (("predict", "colour@9", "x"), "task 'colour' has no version 9; its versions: 1 (published)."),
     (("predict", "word", "x"), "task 'word' has no published version"),
