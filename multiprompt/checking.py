@@ -413,7 +413,8 @@ class _Examination:
         return replace(
             result,
             baseline=self._baseline.score,
-            score=self._baseline.score + evaluation.score - result.baseline,
+            score=self._baseline.score + (evaluation.score - result.baseline),
+            verdict="unchanged" if result.verdict == "identical" else result.verdict,
             evidence=replace(result.evidence, total=len(self.rows), flips=flips),
         )
 

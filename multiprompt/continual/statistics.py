@@ -25,9 +25,9 @@ def mcnemar(lost: int, gained: int) -> float:
 
     `lost` counts the rows that were right and are wrong now, `gained` those that went the other way.
     """
-    from scipy.stats import binom
+    from scipy.special import betainc
 
-    return float(binom.sf(lost - 1, lost + gained, 0.5))
+    return 1.0 if lost == 0 else float(betainc(lost, gained + 1, 0.5))
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:
@@ -67,15 +67,21 @@ def settled(
     (hypergeometric). dropped: up to a chance of `alarm` the drop exceeds `max_drop` (Serfling 1974, corollary 1.1), and
     McNemar's test finds one.
     """
-    from scipy.stats import hypergeom
-
     too_many = math.floor(max_drop * rows + 1e-9) + 1
-    if too_many > rows or hypergeom.cdf(lost, rows, too_many, seen) <= miss:
+    if too_many > rows or _few(lost, too_many, seen, rows) <= miss:
         return "kept"
     chance = math.sqrt(2 * (1 - (seen - 1) / rows) * math.log(1 / alarm) / seen)
     if (lost - gained) / seen - chance > max_drop and mcnemar(lost, gained) <= alarm:
         return "dropped"
     return None
+
+
+def _few(found: int, there: int, seen: int, rows: int) -> float:
+    """The chance to find at most `found` of the `there` special ones among `seen` of `rows` (hypergeometric)."""
+    if found >= min(there, seen):
+        return 1.0
+    ways = sum(math.comb(there, k) * math.comb(rows - there, seen - k) for k in range(found + 1))
+    return ways / math.comb(rows, seen)
 
 
 @dataclass(frozen=True)

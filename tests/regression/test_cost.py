@@ -1,0 +1,254 @@
+"""What a check runs and what it leaves, and what its policies do."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import multiprompt as mp
+from multiprompt import checking
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.engine import evaluation
+from multiprompt.errors import ConfigError, StateError
+from multiprompt.records import CheckReport
+from tests.conftest import write_tiny_model
+from tests.regression.conftest import ROWS, Opened, write_rows, write_task
+
+
+def cost(report: CheckReport) -> tuple[int, int, int]:
+    return report.evaluated, report.canaries, report.reused
+
+
+def new_library(monkeypatch: pytest.MonkeyPatch, version: str = "99.0") -> None:
+    monkeypatch.setattr(evaluation, "_libraries", lambda: f"torch=={version}")
+
+
+def test_a_full_check_runs_every_row(opened: Opened) -> None:
+    assert cost(opened().check(full=True)) == (2 * ROWS, 0, 0)
+
+
+def test_what_was_compared_once_is_not_run_again(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_library(monkeypatch)
+    workspace = opened()
+    first, second = workspace.check(), workspace.check()
+    assert cost(second) == (0, 0, first.evaluated + first.reused)
+    assert [(r.verdict, r.cause, r.reused) for r in second.results] == [("identical", "library", True)] * 2
+    new_library(monkeypatch, "99.1")
+    assert workspace.check().evaluated == first.evaluated
+
+
+def test_another_tolerance_is_another_comparison(opened: Opened, folder: Path) -> None:
+    workspace = opened(dtype="bfloat16")
+    ran = workspace.check().evaluated
+    file = folder / "sky" / "task.yaml"
+    file.write_text(file.read_text().replace("multiprompt:\n", "multiprompt:\n  regression: {max_drop: 0.02}\n", 1))
+    workspace.add_task(file)
+    assert 0 < workspace.check().evaluated < ran
+
+
+def test_a_check_that_was_interrupted_goes_on(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "GROUP", 1)
+    new_library(monkeypatch)
+    workspace = opened()
+    save, saved = Catalog.save_comparison, list[str]()
+
+    def interrupted(catalog: Catalog, version: Any, *rest: Any) -> None:
+        save(catalog, version, *rest)
+        saved.append(version.label)
+        if len(saved) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Catalog, "save_comparison", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        workspace.check()
+    report = workspace.check()
+    assert report.passed
+    assert sorted(saved) == ["sea@1", "sky@1"]
+
+
+def test_many_rows_are_not_all_run_where_some_make_it_certain(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = opened()
+    workspace.add_task(write_task(folder, "long", 0.9, rows=4000))
+    workspace.learn("long")
+    new_library(monkeypatch)
+    report = workspace.check()
+    (result,) = [result for result in report.results if result.version == "long@1"]
+    assert (result.verdict, result.drop) == ("unchanged", 0.0)
+    assert result.evidence is not None
+    assert result.evidence.total == 4000
+    assert result.evidence.rows <= 1024
+    assert result.score == result.baseline
+
+
+def test_a_collapse_is_certain_after_few_rows(opened: Opened, folder: Path) -> None:
+    write_tiny_model(folder / "another", seed=1)
+    report = opened("another").check()
+    assert report.evaluated < 2 * ROWS
+    full = opened("another").check(full=True)
+    assert [r.verdict for r in report.results] == [r.verdict for r in full.results] == ["regressed"] * 2
+    for early, late in zip(report.results, full.results, strict=True):
+        assert early.score == pytest.approx(late.score, abs=0.1)
+
+
+def test_adding_a_task_runs_canaries_of_a_sample_however_many_tasks_there_are(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "SAMPLE", 1)
+    workspace = opened()
+    workspace.add_task(write_task(folder, "third", 0.9, rows=20))
+    report = workspace.learn("third").check
+    assert cost(report) == (0, 4, 2 * ROWS)
+    assert [(result.version, result.verdict) for result in report.results] == [
+        ("sky@1", "identical"),
+        ("sea@1", "identical"),
+    ]
+    assert workspace.matrix().scores[2][:2] == workspace.matrix().scores[1][:2]
+
+
+def test_an_edited_template_keeps_nobody_out(opened: Opened, folder: Path) -> None:
+    """Published prompts answer with the task file that they were made with, so adding another task cannot hurt them."""
+    workspace = opened()
+    file = folder / "sky" / "task.yaml"
+    file.write_text(file.read_text().replace("Answer:", "red red red:"))
+    workspace.add_task(file)
+    workspace.add_task(write_task(folder, "third", 0.9, rows=20))
+    assert workspace.learn("third").published
+
+
+def test_a_regression_of_another_task_rejects_a_candidate_and_keeps_the_evidence(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = opened()
+    workspace.add_task(write_task(folder, "third", 0.9, rows=20))
+    real = evaluation.score
+    monkeypatch.setattr(evaluation, "score", lambda *given, **options: real(*given, **options) - 0.2)
+    monkeypatch.setattr(evaluation, "metric_version", lambda metric: f"{metric.name}=2")
+    report = workspace.learn("third")
+    assert not report.published
+    assert "regressed: metric" in report.reason
+    assert workspace.version("third@1").state == "rejected"
+    with workspace.catalog.engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT verdict, cause, evidence FROM check_results").all()
+    assert [(verdict, cause) for verdict, cause, _ in rows] == [("regressed", "metric")] * 2
+    assert json.loads(rows[0][2])["rows"] == ROWS
+
+
+def test_a_regression_that_is_to_be_told_only_lets_candidates_in(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = opened()
+    workspace.set_policy("warn", "while we move")
+    workspace.add_task(write_task(folder, "third", 0.9, rows=20))
+    real = evaluation.score
+    monkeypatch.setattr(evaluation, "score", lambda *given, **options: real(*given, **options) - 0.2)
+    monkeypatch.setattr(evaluation, "metric_version", lambda metric: f"{metric.name}=2")
+    report = workspace.learn("third")
+    assert report.published
+    assert "sky@1 regressed: metric" in report.reason
+    assert workspace.check().passed
+
+
+def test_a_task_file_overrules_the_policy_of_the_catalog(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    workspace.set_policy("warn")
+    file = folder / "sky" / "task.yaml"
+    file.write_text(file.read_text().replace("multiprompt:\n", "multiprompt:\n  regression: {policy: block}\n", 1))
+    workspace.add_task(file)
+    for name in ("sky", "sea"):
+        write_rows(folder / name, "test", ROWS, 0.0, random.Random(1))
+    report = workspace.check()
+    assert {r.version: (r.verdict, r.policy, r.blocks) for r in report.results} == {
+        "sky@1": ("regressed", "block", True),
+        "sea@1": ("regressed", "warn", False),
+    }
+
+
+def test_an_unknown_policy_names_the_nearest(opened: Opened) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'rollback'"):
+        opened().set_policy("rolback")
+
+
+def test_a_task_that_regressed_gets_its_earlier_version_back_where_that_is_better(opened: Opened, folder: Path) -> None:
+    """Version 2 learned data that the test data then moves away from, back to what version 1 knew."""
+    workspace = opened()
+    workspace.set_policy("rollback")
+    file = folder / "sky" / "task.yaml"
+    for split in ("train", "validation", "test"):
+        rows = [json.loads(line) for line in (folder / "sky" / f"{split}.jsonl").read_text().splitlines()]
+        text = "".join(json.dumps(row | {"label": 0}) + "\n" for row in rows)
+        (folder / "sky" / f"{split}.jsonl").write_text(text)
+    workspace.add_task(file)
+    assert workspace.learn("sky").published
+    write_rows(folder / "sky", "test", ROWS, 0.9, random.Random(5))
+    report = workspace.check()
+    assert not report.passed
+    assert workspace.version("sky").label == "sky@1"
+    assert any("sky went back to sky@1" in note for note in report.notes)
+    event = workspace.events("kind = 'rolled-back'")[-1]
+    assert event.reason == "sky@2 regressed: data"
+
+
+def test_a_task_without_an_earlier_version_stays_as_it_is(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    workspace.set_policy("rollback")
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    report = workspace.check()
+    assert "sky@1 has no earlier version to go back to" in report.notes
+    assert workspace.version("sky").label == "sky@1"
+
+
+def test_a_blessed_score_is_the_baseline_from_then_on(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    assert not workspace.check().passed
+    assert not workspace.check().passed
+    with pytest.raises(StateError, match="give one with --reason"):
+        workspace.bless("sky", " ")
+    evaluation = workspace.bless("sky", "the data was wrong before")
+    report = workspace.check()
+    assert report.passed
+    assert next((r.version, r.verdict, r.baseline) for r in report.results) == ("sky@1", "identical", evaluation.score)
+    assert workspace.events("kind = 'blessed'")[0].reason == "the data was wrong before"
+    assert workspace.verify() == []
+
+
+def test_baselines_do_not_drift_by_themselves(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = opened()
+    before = workspace.catalog.baselines()
+    new_library(monkeypatch)
+    workspace.check(full=True)
+    workspace.check()
+    assert workspace.catalog.baselines() == before
+
+
+def test_the_report_is_one_page_without_a_network(opened: Opened, folder: Path) -> None:
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    workspace = opened()
+    report = workspace.check()
+    page = workspace.report_html(report)
+    assert page.index("Regression") < page.index("Tasks") < page.index("Accuracy matrix")
+    for said in ("sky@1", "sea@1", "data", "Lopez-Paz", report.cost, "rows lost"):
+        assert said in page
+    assert not [word for word in ("http://", "https://", "<script", "src=") if word in page]
+
+
+def test_names_and_answers_cannot_write_into_the_report(workspace: mp.Workspace, tmp_path: Path) -> None:
+    report = CheckReport((), 0.0, notes=("<script>alert(1)</script>",))
+    assert "<script>" not in workspace.report_html(report)
+
+
+def test_junit_says_which_versions_failed(opened: Opened, folder: Path) -> None:
+    from xml.etree import ElementTree
+
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    workspace = opened()
+    suite = ElementTree.fromstring(workspace.report_junit(workspace.check()))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
+    failed = [case.get("name") for case in suite.findall("testcase") if case.find("failure") is not None]
+    assert failed == ["sky@1"]
