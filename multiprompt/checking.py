@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -15,15 +15,14 @@ from typing import Any, TypeVar
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.reading import batched
-from multiprompt.config import RegressionConfig
-from multiprompt.continual.canaries import canaries, order
-from multiprompt.continual.gate import compare, failure, judge
-from multiprompt.continual.statistics import settled
+from multiprompt.continual.canaries import canaries
+from multiprompt.continual.gate import failure, judge
 from multiprompt.engine.answering import Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.evaluation import Subject, evaluation_key, scored
+from multiprompt.engine.evaluation import Subject, evaluation_key
 from multiprompt.engine.prefix import Prefix
 from multiprompt.errors import DataError, MultipromptError, SupersededError, UnavailableError
+from multiprompt.examination import Case, Examination
 from multiprompt.inference import load_prompt
 from multiprompt.records import (
     Baseline,
@@ -38,43 +37,20 @@ from multiprompt.records import (
     Progress,
     VersionRecord,
 )
-from multiprompt.tasks.example import Example, Query, examples
-from multiprompt.tasks.metric import per_example_scores, score
+from multiprompt.tasks.example import Query, examples
+from multiprompt.tasks.metric import score
 from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.split import Split, load_test_split
 from multiprompt.tasks.task import Task
 
-Item = TypeVar("Item", VersionRecord, "_Case", "_Examination")
+Item = TypeVar("Item", VersionRecord, "Case", "Examination")
 Made = TypeVar("Made")
 
 # How many prompts are in memory at a time, and how many have their canaries looked at when another task is added.
 GROUP = 32
 SAMPLE = 32
-# Rows before the first decision; each later one has twice as many.
-FIRST_LOOK = 64
 REPEATED_ROWS = 8
 UNEXPLAINED = "unexplained: no part of the key changed, and a second run answers the same"
-
-
-@dataclass(frozen=True, eq=False)
-class _Case:
-    """A published version, what it is to be measured on, and the key that this has."""
-
-    version: VersionRecord
-    baseline: Baseline
-    task: Task
-    data: str
-    key: Mapping[str, str]
-    tolerated: RegressionConfig
-    policy: str
-
-    @property
-    def label(self) -> str:
-        return self.version.label
-
-    @property
-    def is_reusable(self) -> bool:
-        return self.key == self.baseline.key
 
 
 class Checking:
@@ -176,7 +152,7 @@ class _Check:
             notes=tuple(self._notes),
         )
 
-    def case(self, version: VersionRecord) -> _Case:
+    def case(self, version: VersionRecord) -> Case:
         """What a version is measured on, without reading the rows."""
         baseline = self._baselines[version.id]
         now = _task(*baseline.now, version.task)
@@ -184,16 +160,16 @@ class _Check:
         data = self._data(task, version, baseline) if self._as_now else baseline.data
         key = evaluation_key(self.base, task, data, Subject(None, version.digest, version.num_virtual_tokens))
         tolerated = now.config.regression
-        return _Case(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
+        return Case(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
 
-    def examination(self, case: _Case, *, whole: bool) -> _Examination:
+    def examination(self, case: Case, *, whole: bool) -> Examination:
         """Everything that running its rows takes."""
         as_was = case.data == case.baseline.data
         split = self.catalog.evaluation_rows(case.version) if as_was else load_test_split(case.task)
         rows = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
-        return _Examination(case, self._baseline(case), split, rows, self._prefix(case), whole=whole)
+        return Examination(case, self._baseline(case), split, rows, self._prefix(case), whole=whole)
 
-    def examine(self, examinations: Iterable[_Examination], tests: int = 1) -> None:
+    def examine(self, examinations: Iterable[Examination], tests: int = 1) -> None:
         """Run the rows of many prompts in the same passes, until each is settled."""
         running = list(examinations)
         while running:
@@ -205,13 +181,13 @@ class _Check:
                 one.take(outputs, seconds)
             running = [one for one in running if not one.is_settled(tests)]
 
-    def _compare(self, cases: Sequence[_Case], tests: int, full: bool) -> None:
+    def _compare(self, cases: Sequence[Case], tests: int, full: bool) -> None:
         """Examine some prompts at a time; what came of each is kept before the next are begun."""
         examinations = self._each(cases, lambda case: self.examination(case, whole=full or case.is_reusable))
         self.examine(examinations, tests)
         self._each(examinations, self._conclude)
 
-    def _conclude(self, examination: _Examination) -> None:
+    def _conclude(self, examination: Examination) -> None:
         if examination.error is not None:
             raise examination.error
         case = examination.case
@@ -237,7 +213,7 @@ class _Check:
         self._results[case.label] = result
         self._tell()
 
-    def _repeat(self, examination: _Examination) -> int:
+    def _repeat(self, examination: Examination) -> int:
         """Run some rows that moved once more. How many are answered in another way than the first time?"""
         rows = examination.moved()[:REPEATED_ROWS]
         queries = [examination.rows[row].query for row in rows]
@@ -249,7 +225,7 @@ class _Check:
         self._different += different
         return different
 
-    def _moved_canaries(self, cases: Sequence[_Case]) -> set[str]:
+    def _moved_canaries(self, cases: Sequence[Case]) -> set[str]:
         """The prompts that answer one of their canaries in another way than they did."""
         moved = set()
         for group in batched(cases, GROUP):
@@ -289,7 +265,7 @@ class _Check:
                 )
         return made
 
-    def _known(self, case: _Case) -> CheckResult | None:
+    def _known(self, case: Case) -> CheckResult | None:
         """What came of the same comparison before, under the same tolerance."""
         stored = self.catalog.comparison(case.baseline.evaluation, case.key)
         if stored is None:
@@ -299,7 +275,7 @@ class _Check:
         same = (result.max_drop, result.alpha) == (tolerated.max_drop, tolerated.alpha)
         return replace(result, policy=case.policy, reused=True) if same else None
 
-    def _reuse(self, case: _Case, result: CheckResult) -> None:
+    def _reuse(self, case: Case, result: CheckResult) -> None:
         self._results[case.label] = result
         self._cost["reused"] += case.baseline.rows if result.evidence is None else result.evidence.total
         self._tell()
@@ -317,7 +293,7 @@ class _Check:
             self._notes.append(f"{version.label} is checked on the rows of its baseline, as its data is away: {error}")
             return baseline.data
 
-    def _baseline(self, case: _Case) -> Evaluation:
+    def _baseline(self, case: Case) -> Evaluation:
         """The baseline with its rows, scored by the task's metric of now where that is another one."""
         stored = self.catalog.baseline(case.version)
         metric = case.task.metrics[0]
@@ -326,10 +302,10 @@ class _Check:
         again = score(metric, stored.predictions, stored.references, hub_metrics=self.hub_metrics)
         return replace(stored, metric=metric.name, score=again, higher_is_better=metric.higher_is_better)
 
-    def _prefix(self, case: _Case) -> Prefix:
+    def _prefix(self, case: Case) -> Prefix:
         return compile_task(self.base, case.task, load_prompt(self.catalog, self.base, case.version, foreign=True))
 
-    def _watched(self, case: _Case) -> tuple[Canary, ...]:
+    def _watched(self, case: Case) -> tuple[Canary, ...]:
         stored = self.catalog.canaries(case.baseline.evaluation)
         if stored is None:
             stored = canaries(
@@ -341,125 +317,10 @@ class _Check:
         self._progress("checking", len(self._results) or looked_at, self._total)
 
 
-class _Examination:
-    """The rows of a prompt that were run, in an order that leaves what is to come a fair sample."""
-
-    def __init__(
-        self, case: _Case, baseline: Evaluation, split: Split, rows: list[Example], prefix: Prefix, *, whole: bool
-    ) -> None:
-        self.case = case
-        self.split = split
-        self.rows = rows
-        self.prefix = prefix
-        self.outputs: dict[int, Any] = {}
-        self.error: Exception | None = None
-        self._baseline = baseline
-        self._order = order(case.data, len(rows))
-        self._seconds = 0.0
-        metric = case.task.metrics[0]
-        pairs = metric.per_example and baseline.rows == len(rows)
-        self._whole = whole or not pairs or case.key["metric"] != baseline.key.get("metric")
-        self._looks = sum(1 for _ in _looks(len(rows)))
-
-    def next_rows(self) -> list[Example]:
-        return [self.rows[row] for row in self._next()]
-
-    def take(self, outputs: list[Any] | Exception, seconds: float) -> None:
-        if isinstance(outputs, Exception):
-            self.error = outputs
-            return
-        self._seconds += seconds * len(outputs)
-        self.outputs.update(zip(self._next(), outputs, strict=True))
-
-    def is_settled(self, tests: int) -> bool:
-        """Whether the rows so far leave no doubt, of the chance that this one of so many tests may err with."""
-        seen, rows = len(self.outputs), len(self.rows)
-        if self.error is not None or seen == rows:
-            return True
-        if self._whole:
-            return False
-        evaluation = self.evaluation(hub_metrics=False)
-        before, after = (self._hits(side) for side in (self._seen_baseline(), evaluation))
-        lost = sum(was > now for was, now in zip(before, after, strict=True))
-        gained = sum(was < now for was, now in zip(before, after, strict=True))
-        if not evaluation.higher_is_better:
-            lost, gained = gained, lost
-        alpha = self.case.tolerated.alpha / self._looks
-        return settled(lost, gained, seen, rows, self.case.tolerated.max_drop, alpha, alpha / tests) is not None
-
-    def evaluation(self, hub_metrics: bool) -> Evaluation:
-        """The score on the rows that were run."""
-        seen = self._seen()
-        case = self.case
-        subject = Subject(None, case.version.digest, case.version.num_virtual_tokens)
-        return scored(
-            case.task,
-            [self.rows[row] for row in seen],
-            [self.outputs[row] for row in seen],
-            case.key,
-            subject,
-            hub_metrics=hub_metrics,
-            seconds=self._seconds,
-        )
-
-    def result(self, evaluation: Evaluation) -> CheckResult:
-        """The comparison with the baseline; of some rows, the score of all is what these make likely."""
-        case, seen = self.case, self._seen()
-        result = compare(case.label, self._seen_baseline(), evaluation, case.task.metrics[0], case.tolerated)
-        result = replace(result, policy=case.policy)
-        if len(seen) == len(self.rows) or result.evidence is None:
-            return result
-        flips = tuple(replace(flip, row=seen[flip.row]) for flip in result.evidence.flips)
-        return replace(
-            result,
-            baseline=self._baseline.score,
-            score=self._baseline.score + (evaluation.score - result.baseline),
-            verdict="unchanged" if result.verdict == "identical" else result.verdict,
-            evidence=replace(result.evidence, total=len(self.rows), flips=flips),
-        )
-
-    def moved(self) -> list[int]:
-        """The rows that are answered in another way than at the baseline."""
-        if self._baseline.rows != len(self.rows):
-            return self._seen()
-        return [row for row in self._seen() if self.outputs[row] != self._baseline.predictions[row]]
-
-    def _next(self) -> list[int]:
-        seen = len(self.outputs)
-        end = len(self.rows) if self._whole else next(look for look in _looks(len(self.rows)) if look > seen)
-        return self._order[seen:end]
-
-    def _seen(self) -> list[int]:
-        return sorted(self.outputs)
-
-    def _seen_baseline(self) -> Evaluation:
-        if len(self.outputs) == len(self.rows):
-            return self._baseline
-        seen = self._seen()
-        baseline = replace(
-            self._baseline,
-            predictions=tuple(self._baseline.predictions[row] for row in seen),
-            references=tuple(self._baseline.references[row] for row in seen),
-        )
-        return replace(baseline, score=sum(self._hits(baseline)) / len(seen))
-
-    def _hits(self, side: Evaluation) -> list[float]:
-        return per_example_scores(self.case.task.metrics[0], side.predictions, side.references) or []
-
-
-def _looks(rows: int) -> Iterable[int]:
-    """After how many rows a decision is tried; the last time after all."""
-    seen = FIRST_LOOK
-    while seen < rows:
-        yield seen
-        seen *= 2
-    yield rows
-
-
-def _version(item: VersionRecord | _Case | _Examination) -> VersionRecord:
-    if isinstance(item, _Examination):
+def _version(item: VersionRecord | Case | Examination) -> VersionRecord:
+    if isinstance(item, Examination):
         return item.case.version
-    return item.version if isinstance(item, _Case) else item
+    return item.version if isinstance(item, Case) else item
 
 
 @lru_cache(maxsize=10_000)
@@ -467,13 +328,13 @@ def _task(source: str, folder: str, where: str) -> Task:
     return Task.from_source(source, Path(folder), where=where)
 
 
-def _queries(base: BaseModel, case: _Case, watched: Sequence[Canary]) -> list[Query]:
+def _queries(base: BaseModel, case: Case, watched: Sequence[Canary]) -> list[Query]:
     split = Split("canaries", tuple(canary.row for canary in watched))
     made = examples(case.task, split, budget(base, case.task, case.version.num_virtual_tokens))
     return [example.query for example in made]
 
 
-def _identical(case: _Case) -> CheckResult:
+def _identical(case: Case) -> CheckResult:
     baseline = case.baseline
     return CheckResult(
         case.label,

@@ -25,7 +25,6 @@ from multiprompt.errors import (
 )
 from multiprompt.records import (
     CheckReport,
-    CheckResult,
     Claim,
     Edge,
     Evaluation,
@@ -236,10 +235,13 @@ class Workspace:
         the cause. `full` runs all rows of all tasks. A task whose policy is rollback, and which regressed, gets its
         previous version back where that one is better.
         """
+        from multiprompt.retreat import roll_back_regressed
+
         report = CheckReport((), 0.0)
         if self.catalog.published()[1]:
             report = self.checking().published(full=full)
-            report = replace(report, notes=(*report.notes, *self._roll_back_regressed(report)))
+            told = roll_back_regressed(self.checking(), self.catalog, report, self.actor, self._clock)
+            report = replace(report, notes=(*report.notes, *told))
         self.catalog.save_check(report, self.actor, self._clock())
         return report
 
@@ -542,34 +544,6 @@ class Workspace:
                     self.catalog.set_forward(base.fallback, self.actor, self._clock())
                 self._base = base
             return self._base
-
-    def _roll_back_regressed(self, report: CheckReport) -> list[str]:
-        """Give tasks that regressed, and whose policy says so, their previous version where that is better now."""
-        told = []
-        for result in report.results:
-            if result.verdict != "regressed" or result.policy != "rollback":
-                continue
-            version = self.version(result.version)
-            retired = [v for v in self.catalog.versions_of(version.task) if v.state == "retired"]
-            if not retired:
-                told.append(f"{version.label} has no earlier version to go back to")
-                continue
-            earlier = max(retired, key=lambda v: (v.retired_at or v.created_at, v.number))
-            told.append(self._roll_back(version, earlier, result))
-        return told
-
-    def _roll_back(self, version: VersionRecord, earlier: VersionRecord, result: CheckResult) -> str:
-        from multiprompt.continual.gate import forgetting
-        from multiprompt.errors import MultipromptError
-
-        try:
-            was, now = (self.checking().whole(v)[1] for v in (earlier, version))
-            if forgetting(was, now) <= 0:
-                return f"{version.label} stays: {earlier.label} has {was.score:.4f} now"
-            self.rollback(version.task, earlier.number, f"{version.label} regressed: {result.cause}")
-        except MultipromptError as error:
-            return f"{version.label} stays: {error}"
-        return f"{version.task} went back to {earlier.label}, which has {was.score:.4f} now"
 
     def _admit(self, admission: Admission, before: Mapping[str, str]) -> LearnReport:
         """Measure, gate, and publish or reject. `before` are the digests of what was published before the training."""

@@ -82,6 +82,11 @@ def evaluate(
     return scored(task, rows, predictions, key, subject, hub_metrics=hub_metrics, seconds=seconds)
 
 
+def references(task: Task, rows: Sequence[Example]) -> list[Any]:
+    """The right answers, as predictions are compared with them."""
+    return [postprocess(task, row.target) if isinstance(row.target, str) else row.target for row in rows]
+
+
 def scored(
     task: Task,
     rows: Sequence[Example],
@@ -93,10 +98,8 @@ def scored(
     seconds: float,
 ) -> Evaluation:
     """The score of predictions that were made for rows. Raises MetricError."""
-    references: list[Any] = [
-        postprocess(task, row.target) if isinstance(row.target, str) else row.target for row in rows
-    ]
-    scores = {metric.name: score(metric, predictions, references, hub_metrics=hub_metrics) for metric in task.metrics}
+    right = references(task, rows)
+    scores = {metric.name: score(metric, predictions, right, hub_metrics=hub_metrics) for metric in task.metrics}
     main = task.metrics[0]
     return Evaluation(
         task=task.name,
@@ -107,7 +110,7 @@ def scored(
         metrics=scores,
         key=key,
         predictions=tuple(predictions),
-        references=tuple(references),
+        references=tuple(right),
         truncated=sum(row.query.truncated for row in rows),
         seconds=seconds,
     )
