@@ -1,7 +1,7 @@
 """Learn the tasks of an order one after another, in six ways, and print what each way forgets.
 
-    python -m benchmarks.continual --data DIR [--order 4] [--seeds 0 1 2] [--steps 150] [--rows 1000] [--tokens 512]
-        [--ways ours shared lora joint] [--plot DIR] [--json FILE]
+    python -m benchmarks.continual --data DIR [--order 4] [--seeds 0 1 2] [--steps 150] [--batch 16] [--rows 1000]
+        [--tokens 512] [--ways ours shared lora joint] [--plot DIR] [--json FILE]
 
 DIR holds orders.json and a folder a task with its task.yaml. The ways: the answer that is most frequent (majority), the
 instruction alone (hard prompt), a soft prompt a task in a catalog (ours), one soft prompt that is trained on one task
@@ -86,6 +86,7 @@ def main() -> int:
     parser.add_argument("--order", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--base-model", default="smollm2-135m")
@@ -102,7 +103,8 @@ def main() -> int:
             workspace = mp.open(Path(folder) / "catalog.db", arguments.base_model)
             course = prepare(workspace, arguments, names, seed, Path(folder))
             print(
-                f"order {arguments.order}, seed {seed}, {arguments.steps} steps a task, {arguments.rows} test rows, "
+                f"order {arguments.order}, seed {seed}, {arguments.steps} steps of {arguments.batch} rows a task, "
+                f"{arguments.rows} test rows, "
                 f"{arguments.tokens} tokens of text"
             )
             for way in ways(workspace, course, arguments, seed, Path(folder)):
@@ -123,7 +125,7 @@ def prepare(
     for name in names:
         task = Task.from_file(arguments.data / name / "task.yaml")
         data = load_data(task)
-        mapping = _mapping(task, arguments.steps, arguments.tokens, seed)
+        mapping = _mapping(task, arguments, seed)
         tasks.append(Task.from_mapping(mapping, _written(folder / name, data, arguments.rows)))
         workspace.add_task(tasks[-1])
     data = tuple(load_data(task) for task in tasks)
@@ -236,7 +238,15 @@ def joint(course: Course, steps: int, seed: int) -> Way:
             "doc_to_choice": "{{choices}}",
             "doc_to_target": "label",
             "metric_list": [{"metric": "acc"}],
-            "multiprompt": {"training": {"steps": steps * len(course.tasks), "validate_every": steps, "seed": seed}},
+            "multiprompt": {
+                "training": {
+                    "steps": steps * len(course.tasks),
+                    "batch_size": course.tasks[0].config.training.batch_size,
+                    "validate_every": steps,
+                    "validation_rows": 16,
+                    "seed": seed,
+                }
+            },
         }
     )
     data = TaskData(Split("train", tuple(rows)), Split("validation", tuple(held)), Split("test", tuple(held)))
@@ -285,14 +295,15 @@ def tell(way: Way) -> None:
     sys.stdout.flush()
 
 
-def _mapping(task: Task, steps: int, tokens: int, seed: int) -> dict[str, Any]:
+def _mapping(task: Task, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     import yaml
 
     mapping = dict(yaml.safe_load(task.source))
     mapping.pop("metadata", None)
     mapping["dataset_kwargs"] = {"data_files": {name: f"{name}.jsonl" for name in ("train", "validation", "test")}}
-    training = {"steps": steps, "validate_every": steps, "validation_rows": 64, "seed": seed}
-    mapping["multiprompt"] = {"training": training, "max_input_tokens": tokens}
+    steps = arguments.steps
+    training = {"steps": steps, "batch_size": arguments.batch, "validate_every": steps, "validation_rows": 16}
+    mapping["multiprompt"] = {"training": training | {"seed": seed}, "max_input_tokens": arguments.tokens}
     return mapping
 
 

@@ -43,7 +43,9 @@ from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.split import Split, load_test_split
 from multiprompt.tasks.task import Task
 
-Item = TypeVar("Item", VersionRecord, "Case", "Examination")
+# A version, and what it is held against.
+Held = tuple[VersionRecord, Baseline]
+Item = TypeVar("Item", Held, Case, Examination)
 Made = TypeVar("Made")
 
 # How many prompts are in memory at a time, and how many have their canaries looked at when another task is added.
@@ -79,25 +81,25 @@ class Checking:
         Where the score's key is the baseline's, a few canaries must answer as they did; then the baseline's score
         stands. Else, where a canary moved, and with `full` everywhere, rows are run until the verdict is certain.
         """
-        versions = self._catalog.published()[1]
-        return _Check(self, as_now=True).report(versions, full=full, sample=None)
+        _, held = self._catalog.published_baselines()
+        return _Check(self, as_now=True).report(held, full=full, sample=None)
 
     def others(self, task: str, known: dict[str, CheckResult]) -> tuple[int, CheckReport]:
         """What other tasks have published and is not in `known`, as it was published; canaries of a sample of them.
 
         Adding a task changes no other task's file or data. Gives the catalog's epoch that this holds for.
         """
-        epoch, published = self._catalog.published()
-        others = [version for version in published if version.task != task]
-        new = [version for version in others if version.label not in known]
+        epoch, held = self._catalog.published_baselines()
+        others = [(version, baseline) for version, baseline in held if version.task != task]
+        new = [(version, baseline) for version, baseline in others if version.label not in known]
         report = _Check(self, as_now=False).report(new, full=False, sample=random.Random(epoch))
         known.update((result.version, result) for result in report.results)
-        return epoch, replace(report, results=tuple(judge([known[version.label] for version in others])))
+        return epoch, replace(report, results=tuple(judge([known[version.label] for version, _ in others])))
 
     def whole(self, version: VersionRecord) -> tuple[Split, Evaluation]:
         """A version's score on all rows of its task as it is now."""
-        check = _Check(self, as_now=True, also=[version.id])
-        examination = check.examination(check.case(version), whole=True)
+        check = _Check(self, as_now=True)
+        examination = check.examination(check.case((version, self._catalog.baseline_of(version))), whole=True)
         check.examine([examination])
         if examination.error is not None:
             raise examination.error
@@ -107,7 +109,7 @@ class Checking:
 class _Check:
     """One check: what it has looked at so far, and what that cost."""
 
-    def __init__(self, checking: Checking, *, as_now: bool, also: Sequence[int] = ()) -> None:
+    def __init__(self, checking: Checking, *, as_now: bool) -> None:
         self.catalog = checking._catalog
         self.base = checking._base
         self.hub_metrics = checking._hub_metrics
@@ -115,7 +117,6 @@ class _Check:
         self._actor = checking._actor
         self._clock = checking._clock
         self._as_now = as_now
-        self._baselines = self.catalog.baselines(also)
         self._policy = self.catalog.policy()
         self._cost: Counter[str] = Counter()
         self._repeated = self._different = 0
@@ -123,10 +124,10 @@ class _Check:
         self._results: dict[str, CheckResult] = {}
         self._total = 0
 
-    def report(self, versions: Sequence[VersionRecord], *, full: bool, sample: random.Random | None) -> CheckReport:
+    def report(self, held: Sequence[Held], *, full: bool, sample: random.Random | None) -> CheckReport:
         started = time.perf_counter()
-        self._total = len(versions)
-        cases = self._each(versions, self.case)
+        self._total = len(held)
+        cases = self._each(held, self.case)
         reusable = [] if full else [case for case in cases if case.is_reusable]
         looked_at = reusable if sample is None else sample.sample(reusable, min(SAMPLE, len(reusable)))
         moved = self._moved_canaries(looked_at)
@@ -143,7 +144,7 @@ class _Check:
         for group in batched(open_cases, GROUP):
             self._compare(group, len(open_cases), full)
         return CheckReport(
-            tuple(judge([self._results[version.label] for version in versions])),
+            tuple(judge([self._results[version.label] for version, _ in held])),
             time.perf_counter() - started,
             evaluated=self._cost["evaluated"],
             canaries=self._cost["canaries"],
@@ -152,9 +153,9 @@ class _Check:
             notes=tuple(self._notes),
         )
 
-    def case(self, version: VersionRecord) -> Case:
+    def case(self, held: Held) -> Case:
         """What a version is measured on, without reading the rows."""
-        baseline = self._baselines[version.id]
+        version, baseline = held
         now = _task(*baseline.now, version.task)
         task = now if self._as_now else _task(baseline.task_file, baseline.folder, version.label)
         data = self._data(task, version, baseline) if self._as_now else baseline.data
@@ -317,10 +318,10 @@ class _Check:
         self._progress("checking", len(self._results) or looked_at, self._total)
 
 
-def _version(item: VersionRecord | Case | Examination) -> VersionRecord:
+def _version(item: Held | Case | Examination) -> VersionRecord:
     if isinstance(item, Examination):
         return item.case.version
-    return item.version if isinstance(item, Case) else item
+    return item.version if isinstance(item, Case) else item[0]
 
 
 @lru_cache(maxsize=10_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine
 
 from multiprompt.catalog import ancestry, copying, garbage, migration, reading, sql, verification, writing
+from multiprompt.catalog import schema as s
 from multiprompt.catalog.copying import Advance
 from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, watching_engine
 from multiprompt.catalog.database import reading as read_transaction
@@ -220,10 +221,16 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.baseline(connection, version)
 
-    def baselines(self, also: Sequence[int] = ()) -> dict[int, Baseline]:
-        """What each published version, and these others, are held against, by the ids of the versions."""
+    def published_baselines(self) -> tuple[int, list[tuple[VersionRecord, Baseline]]]:
+        """The epoch, and what is published in it with what it is held against; one consistent view."""
         with read_transaction(self._engine) as connection:
-            return reading.baselines(connection, also)
+            held = reading.baselines(connection, s.prompt_versions.c.state == "published")
+            return reading.epoch(connection), [(version, held[version.id]) for version in reading.published(connection)]
+
+    def baseline_of(self, version: VersionRecord) -> Baseline:
+        """What a version is held against."""
+        with read_transaction(self._engine) as connection:
+            return reading.baselines(connection, s.prompt_versions.c.id == version.id)[version.id]
 
     def canaries(self, evaluation: int) -> tuple[Canary, ...] | None:
         """The rows of a baseline that are looked at first; None for one of before there were such."""

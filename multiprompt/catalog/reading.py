@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, func, select
 
 from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
@@ -299,8 +299,8 @@ def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
     return evaluation(row)
 
 
-def baselines(connection: Connection, also: Sequence[int] = ()) -> dict[int, Baseline]:
-    """What each published version, and these others, are held against, by the ids of the versions."""
+def baselines(connection: Connection, which: ColumnElement[bool]) -> dict[int, Baseline]:
+    """What versions are held against, by their ids."""
     now = s.task_files.alias("now")
     query = (
         select(
@@ -317,7 +317,7 @@ def baselines(connection: Connection, also: Sequence[int] = ()) -> dict[int, Bas
         .join(now, now.c.id == s.tasks.c.task_file_id)
         .join(s.evaluations, s.evaluations.c.id == _baseline_id())
         .join(s.data_snapshots, s.data_snapshots.c.id == s.evaluations.c.snapshot_id)
-        .where(or_(s.prompt_versions.c.state == "published", s.prompt_versions.c.id.in_(also)))
+        .where(which)
     )
     return {
         row.version_id: Baseline(

@@ -470,7 +470,7 @@ def test_a_catalog_without_published_versions_has_an_empty_matrix(catalog: Catal
 
 def test_a_comparison_is_kept_with_its_evaluation_to_be_used_again(catalog: Catalog) -> None:
     version = learn(catalog, "colour", 0.9)
-    baseline = catalog.baselines()[version.id].evaluation
+    baseline = catalog.baseline_of(version).evaluation
     key = {"prompt": "again"}
     again = an_evaluation("colour", 0.85, key=key)
     result = a_check("colour@1", 0.9, 0.85)
@@ -493,12 +493,12 @@ def test_a_blessed_evaluation_is_the_baseline_from_then_on(catalog: Catalog) -> 
         evaluation = an_evaluation("colour", score, key={"prompt": "again", "score": str(score)})
         catalog.bless(version, ROWS, evaluation, f"labels mended, {score}", "ann", AT)
     assert catalog.baseline(version) == evaluation
-    held = catalog.baselines()
-    assert (held[version.id].score, held[version.id].key) == (0.8, evaluation.key)
-    assert held[catalog.version("shape").id].score == 0.4
+    _, held = catalog.published_baselines()
+    assert [(v.label, b.score) for v, b in held] == [("colour@1", 0.8), ("shape@1", 0.4)]
+    assert held[0][1].key == evaluation.key
     event = catalog.events("kind = 'blessed'")[-1]
     assert (event.actor, event.task, event.to_version, event.reason) == ("ann", "colour", 1, "labels mended, 0.8")
-    assert [canary.index for canary in catalog.canaries(held[version.id].evaluation) or ()] == sorted(
+    assert [canary.index for canary in catalog.canaries(held[0][1].evaluation) or ()] == sorted(
         range(2), key=order(ROWS.fingerprint, 2).index
     )
     assert catalog.version("colour").score == 0.9

@@ -137,6 +137,38 @@ def test_check_exits_1_on_a_regression(catalog: Run, monkeypatch: pytest.MonkeyP
     assert "REGRESSION" in done.out
 
 
+def test_check_writes_a_page_and_junit(catalog: Run, tmp_path: Path) -> None:
+    done = catalog("check", "--full", "--html", tmp_path / "report.html", "--junit", tmp_path / "report.xml", "--json")
+    assert (done.status, done.json["passed"], done.json["evaluated"]) == (0, True, 12)
+    (result,) = done.json["results"]
+    assert (result["verdict"], result["evidence"]["lost"], result["evidence"]["detectable"]) == ("identical", 0, 0.5)
+    assert "colour@1" in (tmp_path / "report.html").read_text()
+    assert 'tests="1"' in (tmp_path / "report.xml").read_text()
+
+
+def test_a_report_that_cannot_be_written_is_an_error(catalog: Run, tmp_path: Path) -> None:
+    done = catalog("check", "--html", tmp_path / "nowhere" / "report.html")
+    assert done.status == 2
+    assert "nowhere" in done.err
+
+
+def test_bless_and_policy_say_what_holds_now(catalog: Run) -> None:
+    done = catalog("bless", "colour", "--reason", "as good as it gets")
+    assert done.out.startswith("colour@1 is held against acc 0.")
+    assert (catalog("policy").out, catalog("policy", "warn").out, catalog("policy").out) == (
+        "block\n",
+        "warn\n",
+        "warn\n",
+    )
+    assert [event["kind"] for event in catalog("events", "--json").json][-2:] == ["blessed", "policy-warn"]
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_the_matrix_is_drawn(catalog: Run, tmp_path: Path, kind: str) -> None:
+    assert catalog("matrix", "--plot", tmp_path / f"matrix.{kind}").out.startswith("wrote ")
+    assert (tmp_path / f"matrix.{kind}").stat().st_size > 1000
+
+
 def test_listings_print_tables_and_json(catalog: Run) -> None:
     assert [line.split()[0] for line in catalog("tasks").out.splitlines()] == ["task", "colour", "word"]
     assert [record["name"] for record in catalog("tasks", "published is null", "--json").json] == ["word"]
