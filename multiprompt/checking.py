@@ -16,17 +16,16 @@ from typing import Any, TypeVar
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.reading import batched
 from multiprompt.continual.canaries import canaries
-from multiprompt.continual.gate import failure, judge
+from multiprompt.continual.gate import compare, failure, judge
 from multiprompt.engine.answering import Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.evaluation import Subject, evaluation_key
 from multiprompt.engine.prefix import Prefix
-from multiprompt.errors import DataError, MultipromptError, SupersededError, UnavailableError
+from multiprompt.errors import DataError, SupersededError, UnavailableError
 from multiprompt.examination import Case, Examination
 from multiprompt.inference import load_prompt
 from multiprompt.records import (
     Baseline,
-    Canary,
     Change,
     CheckReport,
     CheckResult,
@@ -92,18 +91,22 @@ class Checking:
         epoch, held = self._catalog.published_baselines()
         others = [(version, baseline) for version, baseline in held if version.task != task]
         new = [(version, baseline) for version, baseline in others if version.label not in known]
-        report = _Check(self, as_now=False).report(new, full=False, sample=random.Random(epoch))
+        sample = random.Random(f"{epoch} {task}")
+        report = _Check(self, as_now=False).report(new, full=False, sample=sample)
         known.update((result.version, result) for result in report.results)
         return epoch, replace(report, results=tuple(judge([known[version.label] for version, _ in others])))
 
-    def whole(self, version: VersionRecord) -> tuple[Split, Evaluation]:
-        """A version's score on all rows of its task as it is now."""
+    def whole(self, version: VersionRecord) -> tuple[Task, Split, Evaluation]:
+        """A version's score on all rows of its task as it is now. Raises DataError where its data is away."""
         check = _Check(self, as_now=True)
-        examination = check.examination(check.case((version, self._catalog.baseline_of(version))), whole=True)
+        case = check.case((version, self._catalog.baseline_of(version)))
+        for note in check.notes:
+            raise DataError(note)
+        examination = check.examination(case, whole=True)
         check.examine([examination])
         if examination.error is not None:
             raise examination.error
-        return examination.split, examination.evaluation(self._hub_metrics)
+        return case.task, examination.split, examination.evaluation(self._hub_metrics)
 
 
 class _Check:
@@ -113,6 +116,7 @@ class _Check:
         self.catalog = checking._catalog
         self.base = checking._base
         self.hub_metrics = checking._hub_metrics
+        self.notes: list[str] = []
         self._progress = checking._progress
         self._actor = checking._actor
         self._clock = checking._clock
@@ -120,38 +124,45 @@ class _Check:
         self._policy = self.catalog.policy()
         self._cost: Counter[str] = Counter()
         self._repeated = self._different = 0
-        self._notes: list[str] = []
         self._results: dict[str, CheckResult] = {}
         self._total = 0
 
     def report(self, held: Sequence[Held], *, full: bool, sample: random.Random | None) -> CheckReport:
+        """Reuse what stands, as canaries show, run what is open, and judge all of it together."""
         started = time.perf_counter()
         self._total = len(held)
         cases = self._each(held, self.case)
-        reusable = [] if full else [case for case in cases if case.is_reusable]
-        looked_at = reusable if sample is None else sample.sample(reusable, min(SAMPLE, len(reusable)))
-        moved = self._moved_canaries(looked_at)
-        for case in reusable:
-            if case.label not in moved and case.label not in self._results:
-                self._reuse(case, _identical(case))
-        open_cases = []
-        for case in (case for case in cases if case.label not in self._results):
-            known = None if full or case.is_reusable else self._known(case)
-            if known is None:
-                open_cases.append(case)
-            else:
-                self._reuse(case, known)
-        for group in batched(open_cases, GROUP):
-            self._compare(group, len(open_cases), full)
+        standing = {} if full else self._standing(cases)
+        quiet = [case for case in cases if case.label in standing and _answers_as_before(standing[case.label])]
+        moved = self._moved_canaries(quiet if sample is None else sample.sample(quiet, min(SAMPLE, len(quiet))))
+        unsettled = [case for case in cases if case.label not in standing or case.label in moved]
+        for case in cases:
+            if case.label in standing and case.label not in moved and case.label not in self._results:
+                self._reuse(case, standing[case.label])
+        tests = len(unsettled) + sum(result.verdict != "identical" for result in self._results.values())
+        self._compare([case for case in unsettled if case.label not in self._results], tests, full)
+        judged = {result.version: result for result in self._judged(held)}
+        self._compare([case for case in cases if _is_open(judged[case.label])], tests, True)
         return CheckReport(
-            tuple(judge([self._results[version.label] for version, _ in held])),
+            tuple(self._judged(held)),
             time.perf_counter() - started,
             evaluated=self._cost["evaluated"],
             canaries=self._cost["canaries"],
             reused=self._cost["reused"],
             noise=self._different / self._repeated if self._repeated else None,
-            notes=tuple(self._notes),
+            notes=tuple(self.notes),
         )
+
+    def _standing(self, cases: Sequence[Case]) -> dict[str, CheckResult]:
+        """What need not be run: where the key is the baseline's, or was compared or scored before."""
+        found = self._each(cases, lambda case: (case.label, self._stands(case)))
+        return {label: result for label, result in found if result is not None}
+
+    def _stands(self, case: Case) -> CheckResult | None:
+        return _identical(case) if case.is_reusable else self._known(case) or self._scored(case)
+
+    def _judged(self, held: Sequence[Held]) -> list[CheckResult]:
+        return judge([self._results[version.label] for version, _ in held])
 
     def case(self, held: Held) -> Case:
         """What a version is measured on, without reading the rows."""
@@ -166,7 +177,10 @@ class _Check:
     def examination(self, case: Case, *, whole: bool) -> Examination:
         """Everything that running its rows takes."""
         as_was = case.data == case.baseline.data
-        split = self.catalog.evaluation_rows(case.version) if as_was else load_test_split(case.task)
+        baseline = case.baseline.evaluation
+        split = self.catalog.evaluation_rows(case.version, baseline) if as_was else load_test_split(case.task)
+        if split.fingerprint != case.data:
+            raise DataError(f"{case.label}: its data changed while it was read; check again.")
         rows = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
         return Examination(case, self._baseline(case), split, rows, self._prefix(case), whole=whole)
 
@@ -184,9 +198,10 @@ class _Check:
 
     def _compare(self, cases: Sequence[Case], tests: int, full: bool) -> None:
         """Examine some prompts at a time; what came of each is kept before the next are begun."""
-        examinations = self._each(cases, lambda case: self.examination(case, whole=full or case.is_reusable))
-        self.examine(examinations, tests)
-        self._each(examinations, self._conclude)
+        for group in batched(cases, GROUP):
+            examinations = self._each(group, lambda case: self.examination(case, whole=full or case.is_reusable))
+            self.examine(examinations, tests)
+            self._each(examinations, self._conclude)
 
     def _conclude(self, examination: Examination) -> None:
         if examination.error is not None:
@@ -200,19 +215,16 @@ class _Check:
             different = self._repeat(examination)
             if not result.changes and not different and result.cause:
                 result = replace(result, cause=UNEXPLAINED)
-        whole = evaluation if evaluation.rows == len(examination.rows) else None
-        self.catalog.save_comparison(
-            case.version,
-            case.baseline.evaluation,
-            case.key,
-            result,
-            examination.split,
-            whole,
-            self._actor,
-            self._clock(),
-        )
+        whole = evaluation.rows == len(examination.rows)
+        # What differs from the baseline under its own key is a fault, and no score to be used again.
+        new = whole and not case.is_reusable and self.catalog.evaluation_with_key(case.key) is None
+        self._keep(case, result, examination.split, evaluation if new else None)
         self._results[case.label] = result
         self._tell()
+
+    def _keep(self, case: Case, result: CheckResult, split: Split | None, evaluation: Evaluation | None) -> None:
+        baseline, at = case.baseline.evaluation, self._clock()
+        self.catalog.save_comparison(case.version, baseline, case.key, result, split, evaluation, self._actor, at)
 
     def _repeat(self, examination: Examination) -> int:
         """Run some rows that moved once more. How many are answered in another way than the first time?"""
@@ -230,20 +242,32 @@ class _Check:
         """The prompts that answer one of their canaries in another way than they did."""
         moved = set()
         for group in batched(cases, GROUP):
-            ready = self._each(group, lambda case: (case, self._prefix(case), self._watched(case)))
-            answered = self._answers([(prefix, case.task, _queries(self.base, case, w)) for case, prefix, w in ready])
-            for (case, _, watched), outputs in zip(ready, answered, strict=True):
-                self._cost["canaries"] += len(watched)
-                if isinstance(outputs, Exception) or outputs != [canary.prediction for canary in watched]:
+            ready = self._each(group, self._canaries)
+            answered = self._answers([(prefix, case.task, queries) for case, prefix, queries, _ in ready])
+            for (case, _, _, expected), outputs in zip(ready, answered, strict=True):
+                self._cost["canaries"] += len(expected)
+                if isinstance(outputs, Exception) or outputs != expected:
                     moved.add(case.label)
             self._tell(len(group))
         return moved
+
+    def _canaries(self, case: Case) -> tuple[Case, Prefix, list[Query], list[Any]]:
+        """The prompt, and the rows to look at with what they were answered with."""
+        watched = self.catalog.canaries(case.baseline.evaluation)
+        if watched is None:
+            baseline = case.baseline.evaluation
+            rows = self.catalog.evaluation_rows(case.version, baseline)
+            watched = canaries(rows, self.catalog.evaluation(baseline).predictions)
+        room = budget(self.base, case.task, case.version.num_virtual_tokens)
+        split = Split("canaries", tuple(canary.row for canary in watched))
+        queries = [example.query for example in examples(case.task, split, room)]
+        return case, self._prefix(case), queries, [canary.prediction for canary in watched]
 
     def _answers(self, asked: Sequence[tuple[Prefix, Task, Sequence[Query]]]) -> list[list[Any] | Exception]:
         """What the model answers, prompt by prompt; the error for one whose rows it fails on."""
         try:
             found = answer(self.base, [Question(task, prefix, q) for prefix, task, queries in asked for q in queries])
-        except (MultipromptError, RuntimeError) as error:
+        except Exception as error:  # a broken base model or tokenizer raises errors of many libraries
             if len(asked) == 1:
                 return [error]
             return [outputs for one in asked for outputs in self._answers([one])]
@@ -258,12 +282,10 @@ class _Check:
                 made.append(make(item))
             except (SupersededError, UnavailableError):
                 raise
-            except (MultipromptError, RuntimeError) as error:
-                version = _version(item)
-                reason = " ".join(str(error).split())
-                self._results[version.label] = failure(
-                    version.label, version.metric or "", version.score or 0.0, 0.0, reason
-                )
+            except Exception as error:  # as above; whatever keeps a score from being taken fails its check
+                version, baseline = _held(item)
+                reason = " ".join(str(error).split()) or type(error).__name__
+                self._results[version.label] = failure(version.label, baseline.metric, baseline.score, 0.0, reason)
         return made
 
     def _known(self, case: Case) -> CheckResult | None:
@@ -276,6 +298,16 @@ class _Check:
         same = (result.max_drop, result.alpha) == (tolerated.max_drop, tolerated.alpha)
         return replace(result, policy=case.policy, reused=True) if same else None
 
+    def _scored(self, case: Case) -> CheckResult | None:
+        """A comparison with a score that was taken with this key before."""
+        stored = self.catalog.evaluation_with_key(case.key)
+        if stored is None:
+            return None
+        result = compare(case.label, self._baseline(case), stored, case.task.metrics[0], case.tolerated)
+        result = replace(result, policy=case.policy)
+        self._keep(case, result, None, None)
+        return replace(result, reused=True)
+
     def _reuse(self, case: Case, result: CheckResult) -> None:
         self._results[case.label] = result
         self._cost["reused"] += case.baseline.rows if result.evidence is None else result.evidence.total
@@ -284,19 +316,22 @@ class _Check:
     def _data(self, task: Task, version: VersionRecord, baseline: Baseline) -> str:
         """The fingerprint of a task's rows as they are now; they are read only where their files are new."""
         try:
-            digest = hashlib.sha256(f"{source_digest(task)} {task.data}".encode()).hexdigest()
-            known = self.catalog.source_fingerprint(digest)
-            if known is None:
-                known = load_test_split(task).fingerprint
-                self.catalog.save_source(digest, known, self._actor, self._clock())
-            return known
-        except (DataError, UnavailableError) as error:
-            self._notes.append(f"{version.label} is checked on the rows of its baseline, as its data is away: {error}")
+            digest = source_digest(task)
+        except UnavailableError as error:
+            self.notes.append(f"{version.label} is checked on the rows of its baseline, as its data is away: {error}")
             return baseline.data
+        if digest is None:
+            return load_test_split(task).fingerprint
+        source = hashlib.sha256(f"{digest} {task.data}".encode()).hexdigest()
+        known = self.catalog.source_fingerprint(source)
+        if known is None:
+            known = load_test_split(task).fingerprint
+            self.catalog.save_source(source, known, self._actor, self._clock())
+        return known
 
     def _baseline(self, case: Case) -> Evaluation:
         """The baseline with its rows, scored by the task's metric of now where that is another one."""
-        stored = self.catalog.baseline(case.version)
+        stored = self.catalog.evaluation(case.baseline.evaluation)
         metric = case.task.metrics[0]
         if stored.metric == metric.name:
             return stored
@@ -306,33 +341,31 @@ class _Check:
     def _prefix(self, case: Case) -> Prefix:
         return compile_task(self.base, case.task, load_prompt(self.catalog, self.base, case.version, foreign=True))
 
-    def _watched(self, case: Case) -> tuple[Canary, ...]:
-        stored = self.catalog.canaries(case.baseline.evaluation)
-        if stored is None:
-            stored = canaries(
-                self.catalog.evaluation_rows(case.version), self.catalog.baseline(case.version).predictions
-            )
-        return stored
-
     def _tell(self, looked_at: int = 0) -> None:
         self._progress("checking", len(self._results) or looked_at, self._total)
 
 
-def _version(item: Held | Case | Examination) -> VersionRecord:
-    if isinstance(item, Examination):
-        return item.case.version
-    return item.version if isinstance(item, Case) else item[0]
+def _held(item: Held | Case | Examination) -> Held:
+    case = item.case if isinstance(item, Examination) else item
+    return (case.version, case.baseline) if isinstance(case, Case) else case
+
+
+def _is_open(result: CheckResult) -> bool:
+    """Whether too few rows were run: what looked certain alone is not so among the others."""
+    evidence = result.evidence
+    return result.verdict == "inconclusive" and evidence is not None and evidence.rows < evidence.total
+
+
+def _answers_as_before(result: CheckResult) -> bool:
+    """Whether every row that was run is answered as at the baseline, on the same rows; then canaries must be, too."""
+    evidence = result.evidence
+    same = result.verdict == "identical" or (evidence is not None and (evidence.lost, evidence.gained) == (0, 0))
+    return same and not {"data", "task file"} & {change.name for change in result.changes}
 
 
 @lru_cache(maxsize=10_000)
 def _task(source: str, folder: str, where: str) -> Task:
     return Task.from_source(source, Path(folder), where=where)
-
-
-def _queries(base: BaseModel, case: Case, watched: Sequence[Canary]) -> list[Query]:
-    split = Split("canaries", tuple(canary.row for canary in watched))
-    made = examples(case.task, split, budget(base, case.task, case.version.num_virtual_tokens))
-    return [example.query for example in made]
 
 
 def _identical(case: Case) -> CheckResult:

@@ -8,7 +8,7 @@ from multiprompt.errors import ConfigError
 from multiprompt.records import Matrix
 
 FORMATS = ("png", "svg", "pdf")
-_MAX_NUMBERS = 20
+_MAX_NUMBERS, _MAX_NAMES = 20, 60
 
 
 def plot_matrix(matrix: Matrix, file: Path) -> None:
@@ -21,13 +21,18 @@ def plot_matrix(matrix: Matrix, file: Path) -> None:
     except ImportError:
         raise ConfigError('matplotlib draws the matrix; install it with `pip install "multiprompt[plot]"`.') from None
     size = len(matrix.tasks)
-    figure = Figure(figsize=(2.5 + 0.5 * size, 1.8 + 0.45 * size), layout="constrained")
+    if not size:
+        raise ConfigError("the accuracy matrix is empty: nothing was published yet; run `multiprompt learn`.")
+    shown = min(size, _MAX_NAMES)
+    figure = Figure(figsize=(2.5 + 0.5 * shown, 1.8 + 0.45 * shown), layout="constrained")
     axes = figure.subplots()
     cells = [[float("nan") if score is None else score for score in row] for row in matrix.scores]
-    high = max((score for row in matrix.scores for score in row if score is not None), default=1.0)
-    image = axes.imshow(cells, cmap="YlGn", vmin=0, vmax=max(1.0, high), aspect="auto")
-    axes.set_xticks(range(size), matrix.tasks, rotation=60, ha="right")
-    axes.set_yticks(range(size), matrix.tasks)
+    known = [score for row in matrix.scores for score in row if score is not None]
+    image = axes.imshow(cells, cmap="YlGn", vmin=min(0.0, *known), vmax=max(1.0, *known), aspect="auto")
+    places = range(0, size, -(-size // _MAX_NAMES))
+    names = [matrix.tasks[place].replace("$", r"\$") for place in places]
+    axes.set_xticks(places, names, rotation=60, ha="right")
+    axes.set_yticks(places, names)
     axes.set_xlabel("score on")
     axes.set_ylabel("after learning")
     if size <= _MAX_NUMBERS:

@@ -314,11 +314,11 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """A regression evaluation: passed only if every task was measured and none dropped by more than it tolerates.
+    """A regression evaluation: passed only if every task was measured and none that blocks has regressed.
 
-    `evaluated`, `canaries` and `reused` count rows: compared in full, looked at to see that nothing moved, and not run
-    since nothing that could move them had changed. `noise` is the share of canaries that a second run answers
-    differently, None where none was made. `notes` tell what a reader should know beside the verdicts.
+    `evaluated`, `canaries` and `reused` count rows: run and compared, run to see that nothing moved, and not run since
+    what they would say was known. `noise` is the share of the rows that moved which a second run answers in yet another
+    way, None where none was made. `notes` tell what a reader should know beside the verdicts.
     """
 
     results: tuple[CheckResult, ...]

@@ -54,7 +54,9 @@ def junit(report: CheckReport, at: datetime) -> str:
     )
     for result in report.results:
         _case(suite, result)
-    ElementTree.SubElement(suite, "system-out").text = "\n".join((report.summary, report.cost, *report.notes))
+    ElementTree.SubElement(suite, "system-out").text = "\n".join(
+        map(_printable, (report.summary, report.cost, *report.notes))
+    )
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 

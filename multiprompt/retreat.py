@@ -8,7 +8,7 @@ from datetime import datetime
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.checking import Checking
 from multiprompt.continual.gate import forgetting
-from multiprompt.errors import MultipromptError, SupersededError, UnavailableError
+from multiprompt.errors import SupersededError, UnavailableError
 from multiprompt.records import CheckReport, CheckResult, VersionRecord
 
 
@@ -35,12 +35,13 @@ def _retreat(
         return f"{version.label} has no earlier version to go back to"
     earlier = max(retired, key=lambda v: (v.retired_at or v.created_at, v.number))
     try:
-        was, now = (checking.whole(v)[1] for v in (earlier, version))
+        was, now = (checking.whole(v)[2] for v in (earlier, version))
         if forgetting(was, now) <= 0:
             return f"{version.label} stays: {earlier.label} has {was.score:.4f} now"
-        catalog.roll_back(version.task, earlier.number, f"{version.label} regressed: {result.cause}", actor, clock())
+        reason = f"{version.label} regressed: {result.cause}"
+        catalog.roll_back(version.task, earlier.number, reason, actor, clock(), replaces=version.number)
     except (SupersededError, UnavailableError):
         raise
-    except MultipromptError as error:
+    except Exception as error:  # a broken base model raises errors of many libraries; the check itself stands
         return f"{version.label} stays: {error}"
     return f"{version.task} went back to {earlier.label}, which has {was.score:.4f} now"

@@ -124,7 +124,7 @@ def _evaluate(desk: Desk) -> None:
 
 
 def _gate(desk: Desk) -> None:
-    """What is compared here is kept in the catalog, so that publishing does it again only for what came since."""
+    """What is compared here is kept in the catalog; publishing runs canaries again, and what came since."""
     desk.workspace.checking().others(str(desk.task), {})
     desk.keep("gate", finished=b"")
 

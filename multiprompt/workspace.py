@@ -231,8 +231,8 @@ class Workspace:
     def check(self, *, full: bool = False) -> CheckReport:
         """Hold every published prompt against its baseline, on its task and data as they are now; stored.
 
-        This is the one place where prompts run on another base model than their own: that is measured, and named as
-        the cause. `full` runs all rows of all tasks. A task whose policy is rollback, and which regressed, gets its
+        Here and in `bless` alone prompts run on another base model than their own: that is measured, and named as the
+        cause. `full` runs all rows of all tasks. A task whose policy is rollback, and which regressed, gets its
         previous version back where that one is better.
         """
         from multiprompt.retreat import roll_back_regressed
@@ -268,8 +268,8 @@ class Workspace:
             raise StateError(f"{version.label} is {version.state}; only a published version has a baseline to bless.")
         if not reason.strip():
             raise StateError("a baseline is blessed for a reason; give one with --reason.")
-        split, evaluation = self.checking().whole(version)
-        self.catalog.bless(version, split, evaluation, reason, self.actor, self._clock())
+        task, split, evaluation = self.checking().whole(version)
+        self.catalog.bless(version, task, split, evaluation, reason, self.actor, self._clock())
         return evaluation
 
     def set_policy(self, policy: str, reason: str = "") -> None:

@@ -147,7 +147,7 @@ def test_a_check_passes_on_an_unchanged_catalog_and_is_stored(workspace: mp.Work
     again = workspace.check(full=True)
     assert [(r.version, r.verdict, r.drop) for r in again.results] == [("colour@1", "identical", 0.0)]
     assert (again.evaluated, again.canaries, again.reused) == (12, 0, 0)
-    assert len(workspace.evaluations("kind = 'soft'")) == 2
+    assert len(workspace.evaluations("kind = 'soft'")) == 1
 
 
 def test_a_damaged_prompt_fails_the_check_and_blocks_the_next_task(

@@ -36,13 +36,16 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("version_id", sa.Integer(), nullable=False),
         sa.Column("evaluation_id", sa.Integer(), nullable=False),
+        sa.Column("task_file_id", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.ForeignKeyConstraint(["version_id"], ["prompt_versions.id"], name=op.f("fk_baselines_version_id")),
+        sa.ForeignKeyConstraint(["task_file_id"], ["task_files.id"], name=op.f("fk_baselines_task_file_id")),
         sa.ForeignKeyConstraint(["evaluation_id"], ["evaluations.id"], name=op.f("fk_baselines_evaluation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_baselines")),
     )
     op.create_index(op.f("ix_baselines_version_id"), "baselines", ["version_id"])
     op.create_index(op.f("ix_baselines_evaluation_id"), "baselines", ["evaluation_id"])
+    op.create_index(op.f("ix_baselines_task_file_id"), "baselines", ["task_file_id"])
     op.create_table(
         "comparisons",
         sa.Column("baseline_id", sa.Integer(), autoincrement=False, nullable=False),

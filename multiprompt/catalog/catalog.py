@@ -248,21 +248,28 @@ class Catalog:
         baseline: int,
         key: Mapping[str, str],
         result: CheckResult,
-        split: Split,
+        split: Split | None,
         evaluation: Evaluation | None,
         actor: str,
         at: datetime,
     ) -> None:
-        """Keep what came of a comparison, and the evaluation where all rows were run."""
+        """Keep what came of a comparison, and the evaluation, with its rows, where it is new."""
         with self._write(actor, at) as (connection, stamp):
             writing.save_comparison(connection, version, baseline, key, result, split, evaluation, stamp)
 
     def bless(
-        self, version: VersionRecord, split: Split, evaluation: Evaluation, reason: str, actor: str, at: datetime
+        self,
+        version: VersionRecord,
+        task: Task,
+        split: Split,
+        evaluation: Evaluation,
+        reason: str,
+        actor: str,
+        at: datetime,
     ) -> None:
-        """Hold a version against another evaluation from now on, as an event."""
+        """Hold a version against another evaluation, of the task as its file is now, from now on; as an event."""
         with self._write(actor, at) as (connection, stamp):
-            writing.bless(connection, version, split, evaluation, reason, stamp)
+            writing.bless(connection, version, task, split, evaluation, reason, stamp)
 
     def policy(self) -> str:
         """What a regression does where a task file does not say: block, warn or rollback."""
@@ -282,10 +289,10 @@ class Catalog:
         with self._write(actor, at) as (connection, _):
             writing.save_source(connection, digest, fingerprint)
 
-    def evaluation_rows(self, version: VersionRecord) -> Split:
-        """The rows that a version's baseline was taken on."""
+    def evaluation_rows(self, version: VersionRecord, evaluation: int | None = None) -> Split:
+        """The rows that a version's baseline, or another evaluation of it, was taken on."""
         with read_transaction(self._engine) as connection:
-            name, fingerprint, packed = reading.snapshot(connection, version)
+            name, fingerprint, packed = reading.snapshot(connection, version, evaluation)
         split = Split.unpack(name, packed)
         if split.fingerprint != fingerprint:
             raise IntegrityError(f"{version.label}: the stored rows of split {name} do not have their fingerprint.")
@@ -396,11 +403,22 @@ class Catalog:
             end(connection, self._claim.job, Outcome(good, text))
 
     def roll_back(
-        self, task: str, number: int | None, reason: str, actor: str, at: datetime, *, force: bool = False
+        self,
+        task: str,
+        number: int | None,
+        reason: str,
+        actor: str,
+        at: datetime,
+        *,
+        force: bool = False,
+        replaces: int | None = None,
     ) -> VersionRecord:
-        """Publish a retired version again. Raises StateError for a guarded task without `force` and a reason."""
+        """Publish a retired version again, in place of any other or only of the version `replaces`.
+
+        Raises StateError for a guarded task without `force` and a reason.
+        """
         with self._write(actor, at) as (connection, stamp):
-            return writing.move(connection, task, number, "rolled-back", reason, force, stamp)
+            return writing.move(connection, task, number, "rolled-back", reason, force, stamp, replaces)
 
     def publish(
         self, task: str, number: int | None, reason: str, actor: str, at: datetime, *, force: bool = False

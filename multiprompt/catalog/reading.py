@@ -36,7 +36,7 @@ T = TypeVar("T")
 MAX_NAMES = 10_000
 # The events that say which version serves a task from then on.
 POINTER_MOVES = ("published", "rolled-back")
-NOTED = "noted"
+NOTED, BLESSED = "noted", "blessed"
 # What every publishing asks, built once: building a statement takes SQLAlchemy longer than running it takes SQLite.
 _TASK_ID = select(s.tasks.c.id).where(s.tasks.c.name == bindparam("name"))
 _EPOCH = select(s.settings.c.epoch)
@@ -281,13 +281,16 @@ def checkpoint(connection: Connection, name: str, key: str) -> bytes | None:
     return connection.execute(query).scalar()
 
 
-def _baseline_id() -> ColumnElement[int]:
-    """The evaluation that a version is held against: the one blessed last, else the one it was admitted with."""
+def _blessed(column: ColumnElement[int], default: ColumnElement[int]) -> ColumnElement[int]:
+    """A column of the baseline that a version was blessed with last, else what it was made with."""
     newest = select(func.max(s.baselines.c.id)).where(s.baselines.c.version_id == s.prompt_versions.c.id)
-    blessed = select(s.baselines.c.evaluation_id).where(
-        s.baselines.c.id == newest.correlate(s.prompt_versions).scalar_subquery()
-    )
-    return func.coalesce(blessed.correlate(s.prompt_versions).scalar_subquery(), s.prompt_versions.c.baseline_id)
+    blessed = select(column).where(s.baselines.c.id == newest.correlate(s.prompt_versions).scalar_subquery())
+    return func.coalesce(blessed.correlate(s.prompt_versions).scalar_subquery(), default)
+
+
+def _baseline_id() -> ColumnElement[int]:
+    """The evaluation that a version is held against."""
+    return _blessed(s.baselines.c.evaluation_id, s.prompt_versions.c.baseline_id)
 
 
 def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
@@ -313,7 +316,10 @@ def baselines(connection: Connection, which: ColumnElement[bool]) -> dict[int, B
             now.c.folder.label("now_folder"),
         )
         .join(s.tasks, s.tasks.c.id == s.prompt_versions.c.task_id)
-        .join(s.task_files, s.task_files.c.id == s.prompt_versions.c.task_file_id)
+        .join(
+            s.task_files,
+            s.task_files.c.id == _blessed(s.baselines.c.task_file_id, s.prompt_versions.c.task_file_id),
+        )
         .join(now, now.c.id == s.tasks.c.task_file_id)
         .join(s.evaluations, s.evaluations.c.id == _baseline_id())
         .join(s.data_snapshots, s.data_snapshots.c.id == s.evaluations.c.snapshot_id)
@@ -410,13 +416,13 @@ def evaluation_with_key(connection: Connection, key: str) -> Evaluation | None:
     return None if row is None else evaluation(row)
 
 
-def snapshot(connection: Connection, record: VersionRecord) -> tuple[str, str, bytes]:
-    """The data that a version's baseline was taken on: (split name, fingerprint, packed rows)."""
+def snapshot(connection: Connection, record: VersionRecord, evaluation: int | None) -> tuple[str, str, bytes]:
+    """The data that a version's baseline, or another evaluation, was taken on: (split name, fingerprint, rows)."""
+    baseline = select(_baseline_id()).where(s.prompt_versions.c.id == record.id).scalar_subquery()
     query = (
         select(s.data_snapshots)
         .join(s.evaluations, s.evaluations.c.snapshot_id == s.data_snapshots.c.id)
-        .join(s.prompt_versions, s.evaluations.c.id == _baseline_id())
-        .where(s.prompt_versions.c.id == record.id)
+        .where(s.evaluations.c.id == (baseline if evaluation is None else evaluation))
     )
     row = connection.execute(query).one_or_none()
     if row is None or row.sha256 is None:
@@ -509,31 +515,35 @@ def job_seconds(connection: Connection, kind: str, task: str | None) -> float | 
 def matrix(connection: Connection) -> Matrix:
     """R[i][j] from history: a row for the first publication of each task, in that order.
 
-    What the check of that publication did not run again had the score of its baseline. `before` are the hard prompts'.
+    What the check of that publication did not run again had the score of its baseline then. `before` are the hard
+    prompts'.
     """
     moves = connection.execute(
-        select(s.tasks.c.name, s.events.c.to_version)
+        select(s.tasks.c.name, s.events.c.kind, s.events.c.to_version)
         .join(s.tasks, s.events.c.task_id == s.tasks.c.id)
-        .where(s.events.c.kind.in_(POINTER_MOVES))
+        .where(s.events.c.kind.in_((*POINTER_MOVES, BLESSED)))
         .order_by(s.events.c.id)
     ).all()
-    baselines = _baseline_scores(connection)
-    measured = _measured(connection)
+    versions, blessed, measured = _admitted(connection), _blessed_scores(connection), _measured(connection)
+    baselines = {label: version.score for label, version in versions.items()}
     pointers: dict[str, int] = {}
     rows = []
-    for name, number in moves:
+    for name, kind, number in moves:
+        if kind == BLESSED:
+            baselines[name, number] = blessed[versions[name, number].id].pop(0)
+            continue
         is_first = name not in pointers
         pointers[name] = number
         if is_first:
-            learned = baselines[name, number].id
+            learned = versions[name, number].id
             rows.append(
                 {
-                    task: measured.get((learned, baselines[task, of].id), baselines[task, of].score)
+                    task: measured.get((learned, versions[task, of].id), baselines[task, of])
                     for task, of in pointers.items()
                 }
             )
     names = list(rows[-1]) if rows else []
-    signs = {name: bool(baselines[name, pointers[name]].higher_is_better) for name in names}
+    signs = {name: bool(versions[name, pointers[name]].higher_is_better) for name in names}
     hard = _hard_scores(connection)
     return Matrix(
         tuple(names),
@@ -543,7 +553,20 @@ def matrix(connection: Connection) -> Matrix:
     )
 
 
-def _baseline_scores(connection: Connection) -> dict[tuple[str, int], Row[Any]]:
+def _blessed_scores(connection: Connection) -> dict[int, list[float]]:
+    """The scores that versions were blessed with, oldest first, by the ids of the versions."""
+    query = (
+        select(s.baselines.c.version_id, s.evaluations.c.score)
+        .join(s.evaluations, s.evaluations.c.id == s.baselines.c.evaluation_id)
+        .order_by(s.baselines.c.id)
+    )
+    scores: dict[int, list[float]] = {}
+    for row in connection.execute(query):
+        scores.setdefault(row.version_id, []).append(row.score)
+    return scores
+
+
+def _admitted(connection: Connection) -> dict[tuple[str, int], Row[Any]]:
     """The versions with the scores that they were admitted with, by task and number."""
     query: Select[Any] = (
         select(

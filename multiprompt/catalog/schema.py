@@ -333,6 +333,7 @@ baselines = Table(
     _id(),
     _to("version_id", "prompt_versions"),
     _to("evaluation_id", "evaluations"),
+    _to("task_file_id", "task_files"),
     _at(),
 )
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.fields import published
 from multiprompt.catalog.reading import (
+    BLESSED,
     MAX_NAMES,
     NOTED,
     batched,
@@ -224,10 +225,12 @@ def move(
     reason: str,
     force: bool,
     stamp: Stamp,
+    replaces: int | None = None,
 ) -> VersionRecord:
     """Publish a candidate that was held, or roll back to a retired version, by default the newest of these.
 
-    Raises StateError when there is none, or when the task is guarded and `force` or a reason is missing.
+    Raises StateError when there is none, when the task is guarded and `force` or a reason is missing, or when another
+    version is published than the one that it `replaces`.
     """
     state = _MOVES_FROM[kind]
     identity = task_id(connection, name)
@@ -245,6 +248,8 @@ def move(
     if target.state != state:
         raise StateError(f"{target.label} is {target.state}; there is only a {state} version to {_TO[kind]}.")
     standing = _standing(connection, identity)
+    if replaces is not None and standing.old != replaces:
+        raise StateError(f"{name}@{standing.old} was published meanwhile, so {name}@{replaces} is not replaced.")
     if standing.guarded and not (force and reason.strip()):
         raise StateError(f"task {name!r} is guarded: what is published moves only with --force and a --reason.")
     _publish(connection, standing, target.id, target.number, reason or "asked for", stamp, kind)
@@ -277,7 +282,6 @@ def save_check(
             {
                 "check_id": check_id,
                 "version_id": checked[result.version],
-                "evaluation_id": None,
                 "baseline": result.baseline,
                 "score": result.score,
                 "max_drop": result.max_drop,
@@ -296,13 +300,13 @@ def save_comparison(
     baseline: int,
     key: Mapping[str, str],
     result: CheckResult,
-    split: Split,
+    split: Split | None,
     evaluation: Evaluation | None,
     stamp: Stamp,
 ) -> None:
-    """Keep what came of comparing a baseline with a score of a key, and the evaluation where all rows were run."""
+    """Keep what came of comparing a baseline with a score of a key, and the evaluation where it is new."""
     evaluation_id = None
-    if evaluation is not None:
+    if evaluation is not None and split is not None:
         evaluation_id = save_evaluation(connection, version, split, evaluation, stamp)
     known = s.comparisons.c.baseline_id == baseline, s.comparisons.c.key == key_digest(key)
     connection.execute(s.comparisons.delete().where(*known))
@@ -318,13 +322,26 @@ def save_comparison(
 
 
 def bless(
-    connection: Connection, version: VersionRecord, split: Split, evaluation: Evaluation, reason: str, stamp: Stamp
+    connection: Connection,
+    version: VersionRecord,
+    task: Task,
+    split: Split,
+    evaluation: Evaluation,
+    reason: str,
+    stamp: Stamp,
 ) -> None:
-    """Hold a version against another evaluation from now on."""
+    """Hold a version against another evaluation, of the task as its file was then, from now on."""
+    identity = task_id(connection, version.task)
     watched = canaries(split, evaluation.predictions)
-    evaluation_id = save_evaluation(connection, version, split, evaluation, stamp, watched)
-    _insert(connection, s.baselines, version_id=version.id, evaluation_id=evaluation_id, created_at=stamp.at)
-    event(connection, "blessed", task_id(connection, version.task), version.number, version.number, reason, stamp)
+    _insert(
+        connection,
+        s.baselines,
+        version_id=version.id,
+        evaluation_id=save_evaluation(connection, version, split, evaluation, stamp, watched),
+        task_file_id=_task_file(connection, identity, task, stamp),
+        created_at=stamp.at,
+    )
+    event(connection, BLESSED, identity, version.number, version.number, reason, stamp)
 
 
 def set_policy(connection: Connection, policy: str, reason: str, stamp: Stamp) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -57,6 +58,9 @@ def main() -> NoReturn:
         sys.exit(2)
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+    except Exception as error:  # a fault of ours, told in full, and not to be taken for a regression
+        traceback.print_exc()
+        _fail(f"{type(error).__name__}: {error}", 2)
 
 
 def _fail(message: str, status: int) -> NoReturn:

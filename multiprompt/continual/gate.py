@@ -21,11 +21,11 @@ from multiprompt.continual.statistics import (
     rows_needed,
 )
 from multiprompt.records import Change, CheckResult, Evaluation, Evidence, Flip, Interval, Verdict
-from multiprompt.tasks.metric import MetricConfig, row_statistics
+from multiprompt.tasks.metric import MetricConfig, per_example_scores, row_statistics
 
 # A difference below this is rounding, not a drop.
 ROUNDING = 1e-12
-MAX_FLIPS = 20
+MAX_FLIPS, MAX_FLIP_CHARACTERS = 20, 500
 
 
 def compare(
@@ -51,8 +51,7 @@ def compare(
         changes=changes,
         evidence=_evidence(baseline, current, metric, tolerated.alpha),
     )
-    same_rows = (baseline.predictions, baseline.references) == (current.predictions, current.references)
-    if same_rows and abs(forgetting(baseline, current)) <= ROUNDING:
+    if _same_rows(baseline, current) and abs(forgetting(baseline, current)) <= ROUNDING:
         return result
     return replace(result, verdict=_verdict(result))
 
@@ -61,8 +60,9 @@ def judge(results: Sequence[CheckResult]) -> list[CheckResult]:
     """The verdicts of tasks that were compared at the same time.
 
     Their p-values are adjusted for their number (Benjamini & Hochberg 1995); so is the least drop that each could show.
+    Where every row is answered as it was there is nothing to test.
     """
-    tested = [r for r in results if _p_value(r) is not None and not (r.reused and r.verdict == "identical")]
+    tested = [result for result in results if _p_value(result) is not None and result.verdict != "identical"]
     alone = {
         result.version: q for result, q in zip(tested, adjusted([_p_value(r) or 0.0 for r in tested]), strict=True)
     }
@@ -115,9 +115,11 @@ def _evidence(baseline: Evaluation, current: Evaluation, metric: MetricConfig, a
     """What the rows say; only their number where the metric changed or keeps to itself what each row adds."""
     rows = current.rows
     bare = Evidence(rows, rows)
-    if baseline.key.get("metric") != current.key.get("metric"):
+    if metric.from_hub or baseline.key.get("metric") != current.key.get("metric"):
         return bare
-    if (baseline.predictions, baseline.references) == (current.predictions, current.references):
+    if _same_rows(baseline, current):
+        if abs(forgetting(baseline, current)) > ROUNDING:
+            return bare
         nothing = Resampled(Interval(0.0, 0.0, CONFIDENCE), 0.0, 1.0)
         flipped = 0 if metric.per_example else None
         return _with_interval(Evidence(rows, rows, flipped, flipped, p_value=1.0), nothing, alpha)
@@ -129,8 +131,8 @@ def _evidence(baseline: Evaluation, current: Evaluation, metric: MetricConfig, a
     def drop(old: Floats, new: Floats, old_rows: int, new_rows: int) -> Floats:
         return sign * (before.of_sums(old, old_rows) - after.of_sums(new, new_rows))
 
-    resampled = bootstrap(before.values, after.values, drop)
-    evidence = replace(bare, p_value=resampled.p_value, flips=_flips(baseline, current, before.values, after.values))
+    resampled = bootstrap(before.values, after.values, drop, moved=_moved(baseline, current))
+    evidence = replace(bare, p_value=resampled.p_value, flips=_flips(baseline, current, metric))
     if metric.per_example and baseline.rows == current.rows:
         moved = sign * (after.values - before.values)[:, 0]
         lost, gained = int(numpy.count_nonzero(moved < 0)), int(numpy.count_nonzero(moved > 0))
@@ -152,25 +154,48 @@ def _detectable(evidence: Evidence, alpha: float) -> float | None:
     return None if evidence.error is None else float(norm.isf(alpha)) * evidence.error
 
 
-def _flips(baseline: Evaluation, current: Evaluation, before: Floats, after: Floats) -> tuple[Flip, ...]:
-    """The first rows whose 0/1 score, or else whose answer, is another."""
+def _same_rows(baseline: Evaluation, current: Evaluation) -> bool:
+    return (baseline.predictions, baseline.references) == (current.predictions, current.references)
+
+
+def _moved(baseline: Evaluation, current: Evaluation) -> int:
+    """How many rows are answered in another way, or have another right answer."""
+    if baseline.rows != current.rows:
+        return min(baseline.rows, current.rows)
+    before = zip(baseline.predictions, baseline.references, strict=True)
+    after = zip(current.predictions, current.references, strict=True)
+    return sum(was != now for was, now in zip(before, after, strict=True))
+
+
+def _flips(baseline: Evaluation, current: Evaluation, metric: MetricConfig) -> tuple[Flip, ...]:
+    """The first rows that are answered rightly on one side only."""
     if baseline.rows != current.rows:
         return ()
-    single = before.shape[1] == after.shape[1] == 1
-    moved = (
-        (row for row in range(current.rows) if before[row, 0] != after[row, 0])
-        if single
-        else (row for row in range(current.rows) if baseline.predictions[row] != current.predictions[row])
-    )
+    before, after = (_hits(side, metric) for side in (baseline, current))
+    moved = (row for row in range(current.rows) if before[row] != after[row])
     return tuple(
         Flip(
             row,
-            current.references[row],
-            baseline.predictions[row],
-            current.predictions[row],
-            bool(after[row, 0] > before[row, 0]) if single else current.predictions[row] == current.references[row],
+            _cut(current.references[row]),
+            _cut(baseline.predictions[row]),
+            _cut(current.predictions[row]),
+            (after[row] > before[row]) == current.higher_is_better,
         )
         for row, _ in zip(moved, range(MAX_FLIPS), strict=False)
+    )
+
+
+def _hits(side: Evaluation, metric: MetricConfig) -> Sequence[float]:
+    """The score of each row where it has one of its own, else whether it is answered with the very right answer."""
+    own = per_example_scores(metric, side.predictions, side.references)
+    if own is not None:
+        return own
+    return [float(found == right) for found, right in zip(side.predictions, side.references, strict=True)]
+
+
+def _cut(value: Any) -> Any:
+    return (
+        f"{value[: MAX_FLIP_CHARACTERS - 1]}…" if isinstance(value, str) and len(value) > MAX_FLIP_CHARACTERS else value
     )
 
 

@@ -67,21 +67,15 @@ def settled(
     (hypergeometric). dropped: up to a chance of `alarm` the drop exceeds `max_drop` (Serfling 1974, corollary 1.1), and
     McNemar's test finds one.
     """
+    from scipy.stats import hypergeom
+
     too_many = math.floor(max_drop * rows + 1e-9) + 1
-    if too_many > rows or _few(lost, too_many, seen, rows) <= miss:
+    if too_many > rows or hypergeom.cdf(lost, rows, too_many, seen) <= miss:
         return "kept"
     chance = math.sqrt(2 * (1 - (seen - 1) / rows) * math.log(1 / alarm) / seen)
     if (lost - gained) / seen - chance > max_drop and mcnemar(lost, gained) <= alarm:
         return "dropped"
     return None
-
-
-def _few(found: int, there: int, seen: int, rows: int) -> float:
-    """The chance to find at most `found` of the `there` special ones among `seen` of `rows` (hypergeometric)."""
-    if found >= min(there, seen):
-        return 1.0
-    ways = sum(math.comb(there, k) * math.comb(rows - there, seen - k) for k in range(found + 1))
-    return ways / math.comb(rows, seen)
 
 
 @dataclass(frozen=True)
@@ -98,14 +92,15 @@ def bootstrap(
     after: Floats,
     drop: Callable[[Floats, Floats, int, int], Floats],
     *,
+    moved: int,
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Resampled:
     """Resample rows (Efron & Tibshirani 1993), the same ones on both sides where there are as many on both.
 
-    `before` and `after` hold statistics of rows (rows x k); `drop` maps sums of resamples (resamples x k, on both
-    sides) and the numbers of rows to drops. Beyond its resolution of 1/2000 the p-value is that of the normal tail, and
-    it is never below what flipping the sign of each row that moved could reach.
+    `before` and `after` hold statistics of rows (rows x k), of which `moved` differ; `drop` maps sums of resamples
+    (resamples x k, on both sides) and the numbers of rows to drops. Beyond its resolution of 1/2000 the p-value is that
+    of the normal tail, and it is never below what flipping the sign of each row that moved could reach.
     """
     from scipy.stats import norm
 
@@ -121,7 +116,6 @@ def bootstrap(
     p_value = float(1 + numpy.count_nonzero(drops <= 0)) / (RESAMPLES + 1)
     if p_value <= 1 / RESAMPLES:
         p_value = min(p_value, float(norm.sf(drops.mean() / error)) if error else 0.0)
-    moved = _moved_rows(before, after) if paired else min(len(before), len(after))
     return Resampled(Interval(float(low), float(high), confidence), error, max(p_value, 0.5**moved))
 
 
@@ -136,7 +130,7 @@ def paired_interval(
         raise ValueError(f"paired scores of {len(before)} and {len(after)} rows")
     columns = [numpy.asarray(side, dtype=float)[:, None] for side in (before, after)]
     rise = lambda old, new, rows, _: (new - old)[:, 0] / rows  # noqa: E731
-    return bootstrap(columns[0], columns[1], rise, confidence=confidence, seed=seed).interval
+    return bootstrap(columns[0], columns[1], rise, moved=len(before), confidence=confidence, seed=seed).interval
 
 
 def _drops(
@@ -155,9 +149,3 @@ def _drops(
 def _weights(rng: numpy.random.Generator, rows: int, resamples: int) -> Floats:
     """How often each row is in each resample (resamples x rows)."""
     return rng.multinomial(rows, numpy.full(rows, 1 / rows), size=resamples).astype(float)
-
-
-def _moved_rows(before: Floats, after: Floats) -> int:
-    if before.shape[1] != after.shape[1]:
-        return len(before)
-    return int(numpy.count_nonzero((before != after).any(axis=1)))

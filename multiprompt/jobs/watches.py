@@ -35,9 +35,9 @@ def look(catalog: Catalog, schedule: Schedule, now: datetime) -> Sight:
 
 
 def _data(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
-    """The files that a task's splits are read from, or the hub revision."""
+    """The files that a task's splits are read from, or the hub revision; files at an URL never fire."""
     record = catalog.task(str(schedule.task))
-    seen = source_digest(Task.from_source(record.source, Path(record.folder), where=record.name))
+    seen = source_digest(Task.from_source(record.source, Path(record.folder), where=record.name)) or schedule.seen
     return Sight(schedule.seen not in ("", seen), seen)
 
 

@@ -138,7 +138,8 @@ def metric_version(metric: MetricConfig) -> str:
         import evaluate
 
         return f"evaluate=={evaluate.__version__}"
-    return f"{metric.name}=={_local_module(_KNOWN[metric.name].module).revision}"
+    options = "".join(f" {name}={value}" for name, value in sorted(metric.options.items()))
+    return f"{metric.name}=={_local_module(_KNOWN[metric.name].module).revision}{options}"
 
 
 def _check_known(name: str, output_type: str) -> None:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from glob import glob
 from pathlib import Path
 
 from multiprompt.errors import UnavailableError
 from multiprompt.tasks.task import Task
 
 
-def source_digest(task: Task) -> str:
-    """A digest of the contents of a task's data files, or the hub's revision. Raises UnavailableError."""
+def source_digest(task: Task) -> str | None:
+    """A digest of the contents of a task's data files, or the hub's revision; None for files that have to be fetched.
+
+    Raises UnavailableError where files are missing, or the hub cannot be asked.
+    """
     source = task.data
     if source.data_files is None:
         folder = task.folder / source.path
         return _contents(folder.rglob("*")) if folder.is_dir() else hub_revision("dataset", source.path)
-    paths = sorted({path for paths in source.data_files.values() for path in paths})
-    local = [task.folder / path for path in paths if "://" not in path]
-    return _contents(found for path in local for found in path.parent.glob(path.name))
+    patterns = sorted({path for paths in source.data_files.values() for path in paths})
+    if any("://" in pattern for pattern in patterns):
+        return None
+    # Path.glob takes no absolute patterns.
+    found = {pattern: glob(pattern, root_dir=task.folder, recursive=True) for pattern in patterns}  # noqa: PTH207
+    for pattern, files in found.items():
+        if not files:
+            raise UnavailableError(f"{task.name}: no data file {task.folder / pattern} is there.")
+    return _contents(task.folder / file for files in found.values() for file in files)
 
 
 def hub_revision(kind: str, name: str) -> str:

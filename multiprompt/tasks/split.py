@@ -99,7 +99,8 @@ def _load_split(task: Task, name: str) -> Split:
         files = {name: [_resolve(task, path) for path in source.data_files[name]]}
     try:
         dataset = datasets.load_dataset(source.path, source.name, data_files=files, split=name)
-        rows = tuple(dict(row) for row in dataset)
+        # As they are stored, so that a template sees the same when they are learned from and when they are checked.
+        rows = tuple(json.loads(_line(row)) for row in dataset)
     except DataError:
         raise
     except Exception as error:  # datasets raises errors of many libraries, whose cause says more than their text

@@ -491,7 +491,7 @@ def test_a_blessed_evaluation_is_the_baseline_from_then_on(catalog: Catalog) -> 
     learn(catalog, "shape", 0.4)
     for score in (0.7, 0.8):
         evaluation = an_evaluation("colour", score, key={"prompt": "again", "score": str(score)})
-        catalog.bless(version, ROWS, evaluation, f"labels mended, {score}", "ann", AT)
+        catalog.bless(version, a_task("colour"), ROWS, evaluation, f"labels mended, {score}", "ann", AT)
     assert catalog.baseline(version) == evaluation
     _, held = catalog.published_baselines()
     assert [(v.label, b.score) for v, b in held] == [("colour@1", 0.8), ("shape@1", 0.4)]

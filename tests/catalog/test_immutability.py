@@ -16,7 +16,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Parent
 from multiprompt.records import Adapter
 from tests.catalog.databases import DATABASES, contents, execute
-from tests.catalog.test_catalog import AT, ROWS, an_evaluation, learn, new_catalog
+from tests.catalog.test_catalog import AT, ROWS, a_task, an_evaluation, learn, new_catalog
 
 STATES = ("candidate", "published", "retired", "rejected")
 ALLOWED = {
@@ -38,7 +38,8 @@ def fill_with_every_state(catalog: Catalog) -> None:
     copied = f"SELECT 4, 4, 'candidate', {COPIED} FROM prompt_versions WHERE id = 3"
     execute(catalog, f"INSERT INTO prompt_versions (id, number, state, {COPIED}) {copied}")
     assert {version.state: version.id for version in catalog.versions()} == IDS
-    catalog.bless(catalog.version("colour"), ROWS, an_evaluation("colour", 0.6), "asked for", "tester", AT)
+    blessed = an_evaluation("colour", 0.6)
+    catalog.bless(catalog.version("colour"), a_task("colour"), ROWS, blessed, "asked for", "tester", AT)
 
 
 @pytest.fixture

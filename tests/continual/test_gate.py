@@ -257,3 +257,36 @@ def test_the_verdict_follows_the_drop_and_the_evidence(rows: list[tuple[bool, bo
         assert result.verdict == ("regressed" if (evidence(result).p_value or 0) <= 0.01 else "inconclusive")
     else:
         assert result.verdict in ("identical", "unchanged", "improved")
+
+
+def test_a_verdict_does_not_depend_on_who_else_was_answered_as_before() -> None:
+    """Tasks of which nothing moved are no tests, run anew or not: the first check and the second say the same."""
+    kept = split(490, 0)
+    suspect = held(kept + split(10, 0), kept + split(0, 10))
+    same = [replace(held(kept, kept), version=f"t{n}@1") for n in range(99)]
+    (fresh, *_), (again, *_) = judge([suspect, *same]), judge([suspect, *(replace(r, reused=True) for r in same)])
+    assert (fresh.verdict, evidence(fresh).adjusted) == (again.verdict, evidence(again).adjusted)
+    assert fresh.verdict == "regressed"
+
+
+def test_a_metric_of_the_hub_that_scores_the_same_answers_lower_has_dropped() -> None:
+    hub = MetricConfig("squad", from_hub=True)
+    before = replace(taken(split(75, 25)), score=0.9)
+    result = compare("a@1", before, replace(before, score=0.3), hub, RegressionConfig())
+    assert (result.verdict, evidence(result).p_value) == ("regressed", None)
+
+
+def test_rows_that_flipped_are_lost_or_gained_by_the_sign_of_the_metric() -> None:
+    metric = MetricConfig("acc", higher_is_better=False)
+    few, many = taken(split(10, 90), metric, higher=False), taken(split(60, 40), metric, higher=False)
+    assert not any(flip.better for flip in evidence(compare("a@1", few, many, metric, RegressionConfig())).flips)
+    assert all(flip.better for flip in evidence(compare("a@1", many, few, metric, RegressionConfig())).flips)
+
+
+def test_long_answers_are_cut_where_they_are_told() -> None:
+    exact = MetricConfig.from_mapping({"metric": "exact_match"}, "generate_until")
+    answers = ("x" * 100_000,)
+    before = Evaluation("a", "soft", "exact_match", 1.0, True, {}, KEY, answers, answers, 0, 1.0)
+    result = compare("a@1", before, replace(before, predictions=("y",), score=0.0), exact, RegressionConfig())
+    (flip,) = evidence(result).flips
+    assert (len(flip.before), len(flip.reference), flip.after) == (500, 500, "y")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import multiprompt as mp
-from multiprompt import checking
+from multiprompt import checking, examination
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.engine import evaluation
-from multiprompt.errors import ConfigError, StateError
+from multiprompt.engine.answering import Answer
+from multiprompt.errors import ConfigError, DataError, StateError
 from multiprompt.records import CheckReport
 from tests.conftest import write_tiny_model
 from tests.regression.conftest import ROWS, Opened, write_rows, write_task
@@ -35,19 +37,21 @@ def test_what_was_compared_once_is_not_run_again(opened: Opened, monkeypatch: py
     new_library(monkeypatch)
     workspace = opened()
     first, second = workspace.check(), workspace.check()
-    assert cost(second) == (0, 0, first.evaluated + first.reused)
+    assert cost(second) == (0, 8, first.evaluated + first.reused)
     assert [(r.verdict, r.cause, r.reused) for r in second.results] == [("identical", "library", True)] * 2
     new_library(monkeypatch, "99.1")
     assert workspace.check().evaluated == first.evaluated
 
 
-def test_another_tolerance_is_another_comparison(opened: Opened, folder: Path) -> None:
+def test_another_tolerance_is_another_comparison_of_the_same_scores(opened: Opened, folder: Path) -> None:
     workspace = opened(dtype="bfloat16")
-    ran = workspace.check().evaluated
+    assert workspace.check().evaluated == 2 * ROWS
     file = folder / "sky" / "task.yaml"
     file.write_text(file.read_text().replace("multiprompt:\n", "multiprompt:\n  regression: {max_drop: 0.02}\n", 1))
     workspace.add_task(file)
-    assert 0 < workspace.check().evaluated < ran
+    report = workspace.check()
+    assert {r.version: r.max_drop for r in report.results} == {"sky@1": 0.02, "sea@1": 0.01}
+    assert report.evaluated == 0
 
 
 def test_a_check_that_was_interrupted_goes_on(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,3 +256,122 @@ def test_junit_says_which_versions_failed(opened: Opened, folder: Path) -> None:
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
     failed = [case.get("name") for case in suite.findall("testcase") if case.find("failure") is not None]
     assert failed == ["sky@1"]
+
+
+def test_a_score_that_was_taken_under_the_same_key_is_compared_without_running_a_row(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_library(monkeypatch)
+    workspace = opened()
+    workspace.evaluate("sky")
+    report = workspace.check()
+    assert {r.version: r.reused for r in report.results} == {"sky@1": True, "sea@1": False}
+    assert report.evaluated <= ROWS
+
+
+def test_blessing_an_edited_template_keeps_nobody_out(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    file = folder / "sky" / "task.yaml"
+    file.write_text(file.read_text().replace("Answer:", "red red red:"))
+    workspace.add_task(file)
+    workspace.check()
+    workspace.bless("sky", "a new template")
+    assert [(r.verdict, r.cause) for r in workspace.check().results] == [("identical", "")] * 2
+    workspace.add_task(write_task(folder, "third", 0.9, rows=20))
+    report = workspace.learn("third")
+    assert report.published
+    assert [r.verdict for r in report.check.results] == ["identical"] * 2
+
+
+def test_what_was_lost_and_blessed_is_lost_in_the_matrix(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    lost = workspace.bless("sky", "the data was wrong before").score
+    workspace.add_task(write_task(folder, "third", 0.9, rows=20))
+    workspace.learn("third")
+    matrix = workspace.matrix()
+    assert [row[0] for row in matrix.scores] == [matrix.scores[0][0], matrix.scores[0][0], lost]
+    assert lost < (matrix.scores[0][0] or 0)
+
+
+def test_a_fault_leaves_no_score_to_be_used_again(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = opened()
+    with monkeypatch.context() as broken:
+        broken.setattr(checking, "answer", lambda _, questions: [Answer(0) for _ in questions])
+        assert not workspace.check().passed
+    assert workspace.evaluate("sky").score == workspace.version("sky").score
+    assert workspace.check().passed
+
+
+def test_canaries_are_looked_at_after_the_key_has_changed_too(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_library(monkeypatch)
+    workspace = opened()
+    assert workspace.check().passed
+    monkeypatch.setattr(checking, "answer", lambda _, questions: [Answer(0) for _ in questions])
+    report = workspace.check()
+    assert [(r.verdict, r.cause) for r in report.results] == [("regressed", "library")] * 2
+
+
+@pytest.mark.parametrize("content", ["", "{not json}\n"])
+def test_data_that_cannot_be_read_fails_the_check_and_is_never_blessed(
+    opened: Opened, folder: Path, content: str
+) -> None:
+    workspace = opened()
+    (folder / "sky" / "test.jsonl").write_text(content)
+    report = workspace.check()
+    assert not report.passed
+    assert {r.version: r.verdict for r in report.results} == {"sky@1": "failed", "sea@1": "identical"}
+    with pytest.raises(DataError):
+        workspace.bless("sky", "labels mended")
+
+
+def test_data_that_is_away_cannot_be_blessed(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    (folder / "sky" / "test.jsonl").unlink()
+    with pytest.raises(DataError, match="its data is away"):
+        workspace.bless("sky", "labels mended")
+
+
+def test_an_error_of_a_broken_model_fails_the_check_and_is_kept(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise IndexError("index out of range in self")
+
+    workspace = opened()
+    monkeypatch.setattr(checking, "answer", broken)
+    report = workspace.check()
+    assert {(r.verdict, r.cause) for r in report.results} == {("failed", "index out of range in self")}
+    assert workspace.sql("SELECT count(*) FROM v_versions").rows
+    with workspace.catalog.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT passed FROM checks ORDER BY id DESC").scalar() == 0
+
+
+def test_what_is_not_sure_among_the_others_is_run_to_its_end(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left open after some of the rows."""
+    write_rows(folder / "sky", "test", ROWS, 0.88, random.Random(7))
+    monkeypatch.setattr(examination, "settled", lambda *_: "dropped")
+    report = opened().check()
+    for result in report.results:
+        if result.evidence is not None and result.verdict == "inconclusive":
+            assert result.evidence.rows == result.evidence.total == ROWS
+
+
+def test_a_version_that_was_published_meanwhile_is_not_rolled_back(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    workspace.learn("sky")
+    versions = workspace.versions("task = 'sky' and state = 'retired'")
+    if not versions:
+        return
+    with pytest.raises(StateError, match="sky@2 was published meanwhile, so sky@1 is not replaced"):
+        workspace.catalog.roll_back("sky", 1, "", "tester", datetime.now(UTC), replaces=1)
+    assert workspace.version("sky").label == "sky@2"
+
+
+def test_control_characters_of_a_note_are_no_xml(opened: Opened) -> None:
+    from xml.etree import ElementTree
+
+    report = CheckReport((), 0.0, notes=("bad byte \x1b\x00",))
+    assert ElementTree.fromstring(opened().report_junit(report)) is not None
