@@ -239,13 +239,14 @@ def joint(course: Course, steps: int, seed: int) -> Way:
             "doc_to_target": "label",
             "metric_list": [{"metric": "acc"}],
             "multiprompt": {
+                "init_text": course.tasks[0].description.source,
                 "training": {
                     "steps": steps * len(course.tasks),
                     "batch_size": course.tasks[0].config.training.batch_size,
                     "validate_every": steps,
                     "validation_rows": 16,
                     "seed": seed,
-                }
+                },
             },
         }
     )

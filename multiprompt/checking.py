@@ -21,7 +21,7 @@ from multiprompt.engine.answering import Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.evaluation import Subject, evaluation_key
 from multiprompt.engine.prefix import Prefix
-from multiprompt.errors import DataError, SupersededError, UnavailableError
+from multiprompt.errors import DataError, NotFoundError, SupersededError, UnavailableError
 from multiprompt.examination import Case, Examination
 from multiprompt.inference import load_prompt
 from multiprompt.records import (
@@ -317,7 +317,7 @@ class _Check:
         """The fingerprint of a task's rows as they are now; they are read only where their files are new."""
         try:
             digest = source_digest(task)
-        except UnavailableError as error:
+        except (NotFoundError, UnavailableError) as error:
             self.notes.append(f"{version.label} is checked on the rows of its baseline, as its data is away: {error}")
             return baseline.data
         if digest is None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.errors import NotFoundError
 from multiprompt.records import Schedule
 from multiprompt.tasks.source import hub_revision, source_digest
 from multiprompt.tasks.task import Task
@@ -37,7 +38,10 @@ def look(catalog: Catalog, schedule: Schedule, now: datetime) -> Sight:
 def _data(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
     """The files that a task's splits are read from, or the hub revision; files at an URL never fire."""
     record = catalog.task(str(schedule.task))
-    seen = source_digest(Task.from_source(record.source, Path(record.folder), where=record.name)) or schedule.seen
+    try:
+        seen = source_digest(Task.from_source(record.source, Path(record.folder), where=record.name)) or schedule.seen
+    except NotFoundError:
+        seen = "missing"
     return Sight(schedule.seen not in ("", seen), seen)
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from glob import glob
 from pathlib import Path
 
-from multiprompt.errors import UnavailableError
+from multiprompt.errors import NotFoundError, UnavailableError
 from multiprompt.tasks.task import Task
 
 
 def source_digest(task: Task) -> str | None:
     """A digest of the contents of a task's data files, or the hub's revision; None for files that have to be fetched.
 
-    Raises UnavailableError where files are missing, or the hub cannot be asked.
+    Raises NotFoundError where files are missing, UnavailableError where the hub cannot be asked.
     """
     source = task.data
     if source.data_files is None:
@@ -24,11 +24,12 @@ def source_digest(task: Task) -> str | None:
     if any("://" in pattern for pattern in patterns):
         return None
     # Path.glob takes no absolute patterns.
-    found = {pattern: glob(pattern, root_dir=task.folder, recursive=True) for pattern in patterns}  # noqa: PTH207
+    matches = {pattern: glob(pattern, root_dir=task.folder, recursive=True) for pattern in patterns}  # noqa: PTH207
+    found = {pattern: [task.folder / match for match in matches[pattern]] for pattern in patterns}
     for pattern, files in found.items():
-        if not files:
-            raise UnavailableError(f"{task.name}: no data file {task.folder / pattern} is there.")
-    return _contents(task.folder / file for files in found.values() for file in files)
+        if not any(file.is_file() for file in files):
+            raise NotFoundError(f"{task.name}: no data file {task.folder / pattern} is there.")
+    return _contents(file for files in found.values() for file in files)
 
 
 def hub_revision(kind: str, name: str) -> str:

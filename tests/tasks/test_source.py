@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from multiprompt.errors import UnavailableError
+from multiprompt.errors import NotFoundError
 from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.task import Task
 from tests.conftest import task_mapping
@@ -41,5 +41,5 @@ def test_files_that_would_have_to_be_fetched_have_none(tmp_path: Path) -> None:
 
 
 def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="nowhere.jsonl is there"):
+    with pytest.raises(NotFoundError, match="nowhere.jsonl is there"):
         source_digest(a_task(tmp_path, "nowhere.jsonl"))
