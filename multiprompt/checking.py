@@ -51,7 +51,7 @@ Made = TypeVar("Made")
 GROUP = 32
 SAMPLE = 32
 REPEATED_ROWS = 8
-UNEXPLAINED = "unexplained: no part of the key changed, and a second run answers the same"
+UNEXPLAINED = "unexplained: under the same key it answered otherwise, and a second run answers the same"
 
 
 class Checking:
@@ -100,8 +100,8 @@ class Checking:
         """A version's score on all rows of its task as it is now. Raises DataError where its data is away."""
         check = _Check(self, as_now=True)
         case = check.case((version, self._catalog.baseline_of(version)))
-        for note in check.notes:
-            raise DataError(note)
+        if check.notes:
+            raise DataError(check.notes[0])
         examination = check.examination(case, whole=True)
         check.examine([examination])
         if examination.error is not None:
@@ -125,6 +125,8 @@ class _Check:
         self._cost: Counter[str] = Counter()
         self._repeated = self._different = 0
         self._results: dict[str, CheckResult] = {}
+        # What answers otherwise than it did under the same key: a fault, of which nothing is kept to be used again.
+        self._moved: set[str] = set()
         self._total = 0
 
     def report(self, held: Sequence[Held], *, full: bool, sample: random.Random | None) -> CheckReport:
@@ -134,10 +136,10 @@ class _Check:
         cases = self._each(held, self.case)
         standing = {} if full else self._standing(cases)
         quiet = [case for case in cases if case.label in standing and _answers_as_before(standing[case.label])]
-        moved = self._moved_canaries(quiet if sample is None else sample.sample(quiet, min(SAMPLE, len(quiet))))
-        unsettled = [case for case in cases if case.label not in standing or case.label in moved]
+        self._look_at_canaries(quiet if sample is None else sample.sample(quiet, min(SAMPLE, len(quiet))))
+        unsettled = [case for case in cases if case.label not in standing or case.label in self._moved]
         for case in cases:
-            if case.label in standing and case.label not in moved and case.label not in self._results:
+            if case.label in standing and case.label not in self._moved and case.label not in self._results:
                 self._reuse(case, standing[case.label])
         tests = len(unsettled) + sum(result.verdict != "identical" for result in self._results.values())
         self._compare([case for case in unsettled if case.label not in self._results], tests, full)
@@ -213,12 +215,12 @@ class _Check:
         self._cost["reused"] += len(examination.rows) - evaluation.rows
         if result.verdict != "identical":
             different = self._repeat(examination)
-            if not result.changes and not different and result.cause:
+            if not different and result.cause and (not result.changes or case.label in self._moved):
                 result = replace(result, cause=UNEXPLAINED)
-        whole = evaluation.rows == len(examination.rows)
-        # What differs from the baseline under its own key is a fault, and no score to be used again.
-        new = whole and not case.is_reusable and self.catalog.evaluation_with_key(case.key) is None
-        self._keep(case, result, examination.split, evaluation if new else None)
+        if case.label not in self._moved:
+            whole = evaluation.rows == len(examination.rows) and not case.is_reusable
+            new = whole and self.catalog.evaluation_with_key(case.key) is None
+            self._keep(case, result, examination.split, evaluation if new else None)
         self._results[case.label] = result
         self._tell()
 
@@ -238,18 +240,16 @@ class _Check:
         self._different += different
         return different
 
-    def _moved_canaries(self, cases: Sequence[Case]) -> set[str]:
-        """The prompts that answer one of their canaries in another way than they did."""
-        moved = set()
+    def _look_at_canaries(self, cases: Sequence[Case]) -> None:
+        """Find the prompts that answer one of their canaries in another way than they did."""
         for group in batched(cases, GROUP):
             ready = self._each(group, self._canaries)
             answered = self._answers([(prefix, case.task, queries) for case, prefix, queries, _ in ready])
             for (case, _, _, expected), outputs in zip(ready, answered, strict=True):
                 self._cost["canaries"] += len(expected)
                 if isinstance(outputs, Exception) or outputs != expected:
-                    moved.add(case.label)
+                    self._moved.add(case.label)
             self._tell(len(group))
-        return moved
 
     def _canaries(self, case: Case) -> tuple[Case, Prefix, list[Query], list[Any]]:
         """The prompt, and the rows to look at with what they were answered with."""
