@@ -242,6 +242,7 @@ class _Check:
 
     def _look_at_canaries(self, cases: Sequence[Case]) -> None:
         """Find the prompts that answer one of their canaries in another way than they did."""
+        looked_at = 0
         for group in batched(cases, GROUP):
             ready = self._each(group, self._canaries)
             answered = self._answers([(prefix, case.task, queries) for case, prefix, queries, _ in ready])
@@ -249,7 +250,8 @@ class _Check:
                 self._cost["canaries"] += len(expected)
                 if isinstance(outputs, Exception) or outputs != expected:
                     self._moved.add(case.label)
-            self._tell(len(group))
+            looked_at += len(group)
+            self._progress("looking at canaries", looked_at, len(cases))
 
     def _canaries(self, case: Case) -> tuple[Case, Prefix, list[Query], list[Any]]:
         """The prompt, and the rows to look at with what they were answered with."""
@@ -341,8 +343,8 @@ class _Check:
     def _prefix(self, case: Case) -> Prefix:
         return compile_task(self.base, case.task, load_prompt(self.catalog, self.base, case.version, foreign=True))
 
-    def _tell(self, looked_at: int = 0) -> None:
-        self._progress("checking", len(self._results) or looked_at, self._total)
+    def _tell(self) -> None:
+        self._progress("checking", len(self._results), self._total)
 
 
 def _held(item: Held | Case | Examination) -> Held:

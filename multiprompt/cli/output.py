@@ -135,7 +135,8 @@ def progress_bars() -> Iterator[Progress]:
         shown: dict[str, Any] = {}
 
         def advance(what: str, done: int, total: int) -> None:
-            if what not in shown or bars.tasks[shown[what]].completed >= done:
+            bar = bars.tasks[shown[what]] if what in shown else None
+            if bar is None or bar.completed >= done or bar.total != total:
                 shown[what] = bars.add_task(what, total=total)
             bars.update(shown[what], completed=done)
 
