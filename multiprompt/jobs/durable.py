@@ -215,7 +215,8 @@ class JobStore:
         sign of life for `lease` seconds are taken over. Raises StateError when the others did so with this one.
         """
         jobs, catalog = watching_engine(self._engine), watching_engine(self._catalog.engine)
-        store = JobStore(Catalog(catalog), self._clock)
+        # On PostgreSQL these are the engines that others use as well.
+        store = JobStore(Catalog(catalog), self._clock) if self._catalog.is_file else self
         try:
             shift = Shift(
                 worker,
@@ -229,8 +230,9 @@ class JobStore:
             )
             shift.work(store.dispatch, until_idle=until_idle, grace=grace)
         finally:
-            jobs.dispose()
-            catalog.dispose()
+            if self._catalog.is_file:
+                jobs.dispose()
+                catalog.dispose()
 
     def is_mine(self, claim: Claim) -> bool:
         """Whether a job was neither cancelled nor taken over since it was claimed."""
