@@ -24,6 +24,7 @@ from multiprompt.errors import (
     nearest,
 )
 from multiprompt.records import (
+    BaseModelRecord,
     CheckReport,
     Claim,
     Edge,
@@ -90,6 +91,8 @@ class Workspace:
         self.progress = progress
         self._notify = notify
         self._base: BaseModel | None = None
+        # What the catalog was bound to when the base model was loaded.
+        self._bound: BaseModelRecord | None = None
         self._base_lock = Lock()
         self._inference: Inference | None = None
 
@@ -231,8 +234,8 @@ class Workspace:
     def check(self, *, full: bool = False) -> CheckReport:
         """Hold every published prompt against its baseline, on its task and data as they are now; stored.
 
-        Here and in `bless` alone prompts run on another base model than their own: that is measured, and named as the
-        cause. `full` runs all rows of all tasks. A task whose policy is rollback, and which regressed, gets its
+        This is the one place where prompts run on another base model than their own: that is measured, and named as
+        the cause. `full` runs all rows of all tasks. A task whose policy is rollback, and which regressed, gets its
         previous version back where that one is better.
         """
         from multiprompt.retreat import roll_back_regressed
@@ -259,15 +262,17 @@ class Workspace:
         return junit(report, self._clock())
 
     def bless(self, label: str, reason: str) -> Evaluation:
-        """Accept what a published version scores now, on its task, data and base model as they are, as its baseline.
+        """Accept what a published version scores now, on its task and data as they are, as its baseline; an event.
 
-        It is kept as an event. Raises StateError without a reason, or for a version that is not published.
+        Raises StateError without a reason, or for a version that is not published, and BaseMismatchError on another
+        base model than the catalog's, on which it is not served.
         """
         version = self.version(label)
         if version.state != "published":
             raise StateError(f"{version.label} is {version.state}; only a published version has a baseline to bless.")
         if not reason.strip():
             raise StateError("a baseline is blessed for a reason; give one with --reason.")
+        self.base_model()
         task, split, evaluation = self.checking().whole(version)
         self.catalog.bless(version, task, split, evaluation, reason, self.actor, self._clock())
         return evaluation
@@ -518,10 +523,9 @@ class Workspace:
         Raises BaseMismatchError naming both when it is another than the catalog's.
         """
         base = self._loaded()
-        _, _, bound = self.catalog.base_model()
-        if bound is not None and bound.identity != base.record.identity:
+        if self._bound is not None and self._bound.identity != base.record.identity:
             raise BaseMismatchError(
-                f"{self.catalog.location} holds prompts for {bound}, but {base.record} was loaded. "
+                f"{self.catalog.location} holds prompts for {self._bound}, but {base.record} was loaded. "
                 "Open it with that base model and dtype, or make another catalog for this one."
             )
         return base
@@ -542,7 +546,7 @@ class Workspace:
                     self.catalog.bind_base_model(base.record, self.actor, self._clock())
                 if bound is None or bound.identity == base.record.identity:
                     self.catalog.set_forward(base.fallback, self.actor, self._clock())
-                self._base = base
+                self._base, self._bound = base, bound
             return self._base
 
     def _admit(self, admission: Admission, before: Mapping[str, str]) -> LearnReport:

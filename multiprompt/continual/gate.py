@@ -90,8 +90,6 @@ def _judged(result: CheckResult, q: float, tests: int) -> CheckResult:
     judged = replace(
         result, evidence=replace(evidence, adjusted=q, detectable=_detectable(evidence, alpha), rows_needed=None)
     )
-    if judged.verdict == "identical":
-        return judged
     judged = replace(judged, verdict=_verdict(judged))
     if judged.verdict != "inconclusive":
         return judged
