@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine
 
-from multiprompt.catalog import ancestry, copying, garbage, migration, reading, sql, verification, writing
+from multiprompt.catalog import (
+    ancestry,
+    baselines,
+    checks,
+    copying,
+    garbage,
+    matrix,
+    migration,
+    reading,
+    sql,
+    verification,
+    writing,
+)
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.copying import Advance
 from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, watching_engine
@@ -224,23 +236,23 @@ class Catalog:
     def published_baselines(self) -> tuple[int, list[tuple[VersionRecord, Baseline]]]:
         """The epoch, and what is published in it with what it is held against; one consistent view."""
         with read_transaction(self._engine) as connection:
-            held = reading.baselines(connection, s.prompt_versions.c.state == "published")
+            held = baselines.baselines(connection, s.prompt_versions.c.state == "published")
             return reading.epoch(connection), [(version, held[version.id]) for version in reading.published(connection)]
 
     def baseline_of(self, version: VersionRecord) -> Baseline:
         """What a version is held against."""
         with read_transaction(self._engine) as connection:
-            return reading.baselines(connection, s.prompt_versions.c.id == version.id)[version.id]
+            return baselines.baselines(connection, s.prompt_versions.c.id == version.id)[version.id]
 
     def canaries(self, evaluation: int) -> tuple[Canary, ...] | None:
         """The rows of a baseline that are looked at first; None for one of before there were such."""
         with read_transaction(self._engine) as connection:
-            return reading.canaries(connection, evaluation)
+            return baselines.canaries(connection, evaluation)
 
     def comparison(self, baseline: int, key: Mapping[str, str]) -> Mapping[str, Any] | None:
         """The CheckResult, as JSON, of comparing a baseline with a score of this key; None where that was not done."""
         with read_transaction(self._engine) as connection:
-            return reading.comparison(connection, baseline, reading.key_digest(key))
+            return baselines.comparison(connection, baseline, reading.key_digest(key))
 
     def save_comparison(
         self,
@@ -255,7 +267,7 @@ class Catalog:
     ) -> None:
         """Keep what came of a comparison, and the evaluation, with its rows, where it is new."""
         with self._write(actor, at) as (connection, stamp):
-            writing.save_comparison(connection, version, baseline, key, result, split, evaluation, stamp)
+            checks.save_comparison(connection, version, baseline, key, result, split, evaluation, stamp)
 
     def bless(
         self,
@@ -269,25 +281,25 @@ class Catalog:
     ) -> None:
         """Hold a version against another evaluation, of the task as its file is now, from now on; as an event."""
         with self._write(actor, at) as (connection, stamp):
-            writing.bless(connection, version, task, split, evaluation, reason, stamp)
+            checks.bless(connection, version, task, split, evaluation, reason, stamp)
 
     def policy(self) -> str:
         """What a regression does where a task file does not say: block, warn or rollback."""
         with read_transaction(self._engine) as connection:
-            return reading.policy(connection)
+            return baselines.policy(connection)
 
     def set_policy(self, policy: str, reason: str, actor: str, at: datetime) -> None:
         with self._write(actor, at) as (connection, stamp):
-            writing.set_policy(connection, policy, reason, stamp)
+            checks.set_policy(connection, policy, reason, stamp)
 
     def source_fingerprint(self, digest: str) -> str | None:
         """The fingerprint of the rows that data files of a digest hold, where they were read before."""
         with read_transaction(self._engine) as connection:
-            return reading.source_fingerprint(connection, digest)
+            return baselines.source_fingerprint(connection, digest)
 
     def save_source(self, digest: str, fingerprint: str, actor: str, at: datetime) -> None:
         with self._write(actor, at) as (connection, _):
-            writing.save_source(connection, digest, fingerprint)
+            checks.save_source(connection, digest, fingerprint)
 
     def evaluation_rows(self, version: VersionRecord, evaluation: int | None = None) -> Split:
         """The rows that a version's baseline, or another evaluation of it, was taken on."""
@@ -363,7 +375,7 @@ class Catalog:
 
     def matrix(self) -> Matrix:
         with read_transaction(self._engine) as connection:
-            return reading.matrix(connection)
+            return matrix.matrix(connection)
 
     def admit(
         self,
@@ -381,13 +393,14 @@ class Catalog:
         Raises ConflictError when another prompt was published since `epoch` was read.
         """
         with self._write(actor, at) as (connection, stamp):
-            version = writing.admit(connection, candidate, check, publish, reason, epoch, stamp)
+            version = writing.admit(connection, candidate, publish, reason, epoch, stamp)
+            checks.save_check(connection, check, version.id, stamp)
             self._end(connection, version.state != "rejected", f"{version.label} {_ENDED[version.state]}: {reason}")
             return version
 
     def save_check(self, check: CheckReport, actor: str, at: datetime) -> None:
         with self._write(actor, at) as (connection, stamp):
-            writing.save_check(connection, check, None, stamp, self.job)
+            checks.save_check(connection, check, None, stamp, self.job)
             self._end(connection, check.passed, check.summary)
 
     def save_evaluation(

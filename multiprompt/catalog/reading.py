@@ -13,19 +13,17 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, 
 
 from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
+from multiprompt.catalog.baselines import baseline_id
 from multiprompt.catalog.query import parse
 from multiprompt.catalog.search import words
 from multiprompt.errors import IntegrityError, NotFoundError, nearest
 from multiprompt.records import (
     Adapter,
-    Baseline,
     BaseModelRecord,
-    Canary,
     Evaluation,
     EvaluationRecord,
     Event,
     Listing,
-    Matrix,
     Run,
     TaskRecord,
     VersionRecord,
@@ -281,96 +279,13 @@ def checkpoint(connection: Connection, name: str, key: str) -> bytes | None:
     return connection.execute(query).scalar()
 
 
-def _blessed(column: ColumnElement[int], default: ColumnElement[int]) -> ColumnElement[int]:
-    """A column of the baseline that a version was blessed with last, else what it was made with."""
-    newest = select(func.max(s.baselines.c.id)).where(s.baselines.c.version_id == s.prompt_versions.c.id)
-    blessed = select(column).where(s.baselines.c.id == newest.correlate(s.prompt_versions).scalar_subquery())
-    return func.coalesce(blessed.correlate(s.prompt_versions).scalar_subquery(), default)
-
-
-def _baseline_id() -> ColumnElement[int]:
-    """The evaluation that a version is held against."""
-    return _blessed(s.baselines.c.evaluation_id, s.prompt_versions.c.baseline_id)
-
-
 def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
     """The evaluation that a version is held against."""
-    of = select(_baseline_id()).where(s.prompt_versions.c.id == record.id)
+    of = select(baseline_id()).where(s.prompt_versions.c.id == record.id)
     row = connection.execute(evaluation_query().where(s.evaluations.c.id == of.scalar_subquery())).one_or_none()
     if row is None:
         raise NotFoundError(f"{record.label} has no baseline evaluation.")
     return evaluation(row)
-
-
-def baselines(connection: Connection, which: ColumnElement[bool]) -> dict[int, Baseline]:
-    """What versions are held against, by their ids."""
-    now = s.task_files.alias("now")
-    query = (
-        select(
-            s.prompt_versions.c.id.label("version_id"),
-            s.evaluations,
-            s.data_snapshots.c.fingerprint,
-            s.task_files.c.source,
-            s.task_files.c.folder,
-            now.c.source.label("now_source"),
-            now.c.folder.label("now_folder"),
-        )
-        .join(s.tasks, s.tasks.c.id == s.prompt_versions.c.task_id)
-        .join(
-            s.task_files,
-            s.task_files.c.id == _blessed(s.baselines.c.task_file_id, s.prompt_versions.c.task_file_id),
-        )
-        .join(now, now.c.id == s.tasks.c.task_file_id)
-        .join(s.evaluations, s.evaluations.c.id == _baseline_id())
-        .join(s.data_snapshots, s.data_snapshots.c.id == s.evaluations.c.snapshot_id)
-        .where(which)
-    )
-    return {
-        row.version_id: Baseline(
-            evaluation=row.id,
-            metric=row.metric,
-            score=row.score,
-            rows=row.rows,
-            data=row.fingerprint,
-            key=row.key_parts,
-            task_file=row.source,
-            folder=row.folder,
-            now=(row.now_source, row.now_folder),
-        )
-        for row in connection.execute(query)
-    }
-
-
-def canaries(connection: Connection, identity: int) -> tuple[Canary, ...] | None:
-    """The rows of an evaluation that are looked at first; None for one of before there were such."""
-    query = select(s.evaluation_results.c.canaries).where(s.evaluation_results.c.evaluation_id == identity)
-    packed = connection.execute(query).scalar()
-    if packed is None:
-        return None
-    try:
-        return tuple(Canary(**said) for said in json.loads(zlib.decompress(packed)))
-    except (zlib.error, ValueError, TypeError) as error:
-        raise IntegrityError(f"the stored canaries of evaluation {identity} cannot be read: {error}") from None
-
-
-def comparison(connection: Connection, baseline: int, key: str) -> dict[str, Any] | None:
-    """What came of comparing a baseline with a score of this key (a digest) when that was done last."""
-    c = s.comparisons.c
-    found: dict[str, Any] | None = connection.execute(
-        select(c.result).where(c.baseline_id == baseline, c.key == key)
-    ).scalar()
-    return found
-
-
-def policy(connection: Connection) -> str:
-    return str(connection.execute(select(s.settings.c.policy)).scalar_one())
-
-
-def source_fingerprint(connection: Connection, digest: str) -> str | None:
-    """The rows that data files of a digest hold, where they were read before."""
-    query = select(s.data_sources.c.fingerprint).where(s.data_sources.c.digest == digest)
-    found: str | None = connection.execute(query).scalar()
-    return found
 
 
 def evaluations(
@@ -418,7 +333,7 @@ def evaluation_with_key(connection: Connection, key: str) -> Evaluation | None:
 
 def snapshot(connection: Connection, record: VersionRecord, evaluation: int | None) -> tuple[str, str, bytes]:
     """The data that a version's baseline, or another evaluation, was taken on: (split name, fingerprint, rows)."""
-    baseline = select(_baseline_id()).where(s.prompt_versions.c.id == record.id).scalar_subquery()
+    baseline = select(baseline_id()).where(s.prompt_versions.c.id == record.id).scalar_subquery()
     query = (
         select(s.data_snapshots)
         .join(s.evaluations, s.evaluations.c.snapshot_id == s.data_snapshots.c.id)
@@ -510,98 +425,6 @@ def job_seconds(connection: Connection, kind: str, task: str | None) -> float | 
         .limit(1)
     )
     return connection.execute(query).scalar()
-
-
-def matrix(connection: Connection) -> Matrix:
-    """R[i][j] from history: a row for the first publication of each task, in that order.
-
-    What the check of that publication did not run again had the score of its baseline then. `before` are the hard
-    prompts'.
-    """
-    moves = connection.execute(
-        select(s.tasks.c.name, s.events.c.kind, s.events.c.to_version)
-        .join(s.tasks, s.events.c.task_id == s.tasks.c.id)
-        .where(s.events.c.kind.in_((*POINTER_MOVES, BLESSED)))
-        .order_by(s.events.c.id)
-    ).all()
-    versions, blessed, measured = _admitted(connection), _blessed_scores(connection), _measured(connection)
-    baselines = {label: version.score for label, version in versions.items()}
-    pointers: dict[str, int] = {}
-    rows = []
-    for name, kind, number in moves:
-        if kind == BLESSED:
-            baselines[name, number] = blessed[versions[name, number].id].pop(0)
-            continue
-        is_first = name not in pointers
-        pointers[name] = number
-        if is_first:
-            learned = versions[name, number].id
-            rows.append(
-                {
-                    task: measured.get((learned, versions[task, of].id), baselines[task, of])
-                    for task, of in pointers.items()
-                }
-            )
-    names = list(rows[-1]) if rows else []
-    signs = {name: bool(versions[name, pointers[name]].higher_is_better) for name in names}
-    hard = _hard_scores(connection)
-    return Matrix(
-        tuple(names),
-        tuple(tuple(row.get(name) for name in names) for row in rows),
-        tuple(hard.get(name) for name in names),
-        tuple(signs[name] for name in names),
-    )
-
-
-def _blessed_scores(connection: Connection) -> dict[int, list[float]]:
-    """The scores that versions were blessed with, oldest first, by the ids of the versions."""
-    query = (
-        select(s.baselines.c.version_id, s.evaluations.c.score)
-        .join(s.evaluations, s.evaluations.c.id == s.baselines.c.evaluation_id)
-        .order_by(s.baselines.c.id)
-    )
-    scores: dict[int, list[float]] = {}
-    for row in connection.execute(query):
-        scores.setdefault(row.version_id, []).append(row.score)
-    return scores
-
-
-def _admitted(connection: Connection) -> dict[tuple[str, int], Row[Any]]:
-    """The versions with the scores that they were admitted with, by task and number."""
-    query: Select[Any] = (
-        select(
-            s.tasks.c.name,
-            s.prompt_versions.c.number,
-            s.prompt_versions.c.id,
-            s.evaluations.c.score,
-            s.evaluations.c.higher_is_better,
-        )
-        .join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
-        .join(s.evaluations, s.evaluations.c.id == s.prompt_versions.c.baseline_id)
-    )
-    return {(row.name, row.number): row for row in connection.execute(query)}
-
-
-def _measured(connection: Connection) -> dict[tuple[int, int], float | None]:
-    """The scores that were measured when a version was admitted, by the ids of that version and of the measured one."""
-    query = select(s.checks.c.version_id, s.check_results.c.version_id.label("of"), s.check_results.c.score).join(
-        s.check_results, s.check_results.c.check_id == s.checks.c.id
-    )
-    return {
-        (row.version_id, row.of): row.score
-        for row in connection.execute(query.where(s.checks.c.version_id.is_not(None)))
-    }
-
-
-def _hard_scores(connection: Connection) -> dict[str, float]:
-    """The first score of each task's hard prompt."""
-    first = select(func.min(s.evaluations.c.id)).where(s.evaluations.c.kind == "hard").group_by(s.evaluations.c.task_id)
-    query = (
-        select(s.tasks.c.name, s.evaluations.c.score)
-        .join(s.tasks, s.evaluations.c.task_id == s.tasks.c.id)
-        .where(s.evaluations.c.id.in_(first))
-    )
-    return {row.name: row.score for row in connection.execute(query)}
 
 
 def key_digest(parts: Any) -> str:

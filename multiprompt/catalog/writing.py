@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,10 +15,7 @@ from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.fields import published
 from multiprompt.catalog.reading import (
-    BLESSED,
-    MAX_NAMES,
     NOTED,
-    batched,
     epoch,
     key_digest,
     task_id,
@@ -32,8 +29,6 @@ from multiprompt.records import (
     Adapter,
     BaseModelRecord,
     Canary,
-    CheckReport,
-    CheckResult,
     Evaluation,
     Run,
     VersionRecord,
@@ -125,8 +120,8 @@ def add_task(connection: Connection, task: Task, stamp: Stamp) -> None:
     row = connection.execute(
         select(s.tasks.c.id, s.tasks.c.task_file_id).where(s.tasks.c.name == task.name)
     ).one_or_none()
-    identity = _insert(connection, s.tasks, name=task.name, created_at=stamp.at) if row is None else row.id
-    file_id = _task_file(connection, identity, task, stamp)
+    identity = insert(connection, s.tasks, name=task.name, created_at=stamp.at) if row is None else row.id
+    file_id = task_file(connection, identity, task, stamp)
     if row is not None and row.task_file_id == file_id:
         return
     connection.execute(s.tasks.update().where(s.tasks.c.id == identity).values(task_file_id=file_id))
@@ -178,7 +173,6 @@ def save_checkpoint(connection: Connection, name: str, key: str, data: bytes, st
 def admit(
     connection: Connection,
     candidate: Candidate,
-    check: CheckReport,
     publish: bool,
     reason: str,
     expected_epoch: int,
@@ -204,7 +198,6 @@ def admit(
     watched = canaries(candidate.data, candidate.soft.predictions)
     baseline_id = _evaluation(connection, identity, version_id, snapshot_id, candidate.soft, stamp, watched)
     _insert_edges(connection, version_id, candidate.parents)
-    save_check(connection, check, version_id, stamp)
     connection.execute(_DROP_CHECKPOINT, {"task": identity})
     if publish and standing.guarded:
         _set(connection, version_id, baseline_id=baseline_id)
@@ -256,107 +249,6 @@ def move(
     return version_by_id(connection, target.id)
 
 
-def save_check(
-    connection: Connection, check: CheckReport, version_id: int | None, stamp: Stamp, job: str | None = None
-) -> None:
-    """Store a check, without what had its baseline's score since nothing moved."""
-    check_id = _insert(
-        connection,
-        s.checks,
-        version_id=version_id,
-        passed=int(check.passed),
-        seconds=check.seconds,
-        job=job,
-        evaluated=check.evaluated,
-        canaries=check.canaries,
-        reused=check.reused,
-        created_at=stamp.at,
-    )
-    told = [result for result in check.results if not (result.reused and result.verdict == "identical")]
-    if not told:
-        return
-    checked = _version_ids(connection, [result.version for result in told])
-    connection.execute(
-        s.check_results.insert(),
-        [
-            {
-                "check_id": check_id,
-                "version_id": checked[result.version],
-                "baseline": result.baseline,
-                "score": result.score,
-                "max_drop": result.max_drop,
-                "verdict": result.verdict,
-                "cause": result.cause,
-                "evidence": None if result.evidence is None else asdict(result.evidence),
-            }
-            for result in told
-        ],
-    )
-
-
-def save_comparison(
-    connection: Connection,
-    version: VersionRecord,
-    baseline: int,
-    key: Mapping[str, str],
-    result: CheckResult,
-    split: Split | None,
-    evaluation: Evaluation | None,
-    stamp: Stamp,
-) -> None:
-    """Keep what came of comparing a baseline with a score of a key, and the evaluation where it is new."""
-    evaluation_id = None
-    if evaluation is not None and split is not None:
-        evaluation_id = save_evaluation(connection, version, split, evaluation, stamp)
-    known = s.comparisons.c.baseline_id == baseline, s.comparisons.c.key == key_digest(key)
-    connection.execute(s.comparisons.delete().where(*known))
-    connection.execute(
-        s.comparisons.insert().values(
-            baseline_id=baseline,
-            key=key_digest(key),
-            evaluation_id=evaluation_id,
-            result=asdict(result),
-            created_at=stamp.at,
-        )
-    )
-
-
-def bless(
-    connection: Connection,
-    version: VersionRecord,
-    task: Task,
-    split: Split,
-    evaluation: Evaluation,
-    reason: str,
-    stamp: Stamp,
-) -> None:
-    """Hold a version against another evaluation, of the task as its file was then, from now on."""
-    identity = task_id(connection, version.task)
-    watched = canaries(split, evaluation.predictions)
-    _insert(
-        connection,
-        s.baselines,
-        version_id=version.id,
-        evaluation_id=save_evaluation(connection, version, split, evaluation, stamp, watched),
-        task_file_id=_task_file(connection, identity, task, stamp),
-        created_at=stamp.at,
-    )
-    event(connection, BLESSED, identity, version.number, version.number, reason, stamp)
-
-
-def set_policy(connection: Connection, policy: str, reason: str, stamp: Stamp) -> None:
-    """What a regression does where a task file does not say."""
-    if connection.execute(select(s.settings.c.policy)).scalar_one() != policy:
-        connection.execute(s.settings.update().values(policy=policy))
-        event(connection, f"policy-{policy}", None, None, None, reason, stamp)
-
-
-def save_source(connection: Connection, digest: str, fingerprint: str) -> None:
-    """Keep which rows data files of a digest hold."""
-    connection.execute(s.data_sources.delete().where(s.data_sources.c.digest == digest))
-    connection.execute(s.data_sources.insert().values(digest=digest, fingerprint=fingerprint))
-
-
 def save_evaluation(
     connection: Connection,
     version: VersionRecord,
@@ -371,18 +263,6 @@ def save_evaluation(
     return _evaluation(connection, task, version.id, snapshots[split.fingerprint], evaluation, stamp, watched)
 
 
-def _version_ids(connection: Connection, labels: Collection[str]) -> dict[str, int]:
-    versions = s.prompt_versions.c
-    names = sorted({label.rpartition("@")[0] for label in labels})
-    query = select(s.tasks.c.name, versions.number, versions.id).join(s.tasks, versions.task_id == s.tasks.c.id)
-    found = {
-        f"{row.name}@{row.number}": int(row.id)
-        for some in batched(names, MAX_NAMES)
-        for row in connection.execute(query.where(s.tasks.c.name.in_(some)))
-    }
-    return {label: found[label] for label in labels}
-
-
 def event(
     connection: Connection,
     kind: str,
@@ -392,7 +272,7 @@ def event(
     reason: str,
     stamp: Stamp,
 ) -> None:
-    _insert(
+    insert(
         connection,
         s.events,
         at=stamp.at,
@@ -449,7 +329,7 @@ def _insert_version(
     if adapter.encoder is not None:
         files["prompt-encoder"] = adapter.encoder
     digests = _artifacts(connection, files, stamp)
-    return _insert(
+    return insert(
         connection,
         s.prompt_versions,
         task_id=identity,
@@ -458,7 +338,7 @@ def _insert_version(
         method=candidate.method,
         num_virtual_tokens=candidate.num_virtual_tokens,
         base_model_id=_base_model(connection, candidate.base_model, stamp),
-        task_file_id=_task_file(connection, identity, candidate.task, stamp),
+        task_file_id=task_file(connection, identity, candidate.task, stamp),
         run_id=None if run is None else _run(connection, identity, candidate, run, snapshots, stamp),
         config_sha256=digests["adapter-config"],
         weights_sha256=digests["adapter-weights"],
@@ -479,7 +359,7 @@ def _run(
 ) -> int:
     assert candidate.training_data is not None, "a run has training data"
     training, validation = candidate.training_data
-    return _insert(
+    return insert(
         connection,
         s.runs,
         task_id=identity,
@@ -507,7 +387,7 @@ def _base_model(connection: Connection, record: BaseModelRecord, stamp: Stamp) -
     found = connection.execute(_BASE_MODEL, identity).scalar()
     if found is not None:
         return int(found)
-    return _insert(
+    return insert(
         connection,
         s.base_models,
         name=record.name,
@@ -519,12 +399,12 @@ def _base_model(connection: Connection, record: BaseModelRecord, stamp: Stamp) -
     )
 
 
-def _task_file(connection: Connection, identity: int, task: Task, stamp: Stamp) -> int:
+def task_file(connection: Connection, identity: int, task: Task, stamp: Stamp) -> int:
     wanted = {"task_id": identity, "source": task.source, "folder": str(task.folder)}
     found = connection.execute(_TASK_FILE, wanted).scalar()
     if found is not None:
         return int(found)
-    file_id = _insert(
+    file_id = insert(
         connection,
         s.task_files,
         **wanted,
@@ -549,7 +429,7 @@ def _snapshots(connection: Connection, data: Split, trained: Sequence[Split], st
     sha256 = None if kept else _artifacts(connection, {"rows": data.pack()}, stamp)["rows"]
     for fingerprint, split in splits.items():
         if fingerprint not in known:
-            ids[fingerprint] = _insert(
+            ids[fingerprint] = insert(
                 connection,
                 s.data_snapshots,
                 fingerprint=fingerprint,
@@ -573,7 +453,7 @@ def _evaluation(
     stamp: Stamp,
     watched: Sequence[Canary] = (),
 ) -> int:
-    identity = _insert(
+    identity = insert(
         connection,
         s.evaluations,
         task_id=task,
@@ -635,7 +515,7 @@ def _set(connection: Connection, version_id: int, **values: Any) -> None:
     connection.execute(_SET_VERSION, {"version": version_id, **values})
 
 
-def _insert(connection: Connection, table: Table, **values: Any) -> int:
+def insert(connection: Connection, table: Table, **values: Any) -> int:
     result = connection.execute(table.insert(), values)
     key: Sequence[Any] | None = result.inserted_primary_key
     assert key is not None

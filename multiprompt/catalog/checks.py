@@ -1,0 +1,132 @@
+"""Checks, comparisons and blessings to rows, each within the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, select
+
+from multiprompt.catalog import schema as s
+from multiprompt.catalog.reading import BLESSED, MAX_NAMES, batched, key_digest, task_id
+from multiprompt.catalog.writing import Stamp, event, insert, save_evaluation, task_file
+from multiprompt.continual.canaries import canaries
+from multiprompt.records import CheckReport, CheckResult, Evaluation, VersionRecord
+
+if TYPE_CHECKING:
+    from multiprompt.tasks.split import Split
+    from multiprompt.tasks.task import Task
+
+
+def save_check(
+    connection: Connection, check: CheckReport, version_id: int | None, stamp: Stamp, job: str | None = None
+) -> None:
+    """Store a check, without what had its baseline's score since nothing moved."""
+    check_id = insert(
+        connection,
+        s.checks,
+        version_id=version_id,
+        passed=int(check.passed),
+        seconds=check.seconds,
+        job=job,
+        evaluated=check.evaluated,
+        canaries=check.canaries,
+        reused=check.reused,
+        created_at=stamp.at,
+    )
+    told = [result for result in check.results if not (result.reused and result.verdict == "identical")]
+    if not told:
+        return
+    checked = _version_ids(connection, [result.version for result in told])
+    connection.execute(
+        s.check_results.insert(),
+        [
+            {
+                "check_id": check_id,
+                "version_id": checked[result.version],
+                "baseline": result.baseline,
+                "score": result.score,
+                "max_drop": result.max_drop,
+                "verdict": result.verdict,
+                "cause": result.cause,
+                "evidence": None if result.evidence is None else asdict(result.evidence),
+            }
+            for result in told
+        ],
+    )
+
+
+def save_comparison(
+    connection: Connection,
+    version: VersionRecord,
+    baseline: int,
+    key: Mapping[str, str],
+    result: CheckResult,
+    split: Split | None,
+    evaluation: Evaluation | None,
+    stamp: Stamp,
+) -> None:
+    """Keep what came of comparing a baseline with a score of a key, and the evaluation where it is new."""
+    evaluation_id = None
+    if evaluation is not None and split is not None:
+        evaluation_id = save_evaluation(connection, version, split, evaluation, stamp)
+    known = s.comparisons.c.baseline_id == baseline, s.comparisons.c.key == key_digest(key)
+    connection.execute(s.comparisons.delete().where(*known))
+    connection.execute(
+        s.comparisons.insert().values(
+            baseline_id=baseline,
+            key=key_digest(key),
+            evaluation_id=evaluation_id,
+            result=asdict(result),
+            created_at=stamp.at,
+        )
+    )
+
+
+def bless(
+    connection: Connection,
+    version: VersionRecord,
+    task: Task,
+    split: Split,
+    evaluation: Evaluation,
+    reason: str,
+    stamp: Stamp,
+) -> None:
+    """Hold a version against another evaluation, of the task as its file was then, from now on."""
+    identity = task_id(connection, version.task)
+    watched = canaries(split, evaluation.predictions)
+    insert(
+        connection,
+        s.baselines,
+        version_id=version.id,
+        evaluation_id=save_evaluation(connection, version, split, evaluation, stamp, watched),
+        task_file_id=task_file(connection, identity, task, stamp),
+        created_at=stamp.at,
+    )
+    event(connection, BLESSED, identity, version.number, version.number, reason, stamp)
+
+
+def set_policy(connection: Connection, policy: str, reason: str, stamp: Stamp) -> None:
+    """What a regression does where a task file does not say."""
+    if connection.execute(select(s.settings.c.policy)).scalar_one() != policy:
+        connection.execute(s.settings.update().values(policy=policy))
+        event(connection, f"policy-{policy}", None, None, None, reason, stamp)
+
+
+def save_source(connection: Connection, digest: str, fingerprint: str) -> None:
+    """Keep which rows data files of a digest hold."""
+    connection.execute(s.data_sources.delete().where(s.data_sources.c.digest == digest))
+    connection.execute(s.data_sources.insert().values(digest=digest, fingerprint=fingerprint))
+
+
+def _version_ids(connection: Connection, labels: Collection[str]) -> dict[str, int]:
+    versions = s.prompt_versions.c
+    names = sorted({label.rpartition("@")[0] for label in labels})
+    query = select(s.tasks.c.name, versions.number, versions.id).join(s.tasks, versions.task_id == s.tasks.c.id)
+    found = {
+        f"{row.name}@{row.number}": int(row.id)
+        for some in batched(names, MAX_NAMES)
+        for row in connection.execute(query.where(s.tasks.c.name.in_(some)))
+    }
+    return {label: found[label] for label in labels}
