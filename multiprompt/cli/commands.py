@@ -32,7 +32,7 @@ from multiprompt.cli.output import (
     print_matrix,
     print_table,
 )
-from multiprompt.errors import DataError, MultipromptError, NotFoundError
+from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError
 from multiprompt.workspace import open_workspace
 
 MAX_INPUT_BYTES = 256_000_000
@@ -201,6 +201,9 @@ def check(full: bool, page: Path | None, junit: Path | None, catalog: str, hub_m
     Where nothing that can move a score has changed, a few rows a task show that nothing moved; else rows are run until
     the verdict is certain. A drop counts where the task does not tolerate it and chance does not explain it.
     """
+    for file in (page, junit):
+        if file is not None and not file.parent.is_dir():
+            raise ConfigError(f"{file.parent} does not exist: create the folder, or write the report elsewhere.")
     with working(catalog, hub_metrics=hub_metrics) as workspace:
         report = workspace.check(full=full)
         for file, text in ((page, workspace.report_html), (junit, workspace.report_junit)):
