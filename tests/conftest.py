@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 COLOURS = ("red", "green", "blue", "yellow")
 MakeTask = Callable[..., Path]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than processors, as some tests wait for others; several hold the base model."""
+    return min(4, 1 + (os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -94,7 +94,8 @@ class JobStore:
         running = [found.id for found in page if found.state == "running"]
         progress = self._ledger.progress(running) if running else {}
         found = (replace(job, progress=progress[job.id]) if job.id in progress else job for job in page)
-        return Listing((job.waiting(self.wait) for job in found), page.after)
+        wait = self.wait
+        return Listing((job.waiting(wait) for job in found), page.after)
 
     def wait(self, identity: str, timeout: float | None = None) -> Job:
         """A job once it has ended. Raises JobTimeoutError."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from dbos import DBOS, DBOSConfig
 from dbos._context import get_local_dbos_context
+from dbos._sys_db import SystemDatabase
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,7 +22,7 @@ from multiprompt.errors import JobError, StateError, SupersededError, Unavailabl
 from multiprompt.jobs.kinds import LOADING
 from multiprompt.jobs.plain import PlainData
 from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable
-from multiprompt.records import Claim, Outcome, WorkerRecord
+from multiprompt.records import Claim, JobState, Outcome, WorkerRecord
 
 # An idle worker looks for work this often, and for a while after it had some at each of DBOS's polls.
 _LOOK_SECONDS, _HURRY_SECONDS, _POLL_SECONDS = 2.0, 1.0, 0.05
@@ -82,7 +83,7 @@ class Shift:
                 while not self._stop.wait(_TICK_SECONDS) and not self._given_up.is_set():
                     try:
                         dispatch()
-                        if until_idle and not self._is_live():
+                        if until_idle and not self._has_any("queued", "running"):
                             break
                     except (UnavailableError, SQLAlchemyError) as error:
                         _log.warning("%s; going on once it can be reached", error)
@@ -127,9 +128,9 @@ class Shift:
         with writing(self._jobs) as connection:
             connection.execute(self._table.hand_back(self._worker.id, *jobs))
 
-    def _is_live(self) -> bool:
+    def _has_any(self, *states: JobState) -> bool:
         with reading(self._jobs) as connection:
-            return connection.execute(self._table.is_live()).first() is not None
+            return connection.execute(self._table.any_in(*states)).first() is not None
 
     @contextmanager
     def _launched(self, grace: float) -> Iterator[None]:
@@ -159,11 +160,20 @@ class Shift:
                     self._had_work = time.monotonic()
 
             DBOS.launch()
-            # DBOS looks where these are; each look costs milliseconds, of which an idle worker need not spend many.
-            dbos._sys_db.dequeue_scopes = self._scopes  # type: ignore[method-assign]
+            self._spare(dbos._sys_db)
             yield
         finally:
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=int(grace))
+
+    def _spare(self, database: SystemDatabase) -> None:
+        """Keep DBOS from asking the database, milliseconds each time, where there is nothing to be found.
+
+        No job has another queue, a delay or a deadline, and for work it is to look only where some waits.
+        """
+        database.list_queues = lambda **_: []  # type: ignore[method-assign]
+        database.transition_delayed_workflows = lambda: None  # type: ignore[method-assign]
+        database.cancel_timed_out_workflows = lambda limit: []  # type: ignore[method-assign]
+        database.dequeue_scopes = self._scopes  # type: ignore[method-assign]
 
     def _scopes(self, queue_name: str) -> list[str | None]:
         """Where DBOS is to look for work now: nowhere, or in all of the queue."""
@@ -172,7 +182,7 @@ class Shift:
         if queue_name != QUEUE or not (hurried or due):
             return []
         self._looked = now
-        return [None]
+        return [None] if self._has_any("queued") else []
 
     def _run(self, kind: str, task: str | None) -> str:
         """Do a job, again and again where it fails for what may pass. Raises JobError where it comes to nothing."""
