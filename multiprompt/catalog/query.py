@@ -19,12 +19,28 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Integer, Row, Select, String, and_, literal, not_, or_
+from sqlalchemy import (
+    BinaryExpression,
+    BooleanClauseList,
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    String,
+    and_,
+    literal,
+    not_,
+    or_,
+    select,
+)
+from sqlalchemy.sql import operators
 
 from multiprompt.errors import QueryError, nearest
 from multiprompt.records import Listing
@@ -37,6 +53,8 @@ MAX_COMPARISONS = 200
 MAX_INTEGER = 2**31
 # Pages beyond this are read in one go: a statement takes no more than some ten thousand parameters.
 _MAX_NARROW = 1000
+# So few are looked up and sorted sooner than a page of them is come across among a million.
+_FEW = 2000
 _NO_PLACE = "{!r} is no place in a listing: give what the page before ended with."
 NO_TIME = "expected a time such as '2026-11-01' or '2026-11-01T03:00'"
 
@@ -48,6 +66,9 @@ _COMPARE: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "like": lambda column, pattern: column.ilike(pattern, escape="\\"),
 }  # fmt: skip
+
+
+_BY_INDEX = (operator.eq, operator.lt, operator.le, operator.gt, operator.ge, operators.in_op)
 
 
 @dataclass(frozen=True)
@@ -120,12 +141,23 @@ class Query:
         self, connection: Connection, listing: Select[Any], key: ColumnElement[Any], after: str | None
     ) -> Sequence[Row[Any]]:
         """What an ordered page needs of each row is looked up when the page is known: sorting whole rows is slow."""
+        if self.limit is not None:
+            listing = listing.where(*self._found_by_index(connection))
         if self.order is None or self.limit is None or self.limit > _MAX_NARROW:
             return connection.execute(self.apply(listing, key, after)).all()
         narrow = self.apply(listing.with_only_columns(maintain_column_froms=True), key, after)
         places = {row.page_key: place for place, row in enumerate(connection.execute(narrow))}
         found = Query(self.listing, order=self.order).apply(listing, key).where(key.in_(places))
         return sorted(connection.execute(found), key=lambda row: places[row.page_key])
+
+    def _found_by_index(self, connection: Connection) -> list[ColumnElement[bool]]:
+        """What an index finds, where that is little: SQLite would go through everything in order to come across it."""
+        for comparison in _by_index(self.where):
+            identity = comparison.left.table.c.id
+            found = connection.scalars(select(identity).where(comparison).limit(_FEW + 1)).all()
+            if len(found) <= _FEW:
+                return [identity.in_(found)]
+        return []
 
     def apply(self, select: Select[Any], key: ColumnElement[Any], after: str | None = None) -> Select[Any]:
         """The SELECT with the query's conditions, ordered, from behind the row that `after` points at.
@@ -174,6 +206,16 @@ class Query:
     def _sorting(self) -> str:
         by = "" if self.order is None else f" order by {self.order.name}" + " desc" * self.order.descending
         return self.listing + by
+
+
+def _by_index(where: ColumnElement[bool] | None) -> Iterator[BinaryExpression[bool]]:
+    """The comparisons that hold of every row that is looked for, and that an index answers."""
+    joined = isinstance(where, BooleanClauseList) and where.operator is operators.and_
+    parts: Iterable[Any] = where.get_children() if where is not None and joined else [where]
+    for part in parts:
+        compares = isinstance(part, BinaryExpression) and part.operator in _BY_INDEX
+        if compares and isinstance(part.left, Column) and any(column.index for column in part.left.base_columns):
+            yield part
 
 
 def _read_cursor(after: str) -> tuple[str, Any, Any]:

@@ -25,7 +25,7 @@ from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTab
 from multiprompt.records import Claim, JobState, Outcome, WorkerRecord
 
 # An idle worker looks for work this often, and for a while after it had some at each of DBOS's polls.
-_LOOK_SECONDS, _HURRY_SECONDS, _POLL_SECONDS = 2.0, 1.0, 0.05
+_LOOK_SECONDS, _HURRY_SECONDS, _POLL_SECONDS = 1.0, 1.0, 0.07
 _TICK_SECONDS = 2.0
 # After so many attempts in a row whose worker died while the job was at one step or checkpoint, it is parked.
 ATTEMPTS = 5
@@ -168,9 +168,10 @@ class Shift:
     def _spare(self, database: SystemDatabase) -> None:
         """Keep DBOS from asking the database, milliseconds each time, where there is nothing to be found.
 
-        No job has another queue, a delay or a deadline, and for work it is to look only where some waits.
+        No job has another queue, a schedule of DBOS, a delay or a deadline, and for work it looks where some waits.
         """
         database.list_queues = lambda **_: []  # type: ignore[method-assign]
+        database.list_schedules = lambda **_: []  # type: ignore[method-assign]
         database.transition_delayed_workflows = lambda: None  # type: ignore[method-assign]
         database.cancel_timed_out_workflows = lambda limit: []  # type: ignore[method-assign]
         database.dequeue_scopes = self._scopes  # type: ignore[method-assign]

@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multiprompt.catalog import query as query_module
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import QueryError
 from multiprompt.records import TaskRecord
@@ -283,6 +285,19 @@ EXPRESSIONS = st.recursive(
 def test_any_query_finds_what_its_words_mean(catalog: Catalog, expression: Expression) -> None:
     text, _, meaning = expression
     assert names(catalog, text) == [task.name for task in catalog.tasks() if meaning(task)]
+
+
+@given(EXPRESSIONS, st.integers(0, 3), st.integers(0, 4))
+@settings(deadline=None, database=None, max_examples=80)
+def test_a_page_is_the_same_whether_an_index_finds_little_or_much(
+    catalog: Catalog, expression: Expression, limit: int, little: int
+) -> None:
+    text, _, meaning = expression
+    expected = [task.name for task in catalog.tasks() if meaning(task)]
+    with patch.object(query_module, "_FEW", little):
+        assert names(catalog, f"{text} limit {limit}") == expected[:limit]
+        found = names(catalog, f"{text} order by score desc limit 100")
+        assert sorted(found) == sorted(expected)
 
 
 @given(st.sampled_from(["name", "score", "created_at", "published_at", "score.acc"]), st.booleans(), st.integers(0, 7))
