@@ -19,7 +19,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
@@ -141,23 +141,27 @@ class Query:
         self, connection: Connection, listing: Select[Any], key: ColumnElement[Any], after: str | None
     ) -> Sequence[Row[Any]]:
         """What an ordered page needs of each row is looked up when the page is known: sorting whole rows is slow."""
-        if self.limit is not None:
-            listing = listing.where(*self._found_by_index(connection))
-        if self.order is None or self.limit is None or self.limit > _MAX_NARROW:
+        if self.limit is None:
             return connection.execute(self.apply(listing, key, after)).all()
-        narrow = self.apply(listing.with_only_columns(maintain_column_froms=True), key, after)
+        query = self._looked_up(connection)
+        if self.order is None or self.limit > _MAX_NARROW:
+            return connection.execute(query.apply(listing, key, after)).all()
+        narrow = query.apply(listing.with_only_columns(maintain_column_froms=True), key, after)
         places = {row.page_key: place for place, row in enumerate(connection.execute(narrow))}
         found = Query(self.listing, order=self.order).apply(listing, key).where(key.in_(places))
         return sorted(connection.execute(found), key=lambda row: places[row.page_key])
 
-    def _found_by_index(self, connection: Connection) -> list[ColumnElement[bool]]:
-        """What an index finds, where that is little: SQLite would go through everything in order to come across it."""
-        for comparison in _by_index(self.where):
-            identity = comparison.left.table.c.id
-            found = connection.scalars(select(identity).where(comparison).limit(_FEW + 1)).all()
+    def _looked_up(self, connection: Connection) -> Query:
+        """The query with what an index finds where that is little: SQLite would go through all to come across it."""
+        conditions = list(_conditions(self.where))
+        for condition in filter(_is_indexed, conditions):
+            identity = condition.left.table.c.id
+            found = connection.scalars(select(identity).where(condition).limit(_FEW + 1)).all()
             if len(found) <= _FEW:
-                return [identity.in_(found)]
-        return []
+                others = (other for other in conditions if other is not condition)
+                # By `in` alone SQLite does not see that an outer join must find something, so that it can begin there.
+                return replace(self, where=and_(identity > 0, identity.in_(found), *others))
+        return self
 
     def apply(self, select: Select[Any], key: ColumnElement[Any], after: str | None = None) -> Select[Any]:
         """The SELECT with the query's conditions, ordered, from behind the row that `after` points at.
@@ -208,14 +212,19 @@ class Query:
         return self.listing + by
 
 
-def _by_index(where: ColumnElement[bool] | None) -> Iterator[BinaryExpression[bool]]:
-    """The comparisons that hold of every row that is looked for, and that an index answers."""
-    joined = isinstance(where, BooleanClauseList) and where.operator is operators.and_
-    parts: Iterable[Any] = where.get_children() if where is not None and joined else [where]
-    for part in parts:
-        compares = isinstance(part, BinaryExpression) and part.operator in _BY_INDEX
-        if compares and isinstance(part.left, Column) and any(column.index for column in part.left.base_columns):
-            yield part
+def _conditions(where: Any) -> Iterator[Any]:
+    """What must hold, all of it, of a row that is looked for."""
+    if isinstance(where, BooleanClauseList) and where.operator is operators.and_:
+        for part in where.clauses:
+            yield from _conditions(part)
+    elif where is not None:
+        yield where
+
+
+def _is_indexed(condition: Any) -> bool:
+    compares = isinstance(condition, BinaryExpression) and condition.operator in _BY_INDEX
+    columns = condition.left.base_columns if compares else ()
+    return any(isinstance(column, Column) and (column.index or column.primary_key) for column in columns)
 
 
 def _read_cursor(after: str) -> tuple[str, Any, Any]:
