@@ -399,13 +399,11 @@ class Workspace:
     def sql(self, statement: str, limit: int = 1000) -> SqlResult:
         """The first rows of a SELECT over the views v_tasks, v_versions, v_evaluations, v_lineage, v_events and v_jobs.
 
-        The last is there on SQLite once there was a job.
+        The last is there once there was a job.
         """
-        from multiprompt.catalog.sql import Attached
-        from multiprompt.jobs.table import VIEW, jobs_file
+        from multiprompt.jobs.table import attached
 
-        jobs = Attached(jobs_file(self.catalog.path), "jobs", "v_jobs", VIEW) if self.catalog.is_file else None
-        return self.catalog.sql(statement, limit, jobs)
+        return self.catalog.sql(statement, limit, attached(self.catalog.path) if self.catalog.is_file else None)
 
     def verify(self) -> list[Problem]:
         """Every digest, reference and invariant that does not hold."""

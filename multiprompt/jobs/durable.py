@@ -36,7 +36,7 @@ from multiprompt.jobs import ticks, watches
 from multiprompt.jobs.kinds import check_kind, live_key
 from multiprompt.jobs.plain import PlainData
 from multiprompt.jobs.shift import Do, Shift
-from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable, job, jobs_file
+from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, VIEW, WORKFLOW, JobTable, job, jobs_file
 from multiprompt.records import Claim, Job, Listing, Outcome, Schedule, WorkerRecord
 
 _log = logging.getLogger("multiprompt.worker")
@@ -261,6 +261,7 @@ class JobStore:
     def _engine(self) -> Engine:
         if not self._catalog.is_file:
             DBOS.migrate(self._catalog.engine.url.render_as_string(hide_password=False), schema=_SCHEMA)
+            self._make_view()
             return self._catalog.engine
         path = jobs_file(self._catalog.path)
         with making(path):
@@ -268,6 +269,11 @@ class JobStore:
                 write_ahead(path)
             DBOS.migrate(f"sqlite:///{path}")
         return database_engine(str(path)).execution_options(immediate=True)
+
+    def _make_view(self) -> None:
+        with writing(self._catalog.engine) as connection:
+            if VIEW not in inspect(connection).get_view_names():
+                connection.exec_driver_sql(f"CREATE VIEW {VIEW} AS {self._table.view(connection.dialect)}")
 
     @cached_property
     def _client(self) -> DBOSClient:

@@ -11,6 +11,8 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    DateTime,
+    Dialect,
     Integer,
     Row,
     Select,
@@ -25,36 +27,24 @@ from sqlalchemy import (
     table,
     update,
 )
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
 
 from multiprompt.catalog.query import Field, Fields
+from multiprompt.catalog.sql import Attached
 from multiprompt.records import Claim, Job, JobState
 
 APPLICATION, QUEUE, WORKFLOW = "multiprompt", "jobs", "multiprompt.job"
 # Fixed, so that an upgrade of multiprompt does not strand the jobs that wait.
 VERSION = "1"
+# Where SQL finds jobs; on SQLite their file is read beside the catalog under a name.
+VIEW, _ATTACHED = "v_jobs", "jobs"
 _STATES: Mapping[str, JobState] = {
     "ENQUEUED": "queued", "DELAYED": "queued", "PENDING": "running", "SUCCESS": "done", "ERROR": "failed",
     "CANCELLED": "cancelled", "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "parked",
 }  # fmt: skip
-
-
-# What `v_jobs` shows to SQL.
-VIEW = """
-    SELECT w.workflow_uuid AS id,
-        json_extract(i.inputs, '$.args[0]') AS kind,
-        json_extract(i.inputs, '$.args[1]') AS task,
-        CASE w.status WHEN 'ENQUEUED' THEN 'queued' WHEN 'DELAYED' THEN 'queued' WHEN 'PENDING' THEN 'running'
-            WHEN 'SUCCESS' THEN 'done' WHEN 'CANCELLED' THEN 'cancelled'
-            WHEN 'MAX_RECOVERY_ATTEMPTS_EXCEEDED' THEN 'parked' ELSE 'failed' END AS state,
-        w.priority,
-        datetime(w.created_at / 1000, 'unixepoch') AS created_at,
-        datetime(w.updated_at / 1000, 'unixepoch') AS updated_at,
-        coalesce(json_extract(o.error, '$."$error"'), json_extract(o.output, '$'), '') AS outcome
-    FROM jobs.workflow_status w JOIN jobs.workflow_input i USING (workflow_uuid)
-    LEFT JOIN jobs.workflow_output o USING (workflow_uuid) WHERE w.name = 'multiprompt.job'"""
 
 
 def jobs_file(catalog: Path) -> Path:
@@ -105,6 +95,27 @@ def _on_postgresql(element: _Plain, compiler: SQLCompiler, **options: Any) -> st
     return f"(CAST({compiler.process(element.column, **options)} AS jsonb) #>> '{{{','.join(element.path)}}}')"
 
 
+class _Time(ColumnElement[datetime]):
+    """DBOS's milliseconds as a time in UTC, as other views show times."""
+
+    inherit_cache = True
+    type = DateTime()
+    _traverse_internals = [("column", InternalTraversal.dp_clauseelement)]  # noqa: RUF012  (as above)
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        self.column = column
+
+
+@compiles(_Time)
+def _time_on_sqlite(element: _Time, compiler: SQLCompiler, **options: Any) -> str:
+    return f"datetime({compiler.process(element.column, **options)} / 1000, 'unixepoch')"
+
+
+@compiles(_Time, "postgresql")
+def _time_on_postgresql(element: _Time, compiler: SQLCompiler, **options: Any) -> str:
+    return f"(to_timestamp({compiler.process(element.column, **options)} / 1000.0) AT TIME ZONE 'UTC')"
+
+
 def _tables(schema: str | None) -> tuple[TableClause, TableClause, TableClause]:
     workflows = table(
         "workflow_status",
@@ -153,12 +164,21 @@ class JobTable:
 
     def jobs(self) -> Select[Any]:
         """Every job; workflows of other kinds are left out."""
+        return self._select(self._columns)
+
+    def view(self, dialect: Dialect) -> str:
+        """What `v_jobs` shows to SQL."""
+        c = self._workflows.c
+        shown = {**self._columns, "created_at": _Time(c.created_at), "updated_at": _Time(c.updated_at)}
+        return str(self._select(shown).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+    def _select(self, columns: Mapping[str, ColumnElement[Any]]) -> Select[Any]:
         uuid = self._workflows.c.workflow_uuid
         joined = self._workflows.join(self._inputs, self._inputs.c.workflow_uuid == uuid).outerjoin(
             self._outputs, self._outputs.c.workflow_uuid == uuid
         )
-        columns = (expression.label(name) for name, expression in self._columns.items())
-        return select(*columns).select_from(joined).where(self._workflows.c.name == WORKFLOW)
+        labelled = (expression.label(name) for name, expression in columns.items())
+        return select(*labelled).select_from(joined).where(self._workflows.c.name == WORKFLOW)
 
     def any_in(self, *states: JobState) -> Select[Any]:
         """A row while any job is in one of these states."""
@@ -208,3 +228,8 @@ class JobTable:
 def job(row: Row[Any]) -> Job:
     """A row of `JobTable.jobs`, whose first columns are these fields; ten thousand are read at once."""
     return Job(*tuple(row)[:8])
+
+
+def attached(catalog: Path) -> Attached:
+    """The jobs of a catalog on SQLite, to be read beside it."""
+    return Attached(jobs_file(catalog), _ATTACHED, VIEW, JobTable(_ATTACHED).view(sqlite.dialect()))

@@ -74,18 +74,30 @@ def _template(name: str, fill: Callable[[Catalog], Any]) -> str:
 
 @functools.cache
 def _server() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pgserver
-
-        roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4_000_000_000
-        folder = tempfile.mkdtemp(prefix="pg", dir=_MEMORY if roomy else None)
-        server = pgserver.get_server(folder)
+    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4_000_000_000
+    folder = tempfile.mkdtemp(prefix="pg", dir=_MEMORY if roomy else None)
+    server = new_server(folder)
     atexit.register(_stop, server, folder)
     for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
         server.psql(f"ALTER SYSTEM SET {setting};")
     server.psql("SELECT pg_reload_conf();")
     return server
+
+
+def new_server(folder: str) -> Any:
+    """A server of its own, whose data lies in a folder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pgserver
+
+        return pgserver.get_server(folder)
+
+
+def crash(server: Any) -> None:
+    """End a server at once, as if its machine had; `ensure_postgres_running` starts it again."""
+    import pgserver
+
+    pgserver.pg_ctl(["-m", "immediate", "-w", "stop"], pgdata=server.pgdata, user=server.system_user)
 
 
 def _stop(server: Any, folder: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +19,9 @@ import pytest
 import multiprompt as mp
 from multiprompt.catalog import database
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.errors import UnavailableError
 from multiprompt.jobs import shift
-from tests.catalog.databases import new_database
+from tests.catalog.databases import crash, new_database, new_server
 from tests.conftest import MakeTask
 from tests.jobs.conftest import Jobs, _fill
 
@@ -30,7 +32,7 @@ PATIENT = {"patience": 1_000_000}
 class Worker:
     """A `multiprompt worker` process."""
 
-    def __init__(self, catalog: Path, *options: str) -> None:
+    def __init__(self, catalog: Path | str, *options: str) -> None:
         command = [sys.executable, "-m", "multiprompt", "worker", "--catalog", str(catalog), "--lease", "2", *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
@@ -195,6 +197,36 @@ def test_a_server_that_ends_every_connection_delays_a_job_and_loses_none(monkeyp
     jobs.work(work)
     assert [job.state for job in jobs.store.jobs()] == ["done", "done"]
     catalog.close()
+
+
+def test_a_server_that_crashes_while_a_task_trains_delays_its_job(
+    tiny_model: Path, make_task: MakeTask, workers: list[Worker]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
+        server = new_server(folder)
+        url = server.get_uri()
+        workspace = mp.open(url, str(tiny_model), dtype="float32", actor="tester")
+        workspace.base_model()
+        settings = {
+            "num_virtual_tokens": 4,
+            "training": {"steps": 400, "batch_size": 4, "validate_every": 20} | PATIENT,
+        }
+        workspace.add_task(make_task("colour", multiprompt=settings))
+        job = workspace.submit("colour")
+        workers.append(Worker(url, "--name", "first", "--until-idle"))
+        until(lambda: (found := workspace.job(job.id).progress) is not None and found.step == "training")
+        crash(server)
+        with pytest.raises(UnavailableError):
+            workspace.job(job.id)
+        time.sleep(3)
+        server.ensure_postgres_running()
+        said = workers[0].process.communicate(timeout=90)[1]
+        assert "going on once it can be reached" in said
+        assert workspace.job(job.id).state == "done"
+        assert [(version.label, version.state) for version in workspace.versions()] == [("colour@1", "published")]
+        assert workspace.verify() == []
+        workspace.catalog.close()
+        server.cleanup()
 
 
 def test_a_clock_that_jumps_takes_no_job_from_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import astuple
 from datetime import timedelta
 
 import pytest
@@ -21,6 +22,7 @@ from multiprompt.errors import (
 )
 from multiprompt.jobs import shift
 from multiprompt.jobs.kinds import LOADING
+from multiprompt.jobs.table import attached
 from multiprompt.records import Claim, Job, Outcome
 from tests.jobs.conftest import TASKS, Jobs
 
@@ -60,6 +62,20 @@ def test_a_worker_does_every_job_and_keeps_what_came_of_it(jobs: Jobs) -> None:
         ("learn", "trec", "done", "learn of trec done"),
         ("check", "", "done", "check of None done"),
     ]
+
+
+def test_sql_reads_jobs_as_the_listing_shows_them(jobs: Jobs) -> None:
+    for task in ("sst2", "bad"):
+        submit(jobs, task)
+    submit(jobs, None, "check")
+    jobs.work(fails(ValueError("no such data")))
+    submit(jobs, "it's", priority=7)
+    aside = attached(jobs.catalog.path) if jobs.catalog.is_file else None
+    found = jobs.catalog.sql("SELECT * FROM v_jobs ORDER BY id", 100, aside)
+    assert found.columns == ("id", "kind", "task", "state", "priority", "created_at", "updated_at", "outcome")
+    listed = [astuple(job)[:8] for job in jobs.store.jobs()]
+    assert [(*row[:5], row[7]) for row in found.rows] == [(*row[:5], row[7]) for row in listed]
+    assert [str(row[5])[:19] for row in found.rows] == [f"{row[5]:%Y-%m-%d %H:%M:%S}" for row in listed]
 
 
 def test_jobs_are_queried_and_paged_like_every_listing(jobs: Jobs) -> None:
