@@ -1,0 +1,219 @@
+"""What the catalog stores and tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+VersionState = Literal["candidate", "published", "retired", "rejected"]
+PromptKind = Literal["soft", "hard"]
+
+
+@dataclass(frozen=True)
+class BaseModelRecord:
+    """A frozen language model, identified by its dtype and the fingerprints of its weights, tokenizer and config."""
+
+    name: str
+    source: str
+    revision: str
+    architecture: str
+    dtype: str
+    weights: str
+    tokenizer: str
+    config: str
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """What must be equal for a prompt to run on it."""
+        return self.weights, self.tokenizer, self.config, self.dtype
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.weights[:15]}…, tokenizer {self.tokenizer[:15]}…, {self.dtype})"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A prompt's PEFT files: adapter_config.json and adapter_model.safetensors.
+
+    `encoder` are the parameters that an encoder had, as safetensors; PEFT's files keep only what they came to.
+    """
+
+    config: bytes
+    weights: bytes
+    encoder: bytes | None = None
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task in the catalog; `published` is the version that serves it."""
+
+    name: str
+    description: str
+    tags: tuple[str, ...]
+    metric: str
+    fingerprint: str
+    source: str
+    folder: str
+    created_at: datetime
+    published: int | None
+    published_at: datetime | None
+    score: float | None
+    guarded: bool = False
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """A prompt version, written `task@number`. `digest` identifies its adapter files."""
+
+    id: int
+    task: str
+    number: int
+    state: VersionState
+    method: str
+    num_virtual_tokens: int
+    digest: str
+    base_model: BaseModelRecord
+    created_at: datetime
+    published_at: datetime | None
+    retired_at: datetime | None
+    metric: str | None
+    score: float | None
+    reason: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.task}@{self.number}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One score of one prompt on one data snapshot, with what each row got.
+
+    `key` holds the parts that can move the score; equal keys mean that the score may be reused.
+    """
+
+    task: str
+    kind: PromptKind
+    metric: str
+    score: float
+    higher_is_better: bool
+    metrics: Mapping[str, float]
+    key: Mapping[str, str]
+    predictions: tuple[Any, ...]
+    references: tuple[Any, ...]
+    truncated: int
+    seconds: float
+
+    @property
+    def rows(self) -> int:
+        return len(self.predictions)
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """An evaluation in a listing, without its rows; `version` is None for the hard prompt."""
+
+    id: int
+    task: str
+    version: str | None
+    kind: PromptKind
+    metric: str
+    score: float
+    metrics: Mapping[str, float]
+    rows: int
+    truncated: int
+    seconds: float
+    data: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: settings, loss by step, validation by step, and when it stopped."""
+
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
+    training_data: str
+    validation_data: str
+    losses: tuple[float, ...]
+    validations: tuple[tuple[int, float, float], ...]
+    best_step: int
+    truncated: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A lineage edge: `child`, a version, came from `parent` in the way `relation` says.
+
+    The parent is a version, a folder that was imported, the fingerprint of data or of a base model, a run or a job.
+    """
+
+    child: str
+    relation: str
+    parent: str
+
+
+@dataclass(frozen=True)
+class Impact:
+    """A published version that a change would touch, and the cost of evaluating it again."""
+
+    version: str
+    relation: str
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """Who moved which pointer when and why."""
+
+    id: int
+    at: datetime
+    actor: str
+    kind: str
+    task: str | None
+    from_version: int | None
+    to_version: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer: the choice with a probability for each, or a generated text; or the `error` that stood in its way."""
+
+    task: str
+    version: str
+    output: str
+    probabilities: Mapping[str, float] | None = None
+    truncated: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Stored files that nothing refers to, and what of these (and of stale checkpoints) is or would be deleted."""
+
+    unused: int
+    unused_bytes: int
+    deleted: int
+    deleted_bytes: int
+
+
+@dataclass(frozen=True)
+class SqlResult:
+    """What a SELECT gave; `cut` says that there were more rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that `verify` found wrong."""
+
+    where: str
+    what: str

@@ -1,0 +1,182 @@
+"""What a check looks at and comes to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Verdict = Literal["identical", "unchanged", "improved", "inconclusive", "regressed", "failed"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of a difference."""
+
+    low: float
+    high: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that two versions were made with, or two scores taken with, differently; None where one has none."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A row that is answered rightly on one side of a comparison and not on the other."""
+
+    row: int
+    reference: Any
+    before: Any
+    after: Any
+    better: bool
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a version is held against: its evaluation, without its rows, and the task file that it was made with.
+
+    `data` is the fingerprint of the rows; `task_file` and `folder` are those of the version, `now` those of its task.
+    """
+
+    evaluation: int
+    metric: str
+    score: float
+    rows: int
+    data: str
+    key: Mapping[str, str]
+    task_file: str
+    folder: str
+    now: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A row of a baseline, by its index, with what was predicted for it."""
+
+    index: int
+    row: Mapping[str, Any]
+    prediction: Any
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on: `rows` compared of the `total`, of which so many were `lost` and `gained`.
+
+    `interval` is of the drop, `detectable` the least drop that so many rows could show, `rows_needed` how many would
+    settle what they leave open. None where the metric allows no such statement, as one of the hub does not.
+    """
+
+    rows: int
+    total: int
+    lost: int | None = None
+    gained: int | None = None
+    p_value: float | None = None
+    adjusted: float | None = None
+    interval: Interval | None = None
+    error: float | None = None
+    detectable: float | None = None
+    rows_needed: int | None = None
+    flips: tuple[Flip, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A published version against its baseline; `drop` is positive where the score got worse.
+
+    `policy` is what a regression does: it keeps other candidates out ("block"), is told only ("warn"), or also moves
+    the task back ("rollback"). `changes` are the parts of the score's key that are not the baseline's. Where it is
+    `reused`, nothing that can move the score has changed, or this very comparison was made before.
+    """
+
+    version: str
+    metric: str
+    baseline: float
+    score: float | None
+    drop: float | None
+    max_drop: float
+    verdict: Verdict
+    cause: str
+    alpha: float = 0.02
+    policy: str = "block"
+    changes: tuple[Change, ...] = ()
+    evidence: Evidence | None = None
+    reused: bool = False
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it keeps a check from passing. What could not be measured always does."""
+        return self.verdict == "failed" or (self.verdict == "regressed" and self.policy != "warn")
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """A regression evaluation: passed only if every task was measured and none that blocks has regressed.
+
+    `evaluated`, `canaries` and `reused` count rows: run and compared, run to see that nothing moved, and not run since
+    what they would say was known. `noise` is the share of the rows that moved which a second run answers in yet another
+    way, None where none was made. `notes` tell what a reader should know beside the verdicts.
+    """
+
+    results: tuple[CheckResult, ...]
+    seconds: float
+    evaluated: int = 0
+    canaries: int = 0
+    reused: int = 0
+    noise: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return not any(result.blocks for result in self.results)
+
+    @property
+    def summary(self) -> str:
+        counts = Counter(result.verdict for result in self.results)
+        return f"{len(self.results)} checked: " + (", ".join(f"{n} {v}" for v, n in sorted(counts.items())) or "none")
+
+    @property
+    def cost(self) -> str:
+        return (
+            f"{self.evaluated} rows evaluated, {self.canaries} canaries, {self.reused} rows reused, "
+            f"{self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True)
+class LearnReport:
+    """What learning or importing a prompt came to.
+
+    `untouched` says that every prompt published before still has its digest, recomputed from its stored bytes.
+    """
+
+    version: str
+    published: bool
+    reason: str
+    metric: str
+    hard: float
+    soft: float
+    train_seconds: float
+    truncated: int
+    check: CheckReport
+    untouched: bool
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The accuracy matrix: `scores[i][j]` on task j after learning task i, None where it was not measured.
+
+    `before` are the scores of the tasks' hard prompts, `higher_is_better` the signs of their metrics (empty: all True).
+    """
+
+    tasks: tuple[str, ...]
+    scores: tuple[tuple[float | None, ...], ...]
+    before: tuple[float | None, ...] = ()
+    higher_is_better: tuple[bool, ...] = ()

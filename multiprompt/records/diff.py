@@ -1,0 +1,47 @@
+"""How two versions differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from multiprompt.records.check import Change, Flip, Interval
+
+
+@dataclass(frozen=True)
+class ScoreChange:
+    """A metric of two versions, with an interval of the difference where both were scored on the same rows."""
+
+    metric: str
+    before: float
+    after: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """A virtual token: its L2 norm, and the vocabulary tokens of greatest cosine."""
+
+    norm: float
+    nearest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TokenChange:
+    """A virtual token of two versions, None where one is shorter, and their cosine."""
+
+    index: int
+    before: TokenView | None
+    after: TokenView | None
+    cosine: float | None
+
+
+@dataclass(frozen=True)
+class VersionDiff:
+    """What differs between two versions."""
+
+    before: str
+    after: str
+    changes: tuple[Change, ...]
+    scores: tuple[ScoreChange, ...]
+    flips: tuple[Flip, ...]
+    tokens: tuple[TokenChange, ...]

@@ -1,0 +1,130 @@
+"""Jobs, who does them, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+JobState = Literal["queued", "running", "done", "failed", "parked", "cancelled"]
+JobKind = Literal["learn", "retrain", "evaluate", "check"]
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is: `done` of `total` rows or steps of what `step` names, by which worker, in which attempt."""
+
+    worker: str
+    attempt: int
+    step: str
+    done: int
+    total: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of scheduled work; `outcome` is what came of it, or why it failed. `task` is empty for a check.
+
+    Of two that wait, the one of the lower `priority` runs first. `progress` is None before a worker takes it.
+    """
+
+    id: str
+    kind: str
+    task: str
+    state: JobState
+    priority: int
+    created_at: datetime
+    updated_at: datetime
+    outcome: str
+    progress: JobProgress | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in ("queued", "running")
+
+    def wait(self, timeout: float | None = None) -> Job:
+        """Wait until it has ended, and give it as it is then. Raises JobTimeoutError after `timeout` seconds."""
+        look: Callable[[str, float | None], Job] = self.__dict__["_wait"]
+        return look(self.id, timeout)
+
+    def waiting(self, wait: Callable[[str, float | None], Job]) -> Job:
+        """The same job, with what `wait` goes through."""
+        object.__setattr__(self, "_wait", wait)
+        return self
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: whether it came to what it was for, and what it says."""
+
+    good: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class JobLog:
+    """A line of a job's log."""
+
+    at: datetime
+    level: str
+    worker: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to write for a job; a newer claim on it ends this one."""
+
+    job: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """A process that does jobs; `beats` grows while it lives."""
+
+    id: str
+    name: str
+    host: str
+    pid: int
+    slots: int
+    beats: int
+    started_at: datetime
+    beat_at: datetime
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When jobs of a kind are submitted: at the ticks of `cron` in a time zone, every so often, or by a `watch`.
+
+    A watch looks at "data", "score", "base" or "age" (older than `every_seconds`) and keeps what it saw in `seen`.
+    `next_at` is when it is looked at next.
+    """
+
+    name: str
+    kind: str
+    task: str | None
+    cron: str | None
+    every_seconds: float | None
+    watch: str | None
+    timezone: str
+    priority: int
+    active: bool
+    seen: str
+    next_at: datetime | None
+    last_at: datetime | None
+    last_job: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job that a schedule will submit, and what such a job took when it ran last."""
+
+    at: datetime
+    schedule: str
+    kind: str
+    task: str | None
+    seconds: float | None

@@ -1,0 +1,29 @@
+"""A page of records, and what rows and progress are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+T = TypeVar("T")
+# What is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Listing(list[T], Generic[T]):
+    """A page of records; `after` is where the next page begins, None on the last one."""
+
+    def __init__(self, records: Iterable[T] = (), after: str | None = None) -> None:
+        super().__init__(records)
+        self.after = after
+
+    def to_pandas(self) -> DataFrame:
+        """A row a record and a column a field, for which pandas must be installed."""
+        import pandas
+
+        return pandas.json_normalize([asdict(record) for record in self])  # type: ignore[call-overload,no-any-return,unused-ignore]
