@@ -49,7 +49,7 @@ from multiprompt.tasks.split import Split, TaskData, load_data
 from multiprompt.tasks.task import Task
 
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
-LORA_LEARNING_RATE = 1e-3
+LORA_LEARNING_RATE = 5e-3
 _NO_BUDGET = Budget(tokens=1, count=lambda _: 0)
 
 

@@ -109,7 +109,7 @@ class Shift:
     def _take_over(self) -> None:
         beats = {found.id: found.beats for found in self._ledger.workers()}
         with reading(self._jobs) as connection:
-            busy = {row.executor_id for row in connection.execute(self._table.running())}
+            busy = {row.executor_id for row in connection.execute(self._table.live("running"))}
         others = {*beats, *busy} - {self._worker.id}
         for dead in self._watch.silent({identity: beats.get(identity) for identity in others}):
             DBOS._recover_pending_workflows([dead])
@@ -130,7 +130,7 @@ class Shift:
 
     def _has_any(self, *states: JobState) -> bool:
         with reading(self._jobs) as connection:
-            return connection.execute(self._table.any_in(*states)).first() is not None
+            return connection.execute(self._table.live(*states).limit(1)).first() is not None
 
     @contextmanager
     def _launched(self, grace: float) -> Iterator[None]:

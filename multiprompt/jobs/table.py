@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     Connection,
     DateTime,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     TableClause,
     TypeDecorator,
     Update,
+    bindparam,
     case,
     column,
     func,
@@ -39,6 +41,8 @@ from multiprompt.records import Claim, Job, JobState
 APPLICATION, QUEUE, WORKFLOW = "multiprompt", "jobs", "multiprompt.job"
 # Fixed, so that an upgrade of multiprompt does not strand the jobs that wait.
 VERSION = "1"
+# The condition of DBOS's index of what has not ended, word for word, without which SQLite goes through all jobs.
+_IN_FLIGHT = ("ENQUEUED", "PENDING")
 # Where SQL finds jobs; on SQLite their file is read beside the catalog under a name.
 VIEW, _ATTACHED = "v_jobs", "jobs"
 _STATES: Mapping[str, JobState] = {
@@ -116,12 +120,18 @@ def _time_on_postgresql(element: _Time, compiler: SQLCompiler, **options: Any) -
     return f"(to_timestamp({compiler.process(element.column, **options)} / 1000.0) AT TIME ZONE 'UTC')"
 
 
+def _literally(values: Sequence[str]) -> BindParameter[Any]:
+    """Values as a part of the statement's text."""
+    return bindparam(None, list(values), expanding=True, literal_execute=True)
+
+
 def _tables(schema: str | None) -> tuple[TableClause, TableClause, TableClause]:
     workflows = table(
         "workflow_status",
         column("workflow_uuid", String),
         column("name", String),
         column("status", String),
+        column("queue_name", String),
         column("priority", Integer),
         column("executor_id", String),
         column("owner_xid", String),
@@ -180,16 +190,13 @@ class JobTable:
         labelled = (expression.label(name) for name, expression in columns.items())
         return select(*labelled).select_from(joined).where(self._workflows.c.name == WORKFLOW)
 
-    def any_in(self, *states: JobState) -> Select[Any]:
-        """A row while any job is in one of these states."""
+    def live(self, *states: JobState) -> Select[Any]:
+        """(job, worker) of the jobs that wait or run, as `states` say; however many have ended, an index finds them."""
         c = self._workflows.c
-        among = c.status.in_([status for status, state in _STATES.items() if state in states])
-        return select(c.workflow_uuid).where(c.name == WORKFLOW, among).limit(1)
-
-    def running(self) -> Select[Any]:
-        """(job, worker) of the jobs that run."""
-        c = self._workflows.c
-        return select(c.workflow_uuid, c.executor_id).where(c.name == WORKFLOW, c.status == "PENDING")
+        among = [status for status, state in _STATES.items() if state in states and status in _IN_FLIGHT]
+        return select(c.workflow_uuid, c.executor_id).where(
+            c.queue_name == QUEUE, c.status.in_(_literally(_IN_FLIGHT)), c.status.in_(_literally(among))
+        )
 
     def has(self, connection: Connection, claim: Claim) -> bool:
         """Whether a job is still its claim's: neither cancelled nor taken over."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from multiprompt.catalog.database import writing
+from multiprompt.catalog.database import reading, writing
 from multiprompt.errors import (
     ConfigError,
     JobTimeoutError,
@@ -23,7 +23,7 @@ from multiprompt.errors import (
 from multiprompt.jobs import shift
 from multiprompt.jobs.kinds import LOADING
 from multiprompt.jobs.table import attached
-from multiprompt.records import Claim, Job, Outcome
+from multiprompt.records import Claim, Job, JobState, Outcome
 from tests.jobs.conftest import TASKS, Jobs
 
 
@@ -76,6 +76,18 @@ def test_sql_reads_jobs_as_the_listing_shows_them(jobs: Jobs) -> None:
     listed = [astuple(job)[:8] for job in jobs.store.jobs()]
     assert [(*row[:5], row[7]) for row in found.rows] == [(*row[:5], row[7]) for row in listed]
     assert [str(row[5])[:19] for row in found.rows] == [f"{row[5]:%Y-%m-%d %H:%M:%S}" for row in listed]
+
+
+@pytest.mark.parametrize("states", [("queued",), ("running",), ("queued", "running")])
+def test_a_look_for_work_goes_through_no_job_that_has_ended(jobs: Jobs, states: tuple[JobState, ...]) -> None:
+    submit(jobs, "sst2")
+    if not jobs.catalog.is_file:
+        pytest.skip("of so few rows PostgreSQL reads all, whatever the index")
+    with reading(jobs.store._engine) as connection:
+        look = jobs.store._table.live(*states).limit(1).compile(connection, compile_kwargs={"literal_binds": True})
+        plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {look}").all())
+    assert "SEARCH workflow_status USING INDEX idx_workflow_status_in_flight" in plan
+    assert "SCAN" not in plan
 
 
 def test_jobs_are_queried_and_paged_like_every_listing(jobs: Jobs) -> None:
