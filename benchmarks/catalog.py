@@ -341,8 +341,14 @@ class _History:
         results = [
             {"evaluation_id": row["id"], "results": self._results[row["id"] % len(self._results)]} for row in rows
         ]
+        scores = [
+            {"evaluation_id": row["id"], "metric": metric, "score": score}
+            for row in rows
+            for metric, score in row["metrics"].items()
+        ]
         connection.execute(s.evaluations.insert(), rows)
         connection.execute(s.evaluation_results.insert(), results)
+        connection.execute(s.evaluation_scores.insert(), scores)
         return [row["id"] for row in rows]
 
     def _evaluation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -16,13 +17,14 @@ from sqlalchemy import (
     case,
     exists,
     func,
+    literal,
     select,
     union,
 )
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.labels import parse_label
-from multiprompt.catalog.query import Field, Fields, Function, parse_time
+from multiprompt.catalog.query import Field, Fields, Function, Index, parse_time
 from multiprompt.catalog.search import matches
 from multiprompt.errors import MultipromptError
 
@@ -38,20 +40,29 @@ def _columns(**columns: ColumnElement[Any]) -> dict[str, Field]:
 
 
 def _score(evaluations: FromClause, metric: str) -> Field:
-    """The main metric has a column, which is quicker to read than the JSON of all."""
+    """An evaluation's score by a metric; that by the main one is read from the evaluation itself, which is quicker."""
+    scores = s.evaluation_scores
+    measured = select(scores.c.score).where(scores.c.evaluation_id == evaluations.c.id, scores.c.metric == metric)
     return Field(
-        case((evaluations.c.metric == metric, evaluations.c.score), else_=evaluations.c.metrics[metric].as_float())
+        case(
+            (evaluations.c.metric == metric, evaluations.c.score),
+            else_=measured.correlate(evaluations).scalar_subquery(),
+        ),
+        index=Index(evaluations.c.id, select(scores.c.evaluation_id).where(scores.c.metric == metric), scores.c.score),
     )
 
 
 def _tag(key: str = "") -> Field:
     """A task's tags: `tag = 'nlp'` finds the tag nlp, `tag.team = 'nlp'` the tag team:nlp."""
     tag, head = s.task_tags.c.tag, f"{key}:" if key else ""
-    mine = select(1).where(s.task_tags.c.task_file_id == s.task_files.c.id, tag.startswith(head, autoescape=True))
-    return Field(
-        func.substr(tag, len(head) + 1, type_=String),
-        lambda condition: exists(mine.where(condition).correlate(s.task_files)),
-    )
+    mine = select(1).where(s.task_tags.c.task_file_id == s.task_files.c.id).correlate(s.task_files)
+
+    def any_tag(condition: Any) -> ColumnElement[bool]:
+        if condition.operator is operator.eq:
+            return exists(mine.where(tag == literal(head, String) + condition.right))
+        return exists(mine.where(tag.startswith(head, autoescape=True), condition))
+
+    return Field(func.substr(tag, len(head) + 1, type_=String), any_tag)
 
 
 def _labelled(label: str) -> Select[tuple[int]]:

@@ -72,11 +72,21 @@ _BY_INDEX = (operator.eq, operator.lt, operator.le, operator.gt, operator.ge, op
 
 
 @dataclass(frozen=True)
+class Index:
+    """What finds rows by a value that lies in another table: their ids, which `identity` has in the listing."""
+
+    identity: ColumnElement[int]
+    ids: Select[tuple[int]]
+    value: ColumnElement[Any]
+
+
+@dataclass(frozen=True)
 class Field:
     """What a field name stands for. A field of many values (`exists` given) compares true when any value does."""
 
     expression: ColumnElement[Any]
     exists: Callable[[ColumnElement[bool]], ColumnElement[bool]] | None = None
+    index: Index | None = None
 
     def holds(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
         return condition if self.exists is None else self.exists(condition)
@@ -116,6 +126,15 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Lookup:
+    """A condition, and the ids that `identity` has where it holds, from an index."""
+
+    condition: ColumnElement[bool]
+    identity: ColumnElement[int]
+    ids: Select[tuple[int]]
+
+
+@dataclass(frozen=True)
 class Query:
     """A parsed query of a listing, to be put onto a SELECT."""
 
@@ -123,6 +142,7 @@ class Query:
     where: ColumnElement[bool] | None = None
     order: Order | None = None
     limit: int | None = None
+    lookups: tuple[Lookup, ...] = ()
 
     def page(
         self,
@@ -154,13 +174,14 @@ class Query:
     def _looked_up(self, connection: Connection) -> Query:
         """The query with what an index finds where that is little: SQLite would go through all to come across it."""
         conditions = list(_conditions(self.where))
-        for condition in filter(_is_indexed, conditions):
-            identity = condition.left.table.c.id
-            found = connection.scalars(select(identity).where(condition).limit(_FEW + 1)).all()
+        required = {id(condition) for condition in conditions}
+        known = (lookup for lookup in self.lookups if id(lookup.condition) in required)
+        for lookup in (*map(_lookup, filter(_is_indexed, conditions)), *known):
+            found = connection.scalars(lookup.ids.limit(_FEW + 1)).all()
             if len(found) <= _FEW:
-                others = (other for other in conditions if other is not condition)
+                others = (other for other in conditions if other is not lookup.condition)
                 # By `in` alone SQLite does not see that an outer join must find something, so that it can begin there.
-                return replace(self, where=and_(identity > 0, identity.in_(found), *others))
+                return replace(self, where=and_(lookup.identity > 0, lookup.identity.in_(found), *others))
         return self
 
     def apply(self, select: Select[Any], key: ColumnElement[Any], after: str | None = None) -> Select[Any]:
@@ -225,6 +246,11 @@ def _is_indexed(condition: Any) -> bool:
     compares = isinstance(condition, BinaryExpression) and condition.operator in _BY_INDEX
     columns = condition.left.base_columns if compares else ()
     return any(isinstance(column, Column) and (column.index or column.primary_key) for column in columns)
+
+
+def _lookup(condition: Any) -> Lookup:
+    identity = condition.left.table.c.id
+    return Lookup(condition, identity, select(identity).where(condition))
 
 
 def _read_cursor(after: str) -> tuple[str, Any, Any]:
@@ -307,6 +333,7 @@ class _Parser:
         self._next = 0
         self._depth = 0
         self._comparisons = 0
+        self._lookups: list[Lookup] = []
 
     def query(self) -> Query:
         first = self._peek
@@ -315,7 +342,7 @@ class _Parser:
         limit = self._limit() if self._take("limit") else None
         if self._peek.kind != "end":
             self._fail("expected 'and', 'or', 'order by', 'limit' or the end")
-        return Query(self._fields.listing, where, order, limit)
+        return Query(self._fields.listing, where, order, limit, tuple(self._lookups))
 
     def _order(self) -> Order:
         self._require("by")
@@ -396,7 +423,7 @@ class _Parser:
         negated = self._take("not")
         if negated or self._peek.value.lower() == "in":
             self._require("in")
-            found = field.holds(field.expression.in_(self._values(field)))
+            found = self._compared(field, operators.in_op, self._values(field))
             return not_(found) if negated else found
         compare = _COMPARE.get(self._peek.value.lower()) if self._peek.kind in ("symbol", "word") else None
         if compare is None:
@@ -404,7 +431,14 @@ class _Parser:
         if self._peek.value.lower() == "like" and not isinstance(field.expression.type, String):
             self._fail("only a text can be like something")
         self._advance()
-        return field.holds(compare(field.expression, self._value(field)))
+        return self._compared(field, compare, self._value(field))
+
+    def _compared(self, field: Field, compare: Callable[[Any, Any], Any], value: Any) -> ColumnElement[bool]:
+        found = field.holds(compare(field.expression, value))
+        if field.index is not None and compare in _BY_INDEX:
+            ids = field.index.ids.where(compare(field.index.value, value))
+            self._lookups.append(Lookup(found, field.index.identity, ids))
+        return found
 
     def _values(self, field: Field) -> list[Any]:
         self._require("(")

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 # The newest migration in migrations/versions; a catalog of another revision is refused or upgraded.
-REVISION = "0005"
+REVISION = "0006"
 
 # What the migrations make beside the tables; without it a published prompt could be changed, or a task not be found.
 _REFUSALS = (
@@ -53,6 +53,9 @@ _REFUSALS = (
     "results_frozen",
     "results_kept",
     "results_not_replaced",
+    "scores_frozen",
+    "scores_kept",
+    "scores_not_replaced",
     "task_files_frozen",
     "task_files_kept",
     "task_files_not_replaced",
@@ -74,6 +77,7 @@ PROTECTED = (
     "baselines",
     "data_snapshots",
     "evaluation_results",
+    "evaluation_scores",
     "evaluations",
     "events",
     "lineage",
@@ -324,6 +328,16 @@ evaluation_results = Table(
     Column("evaluation_id", ForeignKey("evaluations.id"), primary_key=True, autoincrement=False),
     Column("results", LargeBinary, nullable=False),
     Column("canaries", LargeBinary, nullable=True),
+)
+
+# The scores of `evaluations.metrics`, to be found by.
+evaluation_scores = Table(
+    "evaluation_scores",
+    metadata,
+    Column("evaluation_id", ForeignKey("evaluations.id"), primary_key=True, autoincrement=False),
+    Column("metric", String(200), primary_key=True),
+    Column("score", Float, nullable=False),
+    Index("ix_evaluation_scores_metric_score", "metric", "score"),
 )
 
 # What a version is held against since it was blessed; before that, against the evaluation that it was published with.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Iterator
 
 from sqlalchemy import Connection, ForeignKey, exists, select, text
@@ -21,6 +23,7 @@ def problems(connection: Connection) -> Iterator[Problem]:
     yield from _versions(connection)
     yield from _snapshots(connection)
     yield from _evaluations(connection)
+    yield from _scores(connection)
     yield from _events(connection)
     yield from _texts(connection)
 
@@ -114,6 +117,18 @@ def _evaluations(connection: Connection) -> Iterator[Problem]:
                 yield Problem(where, f"it holds the results of other than {row.rows} rows")
         except IntegrityError as error:
             yield Problem(where, str(error))
+
+
+def _scores(connection: Connection) -> Iterator[Problem]:
+    found = (
+        select(s.evaluations.c.id, s.evaluations.c.metrics, s.evaluation_scores.c.metric, s.evaluation_scores.c.score)
+        .outerjoin(s.evaluation_scores)
+        .order_by(s.evaluations.c.id)
+    )
+    for identity, rows in itertools.groupby(connection.execute(found), key=operator.attrgetter("id")):
+        scores = list(rows)
+        if {row.metric: row.score for row in scores} != scores[0].metrics:
+            yield Problem(f"evaluation {identity}", "the scores that it is found by are not its own")
 
 
 def _events(connection: Connection) -> Iterator[Problem]:

@@ -476,6 +476,10 @@ def _evaluation(
     if watched:
         stored["canaries"] = _packed([asdict(canary) for canary in watched])
     connection.execute(s.evaluation_results.insert(), stored)
+    scores = [
+        {"evaluation_id": identity, "metric": metric, "score": score} for metric, score in evaluation.metrics.items()
+    ]
+    connection.execute(s.evaluation_scores.insert(), scores)
     return identity
 
 

@@ -581,6 +581,8 @@ DAMAGE = {
         "UPDATE evaluation_results SET results = set_byte(results, 0, 0)",
     ),
     "missing results": ("DELETE FROM evaluation_results WHERE evaluation_id = 1", "evaluation 1"),
+    "another score": ("UPDATE evaluation_scores SET score = 0.123", ""),
+    "missing scores": ("DELETE FROM evaluation_scores", ""),
     "another key than its parts": ("UPDATE evaluations SET key = 'sha256:0'", ""),
     "another fingerprint of the rows": ("UPDATE data_snapshots SET fingerprint = 'sha256:0'", ""),
     "no evaluation rows": ("UPDATE data_snapshots SET sha256 = NULL", ""),

@@ -152,7 +152,7 @@ def test_what_was_never_published_can_be_deleted(catalog: Catalog, state: str, o
     accepted(catalog, f"DELETE FROM prompt_versions WHERE id = {IDS[state]}")
 
 
-# table: (a condition that finds rows which a published version rests on, a column to change)
+# [which of a] table: (a condition that finds rows which a published version rests on, a column to change)
 FROZEN = {
     "artifacts": ("sha256 IN (SELECT weights_sha256 FROM prompt_versions WHERE id <= 2)", "kind = 'rows'"),
     "lineage": ("1 = 1", "parent_label = 'colour@9'"),
@@ -161,35 +161,44 @@ FROZEN = {
         "evaluation_id IN (SELECT baseline_id FROM prompt_versions)",
         "evaluation_id = 999",
     ),
+    "evaluation_scores": ("evaluation_id IN (SELECT baseline_id FROM prompt_versions)", "score = 1.0"),
+    "blessed evaluations": ("id IN (SELECT evaluation_id FROM baselines)", "score = 1.0"),
+    "blessed evaluation_results": ("evaluation_id IN (SELECT evaluation_id FROM baselines)", "evaluation_id = 999"),
+    "blessed evaluation_scores": ("evaluation_id IN (SELECT evaluation_id FROM baselines)", "score = 1.0"),
     "events": ("1 = 1", "reason = 'another'"),
     "baselines": ("1 = 1", "evaluation_id = 1"),
 }
 # The key of each, where it is not `id`.
-KEYS = {"artifacts": "sha256", "evaluation_results": "evaluation_id"}
+KEYS = {
+    "artifacts": "sha256",
+    "evaluation_results": "evaluation_id",
+    "evaluation_scores": "evaluation_id, metric",
+}
 
 
-@pytest.mark.parametrize("table", FROZEN)
-def test_what_a_published_version_rests_on_cannot_be_changed(catalog: Catalog, table: str) -> None:
-    rows, change = FROZEN[table]
+@pytest.mark.parametrize("frozen", FROZEN)
+def test_what_a_published_version_rests_on_cannot_be_changed(catalog: Catalog, frozen: str) -> None:
+    table, (rows, change) = frozen.split()[-1], FROZEN[frozen]
     assert "cannot be changed" in refused(catalog, f"UPDATE {table} SET {change} WHERE {rows}")
     if DATABASES.kind == "sqlite":
         refused(catalog, f"UPDATE OR REPLACE {table} SET {change} WHERE {rows}")
 
 
-@pytest.mark.parametrize("table", FROZEN)
-def test_what_a_published_version_rests_on_cannot_be_deleted(catalog: Catalog, table: str) -> None:
-    assert "cannot be deleted" in refused(catalog, f"DELETE FROM {table} WHERE {FROZEN[table][0]}")
+@pytest.mark.parametrize("frozen", FROZEN)
+def test_what_a_published_version_rests_on_cannot_be_deleted(catalog: Catalog, frozen: str) -> None:
+    table, (rows, _) = frozen.split()[-1], FROZEN[frozen]
+    assert "cannot be deleted" in refused(catalog, f"DELETE FROM {table} WHERE {rows}")
     refused(catalog, f"DELETE FROM {table}")
 
 
-@pytest.mark.parametrize("table", FROZEN)
-def test_what_a_published_version_rests_on_cannot_be_replaced(catalog: Catalog, table: str) -> None:
-    source = f"INTO {table} SELECT * FROM {table} WHERE {FROZEN[table][0]}"
+@pytest.mark.parametrize("frozen", FROZEN)
+def test_what_a_published_version_rests_on_cannot_be_replaced(catalog: Catalog, frozen: str) -> None:
+    table, (rows, change) = frozen.split()[-1], FROZEN[frozen]
+    source = f"INTO {table} SELECT * FROM {table} WHERE {rows}"
     if DATABASES.kind == "sqlite":
         assert "cannot be replaced" in refused(catalog, f"INSERT OR REPLACE {source}")
         refused(catalog, f"REPLACE {source}")
-    change = f"ON CONFLICT ({KEYS.get(table, 'id')}) DO UPDATE SET {FROZEN[table][1]}"
-    refused(catalog, f"INSERT {source} {change}")
+    refused(catalog, f"INSERT {source} ON CONFLICT ({KEYS.get(table, 'id')}) DO UPDATE SET {change}")
 
 
 @pytest.mark.parametrize("table", schema.PROTECTED)

@@ -172,6 +172,7 @@ FIELDS: dict[str, Callable[[TaskRecord], Any]] = {
     "published": lambda task: task.published,
     "score": lambda task: task.score,
     "score.acc": lambda task: TASKS[task.name][2].get("acc"),
+    "score.macro_f1": lambda task: TASKS[task.name][2].get("macro_f1"),
     "created_at": lambda task: task.created_at,
     "published_at": lambda task: task.published_at,
     "tag": lambda task: list(task.tags),
@@ -223,7 +224,7 @@ def values(field: str) -> st.SearchStrategy[Any]:
     if field.endswith("_at"):
         return st.sampled_from([moment(name) for name in TASKS] + [datetime(2026, 1, 3, tzinfo=UTC)])
     if field.startswith("score") or field == "published":
-        return st.sampled_from([0, 1, 0.5, 0.7, -1.5, 1e-3, 2])
+        return st.sampled_from([0, 1, 0.4, 0.5, 0.7, -1.5, 1e-3, 2])
     return st.sampled_from(TEXTS)
 
 
