@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
 
 from multiprompt.catalog import schema as s
 from multiprompt.records import Garbage
@@ -14,8 +14,7 @@ def look(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
     """What lies unused, and what of it `collect` would delete at a time."""
     unused = select(s.artifacts.c.sha256, func.length(s.artifacts.c.data).label("bytes")).where(_unused())
     sizes = {row.sha256: row.bytes for row in connection.execute(unused)}
-    since = {row.sha256: row.since for row in connection.execute(select(s.trash))}
-    ripe = [sha256 for sha256 in sizes if sha256 in since and since[sha256] <= at - keep]
+    ripe = connection.scalars(_ripe(at, keep)).all()
     checkpoints = select(s.checkpoints.c.task_id, func.length(s.checkpoints.c.data)).where(_stale(at, keep))
     stale = connection.execute(checkpoints).all()
     return Garbage(
@@ -32,13 +31,10 @@ def collect(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
     Logs of jobs and what is left of them go as well when they are as old.
     """
     found = look(connection, at, keep)
-    unused = select(s.artifacts.c.sha256).where(_unused())
-    ripe = connection.scalars(
-        select(s.trash.c.sha256).where(s.trash.c.sha256.in_(unused), s.trash.c.since <= at - keep)
-    )
-    for sha256 in ripe.all():
+    for sha256 in connection.scalars(_ripe(at, keep)).all():
         connection.execute(s.trash.delete().where(s.trash.c.sha256 == sha256))
         connection.execute(s.artifacts.delete().where(s.artifacts.c.sha256 == sha256))
+    unused = select(s.artifacts.c.sha256).where(_unused())
     connection.execute(s.trash.delete().where(s.trash.c.sha256.not_in(unused)))
     known = select(s.trash.c.sha256)
     for sha256 in connection.scalars(unused.where(s.artifacts.c.sha256.not_in(known))).all():
@@ -63,6 +59,12 @@ def _unused() -> ColumnElement[bool]:
         versions.config_sha256 == artifact, versions.weights_sha256 == artifact, versions.encoder_sha256 == artifact
     )
     return ~or_(select(1).where(used).exists(), select(1).where(s.data_snapshots.c.sha256 == artifact).exists())
+
+
+def _ripe(at: datetime, keep: timedelta) -> Select[tuple[str]]:
+    """What is unused and has lain in the trash for so long."""
+    unused = select(s.artifacts.c.sha256).where(_unused())
+    return select(s.trash.c.sha256).where(s.trash.c.sha256.in_(unused), s.trash.c.since <= at - keep)
 
 
 def _stale(at: datetime, keep: timedelta) -> ColumnElement[bool]:
