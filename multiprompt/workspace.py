@@ -407,7 +407,7 @@ class Workspace:
 
     def verify(self) -> list[Problem]:
         """Every digest, reference and invariant that does not hold."""
-        return self.catalog.verify()
+        return self.catalog.verify(self.progress)
 
     def backup(self, file: str | Path) -> Path:
         """Copy the catalog into a new SQLite file, while others work in it."""

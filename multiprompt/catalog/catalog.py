@@ -450,10 +450,10 @@ class Catalog:
         with self._write(actor, at) as (connection, stamp):
             writing.note(connection, task, text, stamp)
 
-    def verify(self) -> list[Problem]:
+    def verify(self, advance: Advance = lambda what, done, total: None) -> list[Problem]:
         """Recompute digests, foreign keys and invariants; an empty list means that all is well."""
         with read_transaction(self._engine) as connection:
-            return list(verification.problems(connection))
+            return list(verification.problems(connection, advance))
 
     def backup(self, file: Path, advance: Advance = lambda what, done, total: None) -> None:
         """Copy the catalog into a new SQLite file while others work in it. Raises CatalogError."""

@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
+from typing import TypeVar
 
-from sqlalchemy import Connection, ForeignKey, exists, select, text
+from sqlalchemy import Connection, ForeignKey, exists, func, select, text
 
 from multiprompt.catalog import reading, writing
 from multiprompt.catalog import schema as s
+from multiprompt.catalog.copying import Advance
 from multiprompt.catalog.database import is_sqlite
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Problem
 from multiprompt.tasks.split import Split
 
+T = TypeVar("T")
+# Rows between two words on how far it is.
+_STEP = 1000
 
-def problems(connection: Connection) -> Iterator[Problem]:
+
+def problems(connection: Connection, advance: Advance = lambda what, done, total: None) -> Iterator[Problem]:
     """What is wrong, one finding after another; nothing when all is well."""
-    yield from _structure(connection)
-    yield from _artifacts(connection)
-    yield from _versions(connection)
-    yield from _snapshots(connection)
-    yield from _evaluations(connection)
+    yield from _structure(connection, advance)
+    artifacts = _artifacts(connection, advance)
+    yield from (Problem("artifacts", wrong) for wrong in artifacts.values() if wrong)
+    yield from _versions(connection, {sha256 for sha256, wrong in artifacts.items() if not wrong})
+    yield from _snapshots(connection, advance)
+    yield from _evaluations(connection, advance)
     yield from _scores(connection)
     yield from _events(connection)
     yield from _texts(connection)
 
 
-def _structure(connection: Connection) -> Iterator[Problem]:
+def _watched(rows: Iterable[T], total: int, what: str, advance: Advance) -> Iterator[T]:
+    for done, row in enumerate(rows):
+        if done % _STEP == 0:
+            advance(f"verifying {what}", done, total)
+        yield row
+    advance(f"verifying {what}", total, total)
+
+
+def _structure(connection: Connection, advance: Advance) -> Iterator[Problem]:
+    advance("verifying structure", 0, 1)
     if is_sqlite(connection):
         for line in connection.execute(text("PRAGMA integrity_check")).scalars():
             if line != "ok":
@@ -40,6 +56,7 @@ def _structure(connection: Connection) -> Iterator[Problem]:
             yield from _dangling(connection, key)
     for name in sorted(s.TRIGGERS[connection.dialect.name] - triggers(connection)):
         yield Problem("database", f"the trigger {name}, which protects published prompts, is missing or disabled")
+    advance("verifying structure", 1, 1)
 
 
 def _dangling(connection: Connection, key: ForeignKey) -> Iterator[Problem]:
@@ -73,26 +90,40 @@ def _texts(connection: Connection) -> Iterator[Problem]:
             yield Problem(f"task file {row.id}", "the tags that it is found by are not its own")
 
 
-def _artifacts(connection: Connection) -> Iterator[Problem]:
-    for sha256 in connection.scalars(select(s.artifacts.c.sha256)).all():
+def _artifacts(connection: Connection, advance: Advance) -> dict[str, str]:
+    """What is wrong with each; empty where its bytes have its digest."""
+    digests = connection.scalars(select(s.artifacts.c.sha256)).all()
+    found = dict.fromkeys(digests, "")
+    for sha256 in _watched(digests, len(digests), "artifacts", advance):
         try:
             reading.artifact(connection, sha256, f"artifact {sha256[:15]}…")
         except IntegrityError as error:
-            yield Problem("artifacts", str(error))
+            found[sha256] = str(error)
+    return found
 
 
-def _versions(connection: Connection) -> Iterator[Problem]:
-    for version in reading.versions(connection):
-        try:
-            if writing.digest(reading.adapter(connection, version)) != version.digest:
-                yield Problem(version.label, f"its files do not have the digest {version.digest}")
-        except IntegrityError:
-            yield Problem(version.label, "its adapter cannot be read")
+def _versions(connection: Connection, intact: Set[str]) -> Iterator[Problem]:
+    versions = s.prompt_versions
+    files = select(
+        s.tasks.c.name,
+        versions.c.number,
+        versions.c.digest,
+        versions.c.config_sha256,
+        versions.c.weights_sha256,
+        versions.c.encoder_sha256,
+    )
+    for row in connection.execute(files.join_from(versions, s.tasks, versions.c.task_id == s.tasks.c.id)):
+        label = f"{row.name}@{row.number}"
+        if not {row.config_sha256, row.weights_sha256, row.encoder_sha256 or row.config_sha256} <= intact:
+            yield Problem(label, "its adapter cannot be read")
+        elif writing.digest_of(row.config_sha256, row.weights_sha256) != row.digest:
+            yield Problem(label, f"its files do not have the digest {row.digest}")
 
 
-def _snapshots(connection: Connection) -> Iterator[Problem]:
+def _snapshots(connection: Connection, advance: Advance) -> Iterator[Problem]:
     scored = select(s.evaluations.c.snapshot_id)
-    for row in connection.execute(select(s.data_snapshots).where(s.data_snapshots.c.id.in_(scored))).all():
+    found = connection.execute(select(s.data_snapshots).where(s.data_snapshots.c.id.in_(scored))).all()
+    for row in _watched(found, len(found), "data", advance):
         where = f"split {row.split} ({row.fingerprint[:15]}…)"
         if row.sha256 is None:
             yield Problem(where, "the rows that a score was taken on are not stored")
@@ -104,11 +135,12 @@ def _snapshots(connection: Connection) -> Iterator[Problem]:
             yield Problem(where, str(error))
 
 
-def _evaluations(connection: Connection) -> Iterator[Problem]:
+def _evaluations(connection: Connection, advance: Advance) -> Iterator[Problem]:
     there = select(s.evaluation_results.c.evaluation_id)
     for identity in connection.scalars(select(s.evaluations.c.id).where(s.evaluations.c.id.not_in(there))):
         yield Problem(f"evaluation {identity}", "its results are missing")
-    for row in connection.execute(reading.evaluation_query()):
+    total = connection.execute(select(func.count()).select_from(s.evaluations)).scalar_one()
+    for row in _watched(connection.execute(reading.evaluation_query()), total, "evaluations", advance):
         where = f"evaluation {row.id} of {row.name}"
         if reading.key_digest(row.key_parts) != row.key:
             yield Problem(where, "its key is not the digest of the key's parts")

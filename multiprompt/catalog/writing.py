@@ -111,8 +111,11 @@ class Candidate:
 
 def digest(adapter: Adapter) -> str:
     """What identifies a prompt: a digest over the digests of the two files that its outputs depend on."""
-    parts = hashlib.sha256(adapter.config).hexdigest() + hashlib.sha256(adapter.weights).hexdigest()
-    return "sha256:" + hashlib.sha256(parts.encode()).hexdigest()
+    return digest_of(hashlib.sha256(adapter.config).hexdigest(), hashlib.sha256(adapter.weights).hexdigest())
+
+
+def digest_of(config_sha256: str, weights_sha256: str) -> str:
+    return "sha256:" + hashlib.sha256((config_sha256 + weights_sha256).encode()).hexdigest()
 
 
 def add_task(connection: Connection, task: Task, stamp: Stamp) -> None:

@@ -17,7 +17,8 @@ from multiprompt.workspace import open_workspace
 @json_option
 def verify(catalog: str, as_json: bool) -> None:
     """Recompute every digest and reference of the catalog; exit 1 when something is wrong."""
-    problems = open_workspace(catalog, create=False).verify()
+    with progress_bars() as progress:
+        problems = open_workspace(catalog, create=False, progress=progress).verify()
     if as_json:
         print_json(problems)
     else:

@@ -607,6 +607,16 @@ def test_verify_finds_damage(tmp_path: Path, kind: str) -> None:
     assert not where or where in {problem.where for problem in problems}
 
 
+def test_verify_says_how_far_it_is(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    catalog_of_one_version(tmp_path).verify(lambda what, done, total: told.append((what, done, total)))
+    assert {("verifying artifacts", 3, 3), ("verifying evaluations", 2, 2)} <= set(told)
+    for what in {what for what, _, _ in told}:
+        done = [done / total for said, done, total in told if said == what]
+        assert done == sorted(done)
+        assert done[-1] == 1
+
+
 def test_verify_finds_a_dropped_trigger(tmp_path: Path) -> None:
     catalog = catalog_of_one_version(tmp_path)
     on_table = "" if DATABASES.kind == "sqlite" else " ON prompt_versions"
