@@ -13,15 +13,15 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-_FIRST = "EXISTS (SELECT 1 FROM prompt_versions v WHERE v.baseline_id = OLD.{0})"
-_ANY = _FIRST + " OR EXISTS (SELECT 1 FROM baselines b WHERE b.evaluation_id = OLD.{0})"
+_PUBLISHED_WITH = "EXISTS (SELECT 1 FROM prompt_versions v WHERE v.baseline_id = OLD.{0})"
+_HELD_AGAINST = _PUBLISHED_WITH + " OR EXISTS (SELECT 1 FROM baselines b WHERE b.evaluation_id = OLD.{0})"
 _SCORES = (
     Refusal("scores_frozen", "UPDATE", "evaluation_scores", "1", "scores cannot be changed"),
     Refusal(
         "scores_kept",
         "DELETE",
         "evaluation_scores",
-        _ANY.format("evaluation_id"),
+        _HELD_AGAINST.format("evaluation_id"),
         "the scores of a baseline cannot be deleted",
     ),
     Refusal(
@@ -36,7 +36,7 @@ _BATCH = 10_000
 
 
 def upgrade() -> None:
-    _keep(_ANY)
+    _keep(_HELD_AGAINST)
     op.create_table(
         "evaluation_scores",
         sa.Column("evaluation_id", sa.Integer(), autoincrement=False, nullable=False),
@@ -61,19 +61,19 @@ def downgrade() -> None:
     for refusal in _SCORES:
         _run(refusal.drop(dialect))
     op.drop_table("evaluation_scores")
-    _keep(_FIRST)
+    _keep(_PUBLISHED_WITH)
 
 
-def _keep(baselines: str) -> None:
-    """Refuse to delete what a version is held against."""
+def _keep(condition: str) -> None:
+    """Refuse to delete evaluations and their results where a condition holds; its {0} is the evaluation's id."""
     dialect = op.get_bind().dialect.name
     for refusal in (
-        Refusal("evaluations_kept", "DELETE", "evaluations", baselines.format("id"), "a baseline cannot be deleted"),
+        Refusal("evaluations_kept", "DELETE", "evaluations", condition.format("id"), "a baseline cannot be deleted"),
         Refusal(
             "results_kept",
             "DELETE",
             "evaluation_results",
-            baselines.format("evaluation_id"),
+            condition.format("evaluation_id"),
             "the results of a baseline cannot be deleted",
         ),
     ):

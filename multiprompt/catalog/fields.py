@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.labels import parse_label
-from multiprompt.catalog.query import Field, Fields, Function, Index, parse_time
+from multiprompt.catalog.query import Field, Fields, Function, ValueIndex, parse_time
 from multiprompt.catalog.search import matches
 from multiprompt.errors import MultipromptError
 
@@ -48,7 +48,9 @@ def _score(evaluations: FromClause, metric: str) -> Field:
             (evaluations.c.metric == metric, evaluations.c.score),
             else_=measured.correlate(evaluations).scalar_subquery(),
         ),
-        index=Index(evaluations.c.id, select(scores.c.evaluation_id).where(scores.c.metric == metric), scores.c.score),
+        index=ValueIndex(
+            evaluations.c.id, select(scores.c.evaluation_id).where(scores.c.metric == metric), scores.c.score
+        ),
     )
 
 
@@ -60,7 +62,7 @@ def _tag(key: str = "") -> Field:
     def any_tag(condition: Any) -> ColumnElement[bool]:
         if condition.operator is operator.eq:
             return exists(mine.where(tag == literal(head, String) + condition.right))
-        return exists(mine.where(tag.startswith(head, autoescape=True), condition))
+        return exists(mine.where(func.substr(tag, 1, len(head)) == head, condition))
 
     return Field(func.substr(tag, len(head) + 1, type_=String), any_tag)
 

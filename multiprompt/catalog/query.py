@@ -41,6 +41,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import Grouping
 
 from multiprompt.errors import QueryError, nearest
 from multiprompt.records import Listing
@@ -66,13 +67,12 @@ _COMPARE: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "like": lambda column, pattern: column.ilike(pattern, escape="\\"),
 }  # fmt: skip
-
-
+# What an index answers.
 _BY_INDEX = (operator.eq, operator.lt, operator.le, operator.gt, operator.ge, operators.in_op)
 
 
 @dataclass(frozen=True)
-class Index:
+class ValueIndex:
     """What finds rows by a value that lies in another table: their ids, which `identity` has in the listing."""
 
     identity: ColumnElement[int]
@@ -86,7 +86,7 @@ class Field:
 
     expression: ColumnElement[Any]
     exists: Callable[[ColumnElement[bool]], ColumnElement[bool]] | None = None
-    index: Index | None = None
+    index: ValueIndex | None = None
 
     def holds(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
         return condition if self.exists is None else self.exists(condition)
@@ -235,6 +235,8 @@ class Query:
 
 def _conditions(where: Any) -> Iterator[Any]:
     """What must hold, all of it, of a row that is looked for."""
+    if isinstance(where, Grouping):
+        where = where.element
     if isinstance(where, BooleanClauseList) and where.operator is operators.and_:
         for part in where.clauses:
             yield from _conditions(part)

@@ -77,12 +77,9 @@ def _task_query(as_of: datetime | None = None) -> Select[Any]:
         )
         task_file = func.coalesce(published.c.task_file_id, newest.correlate(s.tasks).scalar_subquery())
         guarded = _guarded_at(as_of)
-        # Times of events never fall, and the index ends with the last: no need to go through those before it.
         last = (
-            select(s.events.c.id)
+            select(func.max(s.events.c.id))
             .where(s.events.c.task_id == s.tasks.c.id, s.events.c.kind.in_(POINTER_MOVES), s.events.c.at <= as_of)
-            .order_by(s.events.c.at.desc(), s.events.c.id.desc())
-            .limit(1)
             .correlate(s.tasks)
             .scalar_subquery()
         )
@@ -119,7 +116,7 @@ def _guarded_at(time: datetime) -> ColumnElement[int]:
     last = (
         select(case((events.kind == "guarded", 1), else_=0))
         .where(events.task_id == s.tasks.c.id, about, events.at <= time)
-        .order_by(events.at.desc(), events.id.desc())
+        .order_by(events.id.desc())
         .limit(1)
     )
     return func.coalesce(last.correlate(s.tasks).scalar_subquery(), 0)

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable, Iterator, Set
 from typing import TypeVar
 
-from sqlalchemy import Connection, ForeignKey, exists, func, select, text
+from sqlalchemy import Connection, ForeignKey, Table, exists, func, select, text
 
 from multiprompt.catalog import reading, writing
 from multiprompt.catalog import schema as s
@@ -30,7 +30,7 @@ def problems(connection: Connection, advance: Advance = lambda what, done, total
     yield from _versions(connection, {sha256 for sha256, wrong in artifacts.items() if not wrong})
     yield from _snapshots(connection, advance)
     yield from _evaluations(connection, advance)
-    yield from _scores(connection)
+    yield from _scores(connection, advance)
     yield from _events(connection)
     yield from _texts(connection)
 
@@ -41,6 +41,10 @@ def _watched(rows: Iterable[T], total: int, what: str, advance: Advance) -> Iter
             advance(f"verifying {what}", done, total)
         yield row
     advance(f"verifying {what}", total, total)
+
+
+def _count(connection: Connection, table: Table) -> int:
+    return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
 
 
 def _structure(connection: Connection, advance: Advance) -> Iterator[Problem]:
@@ -112,9 +116,10 @@ def _versions(connection: Connection, intact: Set[str]) -> Iterator[Problem]:
         versions.c.weights_sha256,
         versions.c.encoder_sha256,
     )
-    for row in connection.execute(files.join_from(versions, s.tasks, versions.c.task_id == s.tasks.c.id)):
+    files = files.join_from(versions, s.tasks, versions.c.task_id == s.tasks.c.id).order_by(versions.c.id)
+    for row in connection.execute(files):
         label = f"{row.name}@{row.number}"
-        if not {row.config_sha256, row.weights_sha256, row.encoder_sha256 or row.config_sha256} <= intact:
+        if not {row.config_sha256, row.weights_sha256, row.encoder_sha256} - {None} <= intact:
             yield Problem(label, "its adapter cannot be read")
         elif writing.digest_of(row.config_sha256, row.weights_sha256) != row.digest:
             yield Problem(label, f"its files do not have the digest {row.digest}")
@@ -139,8 +144,8 @@ def _evaluations(connection: Connection, advance: Advance) -> Iterator[Problem]:
     there = select(s.evaluation_results.c.evaluation_id)
     for identity in connection.scalars(select(s.evaluations.c.id).where(s.evaluations.c.id.not_in(there))):
         yield Problem(f"evaluation {identity}", "its results are missing")
-    total = connection.execute(select(func.count()).select_from(s.evaluations)).scalar_one()
-    for row in _watched(connection.execute(reading.evaluation_query()), total, "evaluations", advance):
+    rows, total = connection.execute(reading.evaluation_query()), _count(connection, s.evaluations)
+    for row in _watched(rows, total, "evaluations", advance):
         where = f"evaluation {row.id} of {row.name}"
         if reading.key_digest(row.key_parts) != row.key:
             yield Problem(where, "its key is not the digest of the key's parts")
@@ -151,15 +156,20 @@ def _evaluations(connection: Connection, advance: Advance) -> Iterator[Problem]:
             yield Problem(where, str(error))
 
 
-def _scores(connection: Connection) -> Iterator[Problem]:
+def _scores(connection: Connection, advance: Advance) -> Iterator[Problem]:
+    evaluations, scores = s.evaluations.c, s.evaluation_scores.c
+    main = evaluations.metric.label("main"), evaluations.score.label("main_score")
     found = (
-        select(s.evaluations.c.id, s.evaluations.c.metrics, s.evaluation_scores.c.metric, s.evaluation_scores.c.score)
-        .outerjoin(s.evaluation_scores)
-        .order_by(s.evaluations.c.id)
+        select(evaluations.id, evaluations.metrics, *main, scores.metric, scores.score)
+        .outerjoin_from(s.evaluations, s.evaluation_scores)
+        .order_by(evaluations.id)
     )
-    for identity, rows in itertools.groupby(connection.execute(found), key=operator.attrgetter("id")):
-        scores = list(rows)
-        if {row.metric: row.score for row in scores} != scores[0].metrics:
+    total = _count(connection, s.evaluation_scores)
+    rows = _watched(connection.execute(found), total, "scores", advance)
+    for identity, group in itertools.groupby(rows, key=operator.attrgetter("id")):
+        (first, *others) = group
+        measured = {row.metric: row.score for row in (first, *others)}
+        if measured != first.metrics or measured.get(first.main) != first.main_score:
             yield Problem(f"evaluation {identity}", "the scores that it is found by are not its own")
 
 

@@ -582,6 +582,8 @@ DAMAGE = {
     ),
     "missing results": ("DELETE FROM evaluation_results WHERE evaluation_id = 1", "evaluation 1"),
     "another score": ("UPDATE evaluation_scores SET score = 0.123", ""),
+    "a better score": ("UPDATE evaluations SET score = 0.99", ""),
+    "another main metric": ("UPDATE evaluations SET metric = 'other'", ""),
     "missing scores": ("DELETE FROM evaluation_scores", ""),
     "another key than its parts": ("UPDATE evaluations SET key = 'sha256:0'", ""),
     "another fingerprint of the rows": ("UPDATE data_snapshots SET fingerprint = 'sha256:0'", ""),

@@ -16,7 +16,7 @@ from multiprompt.catalog.writing import Parent
 from multiprompt.errors import CatalogError, IntegrityError, QueryError
 from multiprompt.records import Adapter, Run
 from tests.catalog.databases import DATABASES, contents, execute, new_database
-from tests.catalog.test_catalog import AT, ROWS, learn
+from tests.catalog.test_catalog import AT, ROWS, a_task, learn, new_catalog
 
 RUN = Run({"steps": 2}, {"torch": "2"}, ROWS.fingerprint, ROWS.fingerprint, (1.5, 0.5), ((2, 0.5, 0.5),), 2, 0, 1.0)
 
@@ -59,6 +59,22 @@ def test_copying_to_and_fro_gives_the_same_catalog(tmp_path: Path) -> None:
     there = catalog.copy_to(another_place(tmp_path, "postgresql"))
     back = there.copy_to(str(tmp_path / "back.db"))
     assert contents(back) == contents(catalog)
+
+
+def test_a_database_that_sorts_texts_otherwise_holds_the_same(tmp_path: Path, on_sqlite: None) -> None:
+    catalog = new_catalog(tmp_path)
+    learn(catalog, task=a_task("colour", tag=["nlp", "Vision"]))
+    execute(
+        catalog,
+        "CREATE TABLE other (task_file_id INTEGER REFERENCES task_files (id), tag TEXT COLLATE NOCASE,"
+        " PRIMARY KEY (task_file_id, tag))",
+        "INSERT INTO other SELECT * FROM task_tags",
+        "DROP TABLE task_tags",
+        "ALTER TABLE other RENAME TO task_tags",
+    )
+    there = catalog.copy_to(another_place(tmp_path, "postgresql"))
+    assert there.task("colour").tags == ("nlp", "Vision")
+    assert there.verify() == []
 
 
 @pytest.mark.parametrize("to", ["sqlite", "postgresql"])

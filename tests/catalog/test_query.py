@@ -11,6 +11,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from multiprompt.catalog import query as query_module
 from multiprompt.catalog.catalog import Catalog
@@ -22,7 +23,7 @@ from tests.catalog.test_catalog import AT, a_task, an_evaluation, learn, new_cat
 # name: (score of its published version, tags, metric results)
 TASKS: dict[str, tuple[float | None, tuple[str, ...], dict[str, float]]] = {
     "colour": (0.5, ("nlp", "team:nlp", "my_team:a"), {"acc": 0.5, "macro_f1": 0.4}),
-    "shape": (0.9, ("vision", "team:vision"), {"acc": 0.9}),
+    "shape": (0.9, ("vision", "team:vision", "Team:nlp"), {"acc": 0.9}),
     "size": (None, ("nlp", "myxteam:a"), {}),
     "it's": (0.7, (), {"acc": 0.7, "macro_f1": 0.7}),
     "100%": (0.1, ("team:", "steam:nlp", "team:a:b"), {"bleu": 0.1}),
@@ -94,6 +95,8 @@ def refusal(catalog: Catalog, query: str) -> str:
         ("tag.team in ('core', 'vision')", ["shape", "sst_2"]),
         ("tag.team not in ('core', 'vision')", ["colour", "size", "it's", "100%"]),
         ("tag.my_team is not null", ["colour"]),
+        ("tag.Team in ('nlp', 'vision')", ["shape"]),
+        ("tag.TEAM is not null", []),
         ("tag.team is null", ["size", "it's"]),
         ("tag is null", ["it's"]),
         ("tag like 'vis%'", ["shape"]),
@@ -177,6 +180,7 @@ FIELDS: dict[str, Callable[[TaskRecord], Any]] = {
     "published_at": lambda task: task.published_at,
     "tag": lambda task: list(task.tags),
     "tag.team": lambda task: [tag.removeprefix("team:") for tag in task.tags if tag.startswith("team:")],
+    "tag.Team": lambda task: [tag.removeprefix("Team:") for tag in task.tags if tag.startswith("Team:")],
 }
 TEXTS = ["colour", "it's", "nlp", "team:nlp", "vision", "core", "", "100%", "s%", "%", "_____", "About size.", "%'%"]
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -299,6 +303,29 @@ def test_a_page_is_the_same_whether_an_index_finds_little_or_much(
         assert names(catalog, f"{text} limit {limit}") == expected[:limit]
         found = names(catalog, f"{text} order by score desc limit 100")
         assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("query", "table"),
+    [
+        ("score.macro_f1 > 0.5", "evaluation_scores"),
+        ("(score.macro_f1 > 0.5) and rows = 2", "evaluation_scores"),
+        ("rows = 2 and ((score > 0.5) and kind = 'soft')", "evaluations"),
+        ("not score.macro_f1 > 0.5", None),
+        ("score.macro_f1 > 0.5 or rows = 2", None),
+    ],
+)
+def test_what_an_index_finds_is_looked_up_where_it_must_hold(catalog: Catalog, query: str, table: str | None) -> None:
+    asked: list[str] = []
+    record = lambda *given: asked.append(given[2])  # noqa: E731
+    event.listen(catalog._engine, "before_cursor_execute", record)
+    try:
+        found = catalog.evaluations(f"{query} limit 100")
+    finally:
+        event.remove(catalog._engine, "before_cursor_execute", record)
+    lookups = [statement for statement in asked if statement.startswith("SELECT") and "JOIN" not in statement]
+    assert [f"FROM {table} " in " ".join(statement.split()) for statement in lookups] == [True] * (table is not None)
+    assert [one.id for one in found] == [one.id for one in catalog.evaluations(query)]
 
 
 @given(st.sampled_from(["name", "score", "created_at", "published_at", "score.acc"]), st.booleans(), st.integers(0, 7))

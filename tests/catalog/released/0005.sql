@@ -11,9 +11,9 @@ CREATE TABLE artifacts (
 	created_at DATETIME NOT NULL, 
 	CONSTRAINT pk_artifacts PRIMARY KEY (sha256)
 );
+INSERT INTO "artifacts" VALUES('ccb2db42a305e3ba09f36a04e74b9b7f497c083a3749568a31acb87f88c3028d','rows',X'78DAAB56CA494C4ACD51B252504ACA294D55D251502A49AD2801F18BB32B956AB9AA110A8A525390E58BF28B53810A009AA913A2','2026-01-01 00:00:00.000000');
 INSERT INTO "artifacts" VALUES('cd5e3b86cde18e4a038dc51c361cd0ee01c1442882f731fa5f047cb14b5f102f','adapter-config',X'7B22706566745F74797065223A202250524F4D50545F54554E494E47227D','2026-01-01 00:00:00.000000');
 INSERT INTO "artifacts" VALUES('64d2782dfd31ef37d34b71e69a98bbe3904014a044deade9de0c9e4bf3986e2d','adapter-weights',X'77656967687473206F6620636F6C6F75722030','2026-01-01 00:00:00.000000');
-INSERT INTO "artifacts" VALUES('ccb2db42a305e3ba09f36a04e74b9b7f497c083a3749568a31acb87f88c3028d','rows',X'78DAAB56CA494C4ACD51B252504ACA294D55D251502A49AD2801F18BB32B956AB9AA110A8A525390E58BF28B53810A009AA913A2','2026-01-01 00:00:00.000000');
 INSERT INTO "artifacts" VALUES('557685a4689d0c7e0f26cbd94241e8ada0997f4eb4fff3a5623275b606f64725','adapter-weights',X'77656967687473206F6620636F6C6F75722031','2026-01-01 00:00:00.000000');
 CREATE TABLE base_models (
 	id INTEGER NOT NULL, 
@@ -30,6 +30,18 @@ CREATE TABLE base_models (
 	CONSTRAINT uq_base_models_weights_tokenizer_config_dtype UNIQUE (weights, tokenizer, config, dtype)
 );
 INSERT INTO "base_models" VALUES(1,'tiny','hub/tiny','main','Llama','float32','sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa','sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb','c','2026-01-01 00:00:00.000000');
+CREATE TABLE baselines (
+	id INTEGER NOT NULL, 
+	version_id INTEGER NOT NULL, 
+	evaluation_id INTEGER NOT NULL, 
+	task_file_id INTEGER NOT NULL, 
+	created_at DATETIME NOT NULL, 
+	CONSTRAINT pk_baselines PRIMARY KEY (id), 
+	CONSTRAINT fk_baselines_version_id FOREIGN KEY(version_id) REFERENCES prompt_versions (id), 
+	CONSTRAINT fk_baselines_task_file_id FOREIGN KEY(task_file_id) REFERENCES task_files (id), 
+	CONSTRAINT fk_baselines_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
+);
+INSERT INTO "baselines" VALUES(1,2,5,1,'2026-01-01 00:00:00.000000');
 CREATE TABLE check_results (
 	id INTEGER NOT NULL, 
 	check_id INTEGER NOT NULL, 
@@ -64,6 +76,16 @@ CREATE TABLE checks (
 );
 INSERT INTO "checks" VALUES(1,1,1,1.0,'2026-01-01 00:00:00.000000',NULL,0,0,0);
 INSERT INTO "checks" VALUES(2,2,1,1.0,'2026-01-01 00:00:00.000000',NULL,0,0,0);
+CREATE TABLE comparisons (
+	baseline_id INTEGER NOT NULL, 
+	"key" VARCHAR(80) NOT NULL, 
+	evaluation_id INTEGER, 
+	result JSON NOT NULL, 
+	created_at DATETIME NOT NULL, 
+	CONSTRAINT pk_comparisons PRIMARY KEY (baseline_id, "key"), 
+	CONSTRAINT fk_comparisons_baseline_id FOREIGN KEY(baseline_id) REFERENCES evaluations (id), 
+	CONSTRAINT fk_comparisons_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
+);
 CREATE TABLE data_snapshots (
 	id INTEGER NOT NULL, 
 	fingerprint VARCHAR(80) NOT NULL, 
@@ -76,6 +98,11 @@ CREATE TABLE data_snapshots (
 	CONSTRAINT uq_data_snapshots_fingerprint UNIQUE (fingerprint)
 );
 INSERT INTO "data_snapshots" VALUES(1,'sha256:88b7f3aa76d3bdc8b859a6fb2f99c1f6ec078a2b48f4bf9453f89dae60bfbed3','test',2,'ccb2db42a305e3ba09f36a04e74b9b7f497c083a3749568a31acb87f88c3028d','2026-01-01 00:00:00.000000');
+CREATE TABLE data_sources (
+	digest VARCHAR(80) NOT NULL, 
+	fingerprint VARCHAR(80) NOT NULL, 
+	CONSTRAINT pk_data_sources PRIMARY KEY (digest)
+);
 CREATE TABLE evaluation_results (
 	evaluation_id INTEGER NOT NULL, 
 	results BLOB NOT NULL, canaries BLOB, 
@@ -83,9 +110,10 @@ CREATE TABLE evaluation_results (
 	CONSTRAINT fk_evaluation_results_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
 );
 INSERT INTO "evaluation_results" VALUES(1,X'789CAB562A284A4DC94C2EC9CCCF2B56B2528836D051308CD551502A4A4D4B2D4ACD4B4E85891AC4D60200547A0E10',NULL);
-INSERT INTO "evaluation_results" VALUES(2,X'789CAB562A284A4DC94C2EC9CCCF2B56B2528836D051308CD551502A4A4D4B2D4ACD4B4E85891AC4D60200547A0E10',NULL);
+INSERT INTO "evaluation_results" VALUES(2,X'789CAB562A284A4DC94C2EC9CCCF2B56B2528836D051308CD551502A4A4D4B2D4ACD4B4E85891AC4D60200547A0E10',X'789C8BAE56CACC4B49AD50B25230D051502ACA2F07B2AA954A522B4A800CA5E2EC4A25A0704E62526A0E889F94539AAA540B1429284A4DC94C2EC9CCCF03E9048A20CC31C4624E517E712A8A4140ED98E618D6C6020033B82B6A');
 INSERT INTO "evaluation_results" VALUES(3,X'789CAB562A284A4DC94C2EC9CCCF2B56B2528836D051308CD551502A4A4D4B2D4ACD4B4E85891AC4D60200547A0E10',NULL);
-INSERT INTO "evaluation_results" VALUES(4,X'789CAB562A284A4DC94C2EC9CCCF2B56B2528836D051308CD551502A4A4D4B2D4ACD4B4E85891AC4D60200547A0E10',NULL);
+INSERT INTO "evaluation_results" VALUES(4,X'789CAB562A284A4DC94C2EC9CCCF2B56B2528836D051308CD551502A4A4D4B2D4ACD4B4E85891AC4D60200547A0E10',X'789C8BAE56CACC4B49AD50B25230D051502ACA2F07B2AA954A522B4A800CA5E2EC4A25A0704E62526A0E889F94539AAA540B1429284A4DC94C2EC9CCCF03E9048A20CC31C4624E517E712A8A4140ED98E618D6C6020033B82B6A');
+INSERT INTO "evaluation_results" VALUES(5,X'789CAB562A284A4DC94C2EC9CCCF2B56B2528836D051308CD551502A4A4D4B2D4ACD4B4E85891AC4D60200547A0E10',X'789C8BAE56CACC4B49AD50B25230D051502ACA2F07B2AA954A522B4A800CA5E2EC4A25A0704E62526A0E889F94539AAA540B1429284A4DC94C2EC9CCCF03E9048A20CC31C4624E517E712A8A4140ED98E618D6C6020033B82B6A');
 CREATE TABLE evaluations (
 	id INTEGER NOT NULL, 
 	task_id INTEGER NOT NULL, 
@@ -111,7 +139,8 @@ CREATE TABLE evaluations (
 INSERT INTO "evaluations" VALUES(1,1,NULL,1,'hard','acc',0.1,1,'{"acc": 0.1, "macro_f1": 0.05}','sha256:3f1b2d3ed85ebcbc69de4dd48919516e0b7fa099bdba7387c015cf8893330e92','{"prompt": "hard", "task": "colour"}',2,1,0.25,'2026-01-01 00:00:00.000000');
 INSERT INTO "evaluations" VALUES(2,1,1,1,'soft','acc',0.5,1,'{"acc": 0.5, "macro_f1": 0.25}','sha256:7387e53295290a8de063cb1922d4565754d37fafede82f22f4f3ac1928d8f0a4','{"prompt": "colour 0.5", "weights": "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}',2,1,0.25,'2026-01-01 00:00:00.000000');
 INSERT INTO "evaluations" VALUES(3,1,NULL,1,'hard','acc',0.1,1,'{"acc": 0.1, "macro_f1": 0.05}','sha256:3f1b2d3ed85ebcbc69de4dd48919516e0b7fa099bdba7387c015cf8893330e92','{"prompt": "hard", "task": "colour"}',2,1,0.25,'2026-01-01 00:00:00.000000');
-INSERT INTO "evaluations" VALUES(4,1,2,1,'soft','acc',0.5,1,'{"acc": 0.5, "macro_f1": 0.25}','sha256:7387e53295290a8de063cb1922d4565754d37fafede82f22f4f3ac1928d8f0a4','{"prompt": "colour 0.5", "weights": "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}',2,1,0.25,'2026-01-01 00:00:00.000000');
+INSERT INTO "evaluations" VALUES(4,1,2,1,'soft','acc',0.7,1,'{"acc": 0.7, "macro_f1": 0.35}','sha256:d67d4c3abb5f994f9e55aa8190a11e56bc5ed597e5fc5a0293fc3b25d161c8df','{"prompt": "colour 0.7", "weights": "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}',2,1,0.25,'2026-01-01 00:00:00.000000');
+INSERT INTO "evaluations" VALUES(5,1,2,1,'soft','acc',0.6,1,'{"acc": 0.6, "macro_f1": 0.3333333333333333}','sha256:af1664ce2a97e00cd5dd4ca94f576b8b6c2abb131c400199a8549ac68def3476','{"prompt": "colour 0.6", "weights": "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}',2,1,0.25,'2026-01-01 00:00:00.000000');
 CREATE TABLE events (
 	id INTEGER NOT NULL, 
 	at DATETIME NOT NULL, 
@@ -127,6 +156,34 @@ CREATE TABLE events (
 INSERT INTO "events" VALUES(1,'2026-01-01 00:00:00.000000','tester','task-added',1,NULL,NULL,'sha256:d6726b72a09d5af480af2d572be8bac1653c7b47ad1f41e97f93476549275281');
 INSERT INTO "events" VALUES(2,'2026-01-01 00:00:00.000000','tester','published',1,NULL,1,'better');
 INSERT INTO "events" VALUES(3,'2026-01-01 00:00:00.000000','tester','published',1,1,2,'better');
+INSERT INTO "events" VALUES(4,'2026-01-01 00:00:00.000000','tester','blessed',1,2,2,'asked for');
+CREATE TABLE job_claims (
+	job TEXT NOT NULL, 
+	owner TEXT NOT NULL, 
+	worker TEXT NOT NULL, 
+	attempt INTEGER NOT NULL, 
+	step TEXT NOT NULL, 
+	done INTEGER NOT NULL, 
+	total INTEGER NOT NULL, 
+	updated_at DATETIME NOT NULL, 
+	CONSTRAINT pk_job_claims PRIMARY KEY (job)
+);
+CREATE TABLE job_logs (
+	id INTEGER NOT NULL, 
+	job TEXT NOT NULL, 
+	at DATETIME NOT NULL, 
+	level VARCHAR(10) NOT NULL, 
+	worker TEXT NOT NULL, 
+	message TEXT NOT NULL, 
+	CONSTRAINT pk_job_logs PRIMARY KEY (id)
+);
+CREATE TABLE job_results (
+	job TEXT NOT NULL, 
+	step VARCHAR(20) NOT NULL, 
+	name TEXT NOT NULL, 
+	data BLOB NOT NULL, 
+	CONSTRAINT pk_job_results PRIMARY KEY (job, step, name)
+);
 CREATE TABLE lineage (
 	id INTEGER NOT NULL, 
 	child_id INTEGER NOT NULL, 
@@ -187,6 +244,24 @@ CREATE TABLE runs (
 	CONSTRAINT fk_runs_task_id FOREIGN KEY(task_id) REFERENCES tasks (id), 
 	CONSTRAINT fk_runs_training_snapshot_id FOREIGN KEY(training_snapshot_id) REFERENCES data_snapshots (id), 
 	CONSTRAINT fk_runs_validation_snapshot_id FOREIGN KEY(validation_snapshot_id) REFERENCES data_snapshots (id)
+);
+CREATE TABLE schedules (
+	name VARCHAR(300) NOT NULL, 
+	kind VARCHAR(20) NOT NULL, 
+	task VARCHAR(200), 
+	cron TEXT, 
+	every_seconds FLOAT, 
+	watch VARCHAR(20), 
+	timezone TEXT NOT NULL, 
+	priority INTEGER NOT NULL, 
+	active INTEGER NOT NULL, 
+	seen TEXT NOT NULL, 
+	next_at DATETIME, 
+	last_at DATETIME, 
+	last_job TEXT, 
+	created_at DATETIME NOT NULL, 
+	CONSTRAINT pk_schedules PRIMARY KEY (name), 
+	CONSTRAINT fk_schedules_task FOREIGN KEY(task) REFERENCES tasks (name)
 );
 CREATE TABLE settings (
 	id INTEGER NOT NULL, 
@@ -284,78 +359,6 @@ CREATE TABLE workers (
 	beat_at DATETIME NOT NULL, 
 	CONSTRAINT pk_workers PRIMARY KEY (id)
 );
-CREATE TABLE job_claims (
-	job TEXT NOT NULL, 
-	owner TEXT NOT NULL, 
-	worker TEXT NOT NULL, 
-	attempt INTEGER NOT NULL, 
-	step TEXT NOT NULL, 
-	done INTEGER NOT NULL, 
-	total INTEGER NOT NULL, 
-	updated_at DATETIME NOT NULL, 
-	CONSTRAINT pk_job_claims PRIMARY KEY (job)
-);
-CREATE TABLE job_results (
-	job TEXT NOT NULL, 
-	step VARCHAR(20) NOT NULL, 
-	name TEXT NOT NULL, 
-	data BLOB NOT NULL, 
-	CONSTRAINT pk_job_results PRIMARY KEY (job, step, name)
-);
-CREATE TABLE job_logs (
-	id INTEGER NOT NULL, 
-	job TEXT NOT NULL, 
-	at DATETIME NOT NULL, 
-	level VARCHAR(10) NOT NULL, 
-	worker TEXT NOT NULL, 
-	message TEXT NOT NULL, 
-	CONSTRAINT pk_job_logs PRIMARY KEY (id)
-);
-CREATE TABLE schedules (
-	name VARCHAR(300) NOT NULL, 
-	kind VARCHAR(20) NOT NULL, 
-	task VARCHAR(200), 
-	cron TEXT, 
-	every_seconds FLOAT, 
-	watch VARCHAR(20), 
-	timezone TEXT NOT NULL, 
-	priority INTEGER NOT NULL, 
-	active INTEGER NOT NULL, 
-	seen TEXT NOT NULL, 
-	next_at DATETIME, 
-	last_at DATETIME, 
-	last_job TEXT, 
-	created_at DATETIME NOT NULL, 
-	CONSTRAINT pk_schedules PRIMARY KEY (name), 
-	CONSTRAINT fk_schedules_task FOREIGN KEY(task) REFERENCES tasks (name)
-);
-CREATE TABLE baselines (
-	id INTEGER NOT NULL, 
-	version_id INTEGER NOT NULL, 
-	evaluation_id INTEGER NOT NULL, 
-	task_file_id INTEGER NOT NULL, 
-	created_at DATETIME NOT NULL, 
-	CONSTRAINT pk_baselines PRIMARY KEY (id), 
-	CONSTRAINT fk_baselines_version_id FOREIGN KEY(version_id) REFERENCES prompt_versions (id), 
-	CONSTRAINT fk_baselines_task_file_id FOREIGN KEY(task_file_id) REFERENCES task_files (id), 
-	CONSTRAINT fk_baselines_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
-);
-CREATE TABLE comparisons (
-	baseline_id INTEGER NOT NULL, 
-	"key" VARCHAR(80) NOT NULL, 
-	evaluation_id INTEGER, 
-	result JSON NOT NULL, 
-	created_at DATETIME NOT NULL, 
-	CONSTRAINT pk_comparisons PRIMARY KEY (baseline_id, "key"), 
-	CONSTRAINT fk_comparisons_baseline_id FOREIGN KEY(baseline_id) REFERENCES evaluations (id), 
-	CONSTRAINT fk_comparisons_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
-);
-CREATE TABLE data_sources (
-	digest VARCHAR(80) NOT NULL, 
-	fingerprint VARCHAR(80) NOT NULL, 
-	CONSTRAINT pk_data_sources PRIMARY KEY (digest)
-);
-CREATE VIRTUAL TABLE task_search USING fts5(words, content='task_texts', content_rowid='task_id');
 CREATE INDEX ix_tasks_task_file_id ON tasks (task_file_id);
 CREATE INDEX ix_data_snapshots_sha256 ON data_snapshots (sha256);
 CREATE INDEX ix_task_files_task_id ON task_files (task_id);
@@ -380,21 +383,7 @@ CREATE INDEX ix_lineage_parent_id ON lineage (parent_id);
 CREATE INDEX ix_check_results_check_id ON check_results (check_id);
 CREATE INDEX ix_check_results_evaluation_id ON check_results (evaluation_id);
 CREATE INDEX ix_check_results_version_id ON check_results (version_id);
-CREATE INDEX ix_prompt_versions_encoder_sha256 ON prompt_versions (encoder_sha256);
-CREATE INDEX ix_events_task_id_at_kind ON events (task_id, at, kind);
-CREATE INDEX ix_events_at ON events (at);
-CREATE INDEX ix_check_results_verdict ON check_results (verdict);
-CREATE INDEX ix_prompt_versions_state ON prompt_versions (state);
-CREATE INDEX ix_prompt_versions_created_at ON prompt_versions (created_at);
-CREATE INDEX ix_prompt_versions_published_at ON prompt_versions (published_at);
-CREATE INDEX ix_evaluations_created_at ON evaluations (created_at);
-CREATE INDEX ix_evaluations_score ON evaluations (score);
-CREATE INDEX ix_job_logs_job ON job_logs (job);
-CREATE INDEX ix_schedules_next_at ON schedules (next_at);
-CREATE INDEX ix_baselines_version_id ON baselines (version_id);
-CREATE INDEX ix_baselines_evaluation_id ON baselines (evaluation_id);
-CREATE INDEX ix_baselines_task_file_id ON baselines (task_file_id);
-CREATE INDEX ix_comparisons_evaluation_id ON comparisons (evaluation_id);
+CREATE VIRTUAL TABLE task_search USING fts5(words, content='task_texts', content_rowid='task_id');
 CREATE TRIGGER versions_baseline_kept BEFORE UPDATE ON prompt_versions FOR EACH ROW WHEN OLD.state IN ('published', 'retired') AND (NEW.baseline_id IS NOT OLD.baseline_id OR NEW.reason IS NOT OLD.reason) BEGIN SELECT RAISE(ABORT, 'the baseline of a published version cannot be changed'); END;
 CREATE TRIGGER versions_moves BEFORE UPDATE ON prompt_versions FOR EACH ROW WHEN NOT ((OLD.state = 'candidate' AND NEW.state IN ('candidate', 'published', 'rejected')) OR (OLD.state = 'published' AND NEW.state IN ('published', 'retired')) OR (OLD.state = 'retired' AND NEW.state IN ('retired', 'published')) OR (OLD.state = 'rejected' AND NEW.state = 'rejected')) BEGIN SELECT RAISE(ABORT, 'this change of state is not allowed'); END;
 CREATE TRIGGER versions_one_published BEFORE UPDATE ON prompt_versions FOR EACH ROW WHEN NEW.state = 'published' AND EXISTS (SELECT 1 FROM prompt_versions v WHERE v.task_id = NEW.task_id AND v.state = 'published' AND v.id <> OLD.id) BEGIN SELECT RAISE(ABORT, 'the task has a published version already'); END;
@@ -424,17 +413,23 @@ CREATE TRIGGER data_snapshots_not_replaced BEFORE INSERT ON data_snapshots FOR E
 CREATE TRIGGER tasks_frozen BEFORE UPDATE ON tasks FOR EACH ROW WHEN NEW.id IS NOT OLD.id OR NEW.name IS NOT OLD.name OR NEW.created_at IS NOT OLD.created_at BEGIN SELECT RAISE(ABORT, 'a row of tasks cannot be changed'); END;
 CREATE TRIGGER tasks_kept BEFORE DELETE ON tasks FOR EACH ROW WHEN 1 BEGIN SELECT RAISE(ABORT, 'a row of tasks cannot be deleted'); END;
 CREATE TRIGGER tasks_not_replaced BEFORE INSERT ON tasks FOR EACH ROW WHEN EXISTS (SELECT 1 FROM tasks WHERE id = NEW.id) BEGIN SELECT RAISE(ABORT, 'a row of tasks cannot be replaced'); END;
+CREATE INDEX ix_prompt_versions_encoder_sha256 ON prompt_versions (encoder_sha256);
 CREATE TRIGGER versions_frozen BEFORE UPDATE ON prompt_versions FOR EACH ROW WHEN NEW.id IS NOT OLD.id OR NEW.task_id IS NOT OLD.task_id OR NEW.number IS NOT OLD.number OR NEW.method IS NOT OLD.method OR NEW.num_virtual_tokens IS NOT OLD.num_virtual_tokens OR NEW.base_model_id IS NOT OLD.base_model_id OR NEW.task_file_id IS NOT OLD.task_file_id OR NEW.run_id IS NOT OLD.run_id OR NEW.config_sha256 IS NOT OLD.config_sha256 OR NEW.weights_sha256 IS NOT OLD.weights_sha256 OR NEW.digest IS NOT OLD.digest OR NEW.created_at IS NOT OLD.created_at OR NEW.encoder_sha256 IS NOT OLD.encoder_sha256 BEGIN SELECT RAISE(ABORT, 'a prompt version cannot be changed'); END;
 CREATE TRIGGER artifacts_kept BEFORE DELETE ON artifacts FOR EACH ROW WHEN EXISTS (SELECT 1 FROM prompt_versions v WHERE v.state IN ('published', 'retired') AND OLD.sha256 IN (v.config_sha256, v.weights_sha256, v.encoder_sha256)) OR EXISTS (SELECT 1 FROM data_snapshots s WHERE s.sha256 = OLD.sha256) BEGIN SELECT RAISE(ABORT, 'an artifact of a published version cannot be deleted'); END;
+CREATE INDEX ix_events_task_id_at_kind ON events (task_id, at, kind);
+CREATE INDEX ix_events_at ON events (at);
+CREATE INDEX ix_check_results_verdict ON check_results (verdict);
+CREATE INDEX ix_prompt_versions_state ON prompt_versions (state);
+CREATE INDEX ix_prompt_versions_created_at ON prompt_versions (created_at);
+CREATE INDEX ix_prompt_versions_published_at ON prompt_versions (published_at);
+CREATE INDEX ix_evaluations_created_at ON evaluations (created_at);
+CREATE INDEX ix_evaluations_score ON evaluations (score);
 CREATE TRIGGER results_frozen BEFORE UPDATE ON evaluation_results FOR EACH ROW WHEN 1 BEGIN SELECT RAISE(ABORT, 'results cannot be changed'); END;
 CREATE TRIGGER results_kept BEFORE DELETE ON evaluation_results FOR EACH ROW WHEN EXISTS (SELECT 1 FROM prompt_versions v WHERE v.baseline_id = OLD.evaluation_id) BEGIN SELECT RAISE(ABORT, 'the results of a baseline cannot be deleted'); END;
 CREATE TRIGGER results_not_replaced BEFORE INSERT ON evaluation_results FOR EACH ROW WHEN EXISTS (SELECT 1 FROM evaluation_results WHERE evaluation_id = NEW.evaluation_id) BEGIN SELECT RAISE(ABORT, 'results cannot be replaced'); END;
 CREATE TRIGGER task_texts_added AFTER INSERT ON task_texts BEGIN INSERT INTO task_search (rowid, words) VALUES (NEW.task_id, NEW.words); END;
 CREATE TRIGGER task_texts_removed AFTER DELETE ON task_texts BEGIN INSERT INTO task_search (task_search, rowid, words) VALUES ('delete', OLD.task_id, OLD.words); END;
 CREATE TRIGGER task_texts_changed AFTER UPDATE ON task_texts BEGIN INSERT INTO task_search (task_search, rowid, words) VALUES ('delete', OLD.task_id, OLD.words); INSERT INTO task_search (rowid, words) VALUES (NEW.task_id, NEW.words); END;
-CREATE TRIGGER baselines_frozen BEFORE UPDATE ON baselines FOR EACH ROW WHEN 1 BEGIN SELECT RAISE(ABORT, 'a baseline cannot be changed'); END;
-CREATE TRIGGER baselines_kept BEFORE DELETE ON baselines FOR EACH ROW WHEN 1 BEGIN SELECT RAISE(ABORT, 'a baseline cannot be deleted'); END;
-CREATE TRIGGER baselines_not_replaced BEFORE INSERT ON baselines FOR EACH ROW WHEN EXISTS (SELECT 1 FROM baselines WHERE id = NEW.id) BEGIN SELECT RAISE(ABORT, 'a baseline cannot be replaced'); END;
 CREATE VIEW v_tasks AS 
         SELECT t.name, f.description, f.tags, f.metric, t.guarded, v.number AS published, v.published_at, e.score,
             t.created_at
@@ -478,5 +473,14 @@ CREATE VIEW v_lineage AS
 CREATE VIEW v_events AS 
         SELECT e.id, e.at, e.actor, e.kind, t.name AS task, e.from_version, e.to_version, e.reason
         FROM events e LEFT JOIN tasks t ON t.id = e.task_id;
+CREATE INDEX ix_job_logs_job ON job_logs (job);
+CREATE INDEX ix_schedules_next_at ON schedules (next_at);
+CREATE INDEX ix_baselines_version_id ON baselines (version_id);
+CREATE INDEX ix_baselines_evaluation_id ON baselines (evaluation_id);
+CREATE INDEX ix_baselines_task_file_id ON baselines (task_file_id);
+CREATE INDEX ix_comparisons_evaluation_id ON comparisons (evaluation_id);
+CREATE TRIGGER baselines_frozen BEFORE UPDATE ON baselines FOR EACH ROW WHEN 1 BEGIN SELECT RAISE(ABORT, 'a baseline cannot be changed'); END;
+CREATE TRIGGER baselines_kept BEFORE DELETE ON baselines FOR EACH ROW WHEN 1 BEGIN SELECT RAISE(ABORT, 'a baseline cannot be deleted'); END;
+CREATE TRIGGER baselines_not_replaced BEFORE INSERT ON baselines FOR EACH ROW WHEN EXISTS (SELECT 1 FROM baselines WHERE id = NEW.id) BEGIN SELECT RAISE(ABORT, 'a baseline cannot be replaced'); END;
 INSERT INTO task_search (task_search) VALUES ('rebuild');
 COMMIT;
