@@ -92,6 +92,7 @@ class Evaluation:
     """One score of one prompt on one data snapshot, with what each row got.
 
     `key` holds the parts that can move the score; equal keys mean that the score may be reused.
+    `metrics` are all scores by their metric, `score` by `metric` among them.
     """
 
     task: str

@@ -205,10 +205,11 @@ def test_evaluations_come_back_equal_with_every_row(catalog: Catalog) -> None:
         0.5,
         predictions=("blau\n", "zwölf", "", "'\u2028\x00"),
         references=(3, "x", "", "𝄞"),
+        metric="exact_match",
         metrics={"exact_match": 0.5, "bleu": 1e-9},
         higher_is_better=False,
     )
-    hard = replace(soft, kind="hard", score=0.25, key={"prompt": "hard"})
+    hard = replace(soft, kind="hard", score=0.25, metrics={"exact_match": 0.25, "bleu": 0.0}, key={"prompt": "hard"})
     version = learn(catalog, soft=soft, hard=hard)
     assert [catalog.evaluation(record.id) for record in catalog.evaluations()] == [hard, soft]
     assert catalog.baseline(version) == soft
