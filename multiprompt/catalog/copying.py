@@ -127,7 +127,7 @@ def _is_circular(key: ForeignKeyConstraint) -> bool | None:
 def _copy_rows(old: Connection, new: Connection, table: Table, advance: Advance) -> None:
     new.execute(table.delete())
     late = _LATE.get(table.name, {})
-    total, done = _count(old, table), 0
+    total, done = count(old, table), 0
     for rows in _partitions(old, select(table)):
         new.execute(table.insert(), [{**row._mapping, **late} for row in rows])
         done += len(rows)
@@ -184,7 +184,7 @@ def _continue_numbers(connection: Connection, tables: list[Table]) -> None:
 
 def _digest(connection: Connection, table: Table, advance: Advance) -> int:
     """What rows a table holds, the same on every database: a sum, because not every database sorts texts the same."""
-    digest, total, done = 0, _count(connection, table), 0
+    digest, total, done = 0, count(connection, table), 0
     for rows in _partitions(connection, select(*sorted(table.c, key=lambda column: column.name))):
         for row in rows:
             plain = json.dumps([_plain(value) for value in row], sort_keys=True)
@@ -198,5 +198,6 @@ def _plain(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value.isoformat() if isinstance(value, datetime) else value
 
 
-def _count(connection: Connection, table: Table) -> int:
+def count(connection: Connection, table: Table) -> int:
+    """How many rows a table has."""
     return int(connection.execute(select(func.count()).select_from(table)).scalar_one())

@@ -7,11 +7,11 @@ import operator
 from collections.abc import Iterable, Iterator, Set
 from typing import TypeVar
 
-from sqlalchemy import Connection, ForeignKey, Table, exists, func, select, text
+from sqlalchemy import Connection, ForeignKey, exists, select, text
 
 from multiprompt.catalog import reading, writing
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.copying import Advance
+from multiprompt.catalog.copying import Advance, count
 from multiprompt.catalog.database import is_sqlite
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Problem
@@ -41,10 +41,6 @@ def _watched(rows: Iterable[T], total: int, what: str, advance: Advance) -> Iter
             advance(f"verifying {what}", done, total)
         yield row
     advance(f"verifying {what}", total, total)
-
-
-def _count(connection: Connection, table: Table) -> int:
-    return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
 
 
 def _structure(connection: Connection, advance: Advance) -> Iterator[Problem]:
@@ -144,7 +140,7 @@ def _evaluations(connection: Connection, advance: Advance) -> Iterator[Problem]:
     there = select(s.evaluation_results.c.evaluation_id)
     for identity in connection.scalars(select(s.evaluations.c.id).where(s.evaluations.c.id.not_in(there))):
         yield Problem(f"evaluation {identity}", "its results are missing")
-    rows, total = connection.execute(reading.evaluation_query()), _count(connection, s.evaluations)
+    rows, total = connection.execute(reading.evaluation_query()), count(connection, s.evaluations)
     for row in _watched(rows, total, "evaluations", advance):
         where = f"evaluation {row.id} of {row.name}"
         if reading.key_digest(row.key_parts) != row.key:
@@ -164,7 +160,7 @@ def _scores(connection: Connection, advance: Advance) -> Iterator[Problem]:
         .outerjoin_from(s.evaluations, s.evaluation_scores)
         .order_by(evaluations.id)
     )
-    total = _count(connection, s.evaluation_scores)
+    total = count(connection, s.evaluation_scores)
     rows = _watched(connection.execute(found), total, "scores", advance)
     for identity, group in itertools.groupby(rows, key=operator.attrgetter("id")):
         (first, *others) = group

@@ -115,6 +115,7 @@ def digest(adapter: Adapter) -> str:
 
 
 def digest_of(config_sha256: str, weights_sha256: str) -> str:
+    """The same from the hexadecimal SHA-256 of each file."""
     return "sha256:" + hashlib.sha256((config_sha256 + weights_sha256).encode()).hexdigest()
 
 
