@@ -12,7 +12,7 @@ from multiprompt.catalog.writing import Candidate, Parent, digest
 from multiprompt.checking import Checking
 from multiprompt.continual.gate import ROUNDING, forgetting
 from multiprompt.engine.evaluation import Subject
-from multiprompt.errors import ConflictError
+from multiprompt.errors import ConflictError, IntegrityError
 from multiprompt.measuring import Measuring
 from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, Run, VersionRecord
 
@@ -86,6 +86,40 @@ def admit(
         return version, check, reason
 
 
+def existing(catalog: Catalog, task: Task, adapter: Adapter) -> VersionRecord | None:
+    """The version of a task that has these bytes and is served by this task file, the published one first.
+
+    A rejected version does not count: what kept it out may have passed.
+    """
+    found = [
+        version
+        for version in catalog.versions_of(task.name)
+        if version.digest == digest(adapter)
+        and version.state != "rejected"
+        and catalog.task_file(version).fingerprint == task.fingerprint
+    ]
+    return max(found, key=lambda version: (version.state == "published", version.number), default=None)
+
+
+def nothing_new(version: VersionRecord) -> str:
+    """The outcome of a training that gave the bytes of an existing version."""
+    said = f"nothing new to learn: the training gave the bytes of {version.label}"
+    if version.state == "retired":
+        return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
+    if version.state == "candidate":
+        return f"{said}, which is held; `multiprompt publish {version.label}` publishes it"
+    return said
+
+
+def require_untouched(measuring: Measuring, before: Mapping[str, str]) -> None:
+    """Raises IntegrityError unless every version still has the digest that it had."""
+    if not untouched(measuring, before):
+        raise IntegrityError(
+            "a version that was published before the training has other bytes now; nothing was published. "
+            "Run `multiprompt verify`."
+        )
+
+
 def untouched(measuring: Measuring, before: Mapping[str, str]) -> bool:
     """Whether every version still has the digest that it had, recomputed from its stored bytes."""
     catalog = measuring.catalog
@@ -124,7 +158,7 @@ def _sum(before: CheckReport, after: CheckReport) -> CheckReport:
 
 
 def parents(catalog: Catalog, task: str, start: VersionRecord | None) -> tuple[Parent, ...]:
-    """What a new version of a task comes from: the published one, and what its prompt started as."""
+    """The parents of a new version: its task's published version, and the version that its training started from."""
     found = [Parent("retrained-from", version.label, version) for version in _published_of(catalog, task)]
     if start is not None:
         found.append(Parent("initialised-from", start.label, start))

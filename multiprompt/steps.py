@@ -13,7 +13,16 @@ from typing import Any
 
 import torch
 
-from multiprompt.admission import Admission, admit, candidate, measure, parents, untouched
+from multiprompt.admission import (
+    Admission,
+    admit,
+    candidate,
+    existing,
+    measure,
+    nothing_new,
+    parents,
+    require_untouched,
+)
 from multiprompt.engine.adapter import from_adapter, to_adapter
 from multiprompt.engine.learning import Learned, Lesson, learn_prompts
 from multiprompt.engine.training import Training
@@ -46,6 +55,13 @@ class Desk:
 
     def results(self, step: str) -> dict[str, bytes]:
         return self.workspace.catalog.ledger.results(self.claim.job, step)
+
+    def log(self, message: str) -> None:
+        self.workspace.catalog.ledger.log(self.claim, message, self.clock())
+
+    @property
+    def ended(self) -> bool:
+        return self.workspace.catalog.ledger.outcome(self.claim.job) is not None
 
     def keep(self, step: str, **results: bytes) -> None:
         self.workspace.catalog.ledger.save_results(self.claim, step, results)
@@ -85,33 +101,35 @@ class Snapshot:
 
 
 def run_job(desk: Desk, on_step: Callable[[str], None]) -> None:
-    """Do the steps of a job that are not finished."""
+    """Do the steps of a job that are not finished, until one ends it."""
     for step in STEPS[desk.kind]:
         if _FINISHED not in desk.results(step):
             on_step(step)
             _STEPS[step](desk)
+            if desk.ended:
+                return
 
 
 def _snapshot(desk: Desk) -> None:
     workspace = desk.workspace
+    before = workspace.catalog.digests()
     task = workspace.task(str(desk.task))
-    snapshot = Snapshot(task, load_data(task), _start(desk, task), workspace.catalog.digests())
+    start, afresh = workspace.start(task, retrain=desk.kind == "retrain")
+    if afresh:
+        desk.log(afresh)
+    snapshot = Snapshot(task, load_data(task), None if start is None else start.label, before)
     desk.keep("snapshot", finished=b"", **snapshot.pack())
 
 
 def _train(desk: Desk) -> None:
     workspace, snapshot = desk.workspace, desk.snapshot
     start = None if snapshot.start is None else workspace.prompt(workspace.version(snapshot.start), to_train=True)
-    share = 2**desk.out_of_memory
-    while True:
-        try:
-            outcome = _learn(desk, Lesson(_in_shares(snapshot.task, share), snapshot.data, start))
-            break
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error) or share >= snapshot.task.config.training.batch_size:
-                raise
-        share *= 2
+    outcome = _learn_in_memory(desk, Lesson(snapshot.task, snapshot.data, start, parts=2**desk.out_of_memory))
     adapter = to_adapter(outcome.prompt)
+    known = existing(workspace.catalog, snapshot.task, adapter)
+    if known is not None:
+        workspace.catalog.end_training(known.task, nothing_new(known), desk.actor, desk.clock())
+        return
     files = {"config": adapter.config, "weights": adapter.weights}
     if adapter.encoder is not None:
         files["encoder"] = adapter.encoder
@@ -131,8 +149,7 @@ def _gate(desk: Desk) -> None:
 
 def _publish(desk: Desk) -> None:
     measuring, measured = desk.workspace.measuring(), desk.results("evaluate")
-    if not untouched(measuring, desk.snapshot.before):
-        raise IntegrityError("a version that was published when the job began has other bytes now; run verify.")
+    require_untouched(measuring, desk.snapshot.before)
     soft, hard = (_evaluation(_unpack(measured[kind])) for kind in ("soft", "hard"))
     asking = candidate(measuring, _admission(desk), soft, hard)
     admit(measuring, desk.workspace.checking(), asking, desk.actor, desk.clock)
@@ -157,19 +174,27 @@ _STEPS: Mapping[str, Callable[[Desk], None]] = {
 }
 
 
-def _start(desk: Desk, task: Task) -> str | None:
-    """What a prompt starts from: the published version where it is retrained in that shape, else what its file says."""
-    published = desk.workspace.catalog.task(task.name).published
-    if desk.kind == "retrain" and published is not None:
-        version = desk.workspace.catalog.version(task.name, published)
-        prompt = task.config.prompt
-        if (version.method, version.num_virtual_tokens) == (prompt.method, prompt.num_virtual_tokens):
-            return version.label
-    return task.config.prompt.init_version
+def _learn_in_memory(desk: Desk, lesson: Lesson) -> Learned:
+    """Train, in twice as many parts a batch each time that memory runs out."""
+    while True:
+        try:
+            return _learn(desk, lesson)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error) or lesson.parts >= lesson.task.config.training.batch_size:
+                raise
+        lesson = replace(lesson, parts=2 * lesson.parts)
+        desk.log(f"memory ran out; each batch is run in {lesson.parts} parts")
 
 
 def _learn(desk: Desk, lesson: Lesson) -> Learned:
     workspace, catalog = desk.workspace, desk.workspace.catalog
+
+    def find(name: str, key: str) -> bytes | None:
+        try:
+            return catalog.checkpoint(name, key)
+        except IntegrityError as error:
+            desk.log(f"{error}; the training starts from its beginning")
+            return None
 
     def keep(name: str, key: str, checkpoint: bytes) -> None:
         catalog.save_checkpoint(name, key, checkpoint, desk.actor, desk.clock())
@@ -180,7 +205,7 @@ def _learn(desk: Desk, lesson: Lesson) -> Learned:
     def on_step(training: Training) -> None:
         nonlocal began
         if not began and training.step > 1:
-            catalog.ledger.log(desk.claim, f"training goes on from step {training.step - 1}", desk.clock())
+            desk.log(f"training goes on from step {training.step - 1}")
         began = True
         workspace.progress("training", training.step, training.config.steps)
 
@@ -188,23 +213,12 @@ def _learn(desk: Desk, lesson: Lesson) -> Learned:
         workspace.base_model(),
         [lesson],
         on_step,
-        catalog.checkpoint,
+        find,
         keep,
     )[0]
     if isinstance(outcome, Learned):
         return outcome
     raise outcome
-
-
-def _in_shares(task: Task, share: int) -> Task:
-    """The same training in batches of a part of their size, with as many more of them to a step."""
-    training = task.config.training
-    smaller = replace(
-        training,
-        batch_size=max(1, training.batch_size // share),
-        gradient_accumulation_steps=training.gradient_accumulation_steps * min(share, training.batch_size),
-    )
-    return replace(task, config=replace(task.config, training=smaller))
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from multiprompt import errors
-from multiprompt.errors import JobError, SupersededError, UnavailableError
+from multiprompt.errors import ConfigError, JobError, SupersededError, UnavailableError
 from multiprompt.jobs.kinds import LOADING
 from multiprompt.records import Claim, Progress
 
@@ -38,6 +38,8 @@ _log = logging.getLogger("multiprompt.worker")
 _LOOK_SECONDS = 0.5
 _STOP_SECONDS = 3.0
 _ENDING_SECONDS = 5.0
+# A full disk, and no memory, processes or open files left.
+_SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,13 @@ class _Child:
     """One child process, from its worker's side."""
 
     def __init__(self, bench: Bench) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "multiprompt.workshop"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, "-m", "multiprompt.workshop"]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace"
+            )
+        except OSError as error:
+            raise UnavailableError(f"no process can be started for the job: {error.strerror or error}.") from error
         self._messages: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
         self._busy = False
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -239,8 +245,8 @@ def _error(kind: str, text: str) -> Exception:
     return JobError(text if kind == "JobError" else f"{kind}: {text}")
 
 
-class _StoppedError(Exception):
-    """The worker asks the child to let go of its job."""
+class _StoppedError(BaseException):
+    """The worker asks the child to let go of its job; no step takes this for a failure of its own."""
 
 
 def main() -> None:
@@ -254,7 +260,7 @@ def main() -> None:
     stop = threading.Event()
     threading.Thread(target=_listen, args=(inbox, messages, stop), daemon=True).start()
     with suppress(BrokenPipeError):  # the worker is gone
-        _serve(_open(messages.get()["bench"]), messages, stop, outbox)
+        _serve(messages.get()["bench"], messages, stop, outbox)
 
 
 def _listen(inbox: IO[str], messages: queue.Queue[Mapping[str, Any]], stop: threading.Event) -> None:
@@ -273,8 +279,7 @@ def _open(bench: Mapping[str, Any]) -> Workspace:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if bench["device"] is not None:
-        kind, _, number = str(bench["device"]).partition(":")
-        os.environ["CUDA_VISIBLE_DEVICES"] = "" if kind == "cpu" else number or "0"
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible_devices(bench["device"], os.environ.get("CUDA_VISIBLE_DEVICES"))
     from multiprompt.workspace import open_workspace
 
     return open_workspace(
@@ -286,8 +291,24 @@ def _open(bench: Mapping[str, Any]) -> Workspace:
     )
 
 
+def visible_devices(device: str, given: str | None) -> str:
+    """The value of CUDA_VISIBLE_DEVICES for "cpu", "cuda" or "cuda:N", which counts within the devices `given`.
+
+    Raises ConfigError when there is no such device among them.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return ""
+    if given is None:
+        return number or "0"
+    devices = [name.strip() for name in given.split(",") if name.strip()]
+    if int(number or 0) >= len(devices):
+        raise ConfigError(f"--device {device}, but CUDA_VISIBLE_DEVICES is {given!r} and has {len(devices)} devices.")
+    return devices[int(number or 0)]
+
+
 def _serve(
-    workspace: Workspace, messages: queue.Queue[Mapping[str, Any]], stop: threading.Event, outbox: IO[str]
+    bench: Mapping[str, Any], messages: queue.Queue[Mapping[str, Any]], stop: threading.Event, outbox: IO[str]
 ) -> None:
     def say(message: Mapping[str, Any]) -> None:
         outbox.write(json.dumps(message) + "\n")
@@ -298,14 +319,19 @@ def _serve(
             raise _StoppedError
         say({"progress": [what, done, total]})
 
+    workspace: Workspace | None = None
     while True:
         said, kind, task, starved = messages.get()["do"]
         try:
             stop.clear()
+            progress(LOADING, 0, 1)
+            # Not before a job is there, which is told of what keeps the catalog from being opened.
+            workspace = workspace or _open(bench)
             from multiprompt.steps import Desk, run_job
 
-            progress(LOADING, 0, 1)
-            workspace.base_model()
+            workspace.reload_base_model()
+            if kind != "check":
+                workspace.base_model()
             claim = Claim(**said)
             desk = Desk(
                 workspace.claimed_by(claim, progress),
@@ -321,7 +347,7 @@ def _serve(
             say({"done": True})
         except BrokenPipeError:
             raise
-        except Exception as error:
+        except (Exception, _StoppedError) as error:
             if not isinstance(error, errors.MultipromptError | _StoppedError):
                 traceback.print_exc()
             kind_of = "UnavailableError" if _may_pass(error) else type(error).__name__
@@ -330,8 +356,8 @@ def _serve(
 
 
 def _may_pass(error: BaseException) -> bool:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or isinstance(error, UnavailableError)
+    scarce = isinstance(error, OSError) and error.errno in _SCARCE
+    return scarce or isinstance(error, UnavailableError)
 
 
 def _free() -> None:

@@ -19,6 +19,7 @@ from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, POLICIES
 from multiprompt.errors import (
     BaseMismatchError,
     ConfigError,
+    IntegrityError,
     StateError,
     TrainingError,
     nearest,
@@ -91,6 +92,8 @@ class Workspace:
         self.progress = progress
         self._notify = notify
         self._base: BaseModel | None = None
+        # The stamp of the base model's files when it was loaded.
+        self._stamp = ""
         # What the catalog was bound to when the base model was loaded.
         self._bound: BaseModelRecord | None = None
         self._base_lock = Lock()
@@ -122,7 +125,7 @@ class Workspace:
 
         Each comes out as `learn` would make it. One whose training fails raises TrainingError after the others are in.
         """
-        from multiprompt.admission import Admission, parents
+        from multiprompt.admission import Admission, existing, parents
         from multiprompt.engine.adapter import to_adapter
         from multiprompt.engine.learning import Learned, Lesson, learn_prompts
         from multiprompt.tasks.split import load_data
@@ -132,7 +135,7 @@ class Workspace:
         tasks = [self.task(name) for name in names]
         before = self.catalog.digests()
         base = self.base_model()
-        starts = [self._start(task) for task in tasks]
+        starts = [self.start(task)[0] for task in tasks]
         lessons = [
             Lesson(task, load_data(task), None if start is None else self.prompt(start, to_train=True))
             for task, start in zip(tasks, starts, strict=True)
@@ -141,7 +144,7 @@ class Workspace:
             base,
             lessons,
             lambda training: self.progress(f"{training.name}: training", training.step, training.config.steps),
-            self.catalog.checkpoint,
+            self._checkpoint,
             lambda name, key, data: self.catalog.save_checkpoint(name, key, data, self.actor, self._clock()),
         )
         reports = []
@@ -153,7 +156,12 @@ class Workspace:
                 admission = Admission(
                     lesson.task, outcome.prompt, adapter, outcome.run, came_from, lesson.data.test, splits
                 )
-                reports.append(self._admit(admission, before | self.catalog.digests()))
+                known = existing(self.catalog, lesson.task, adapter)
+                if known is not None:
+                    reports.append(self._nothing_new(admission, known, before))
+                    continue
+                reports.append(self._admit(admission, before))
+                before |= {reports[-1].version: digest(adapter)}
         for outcome in outcomes:
             if isinstance(outcome, TrainingError):
                 raise outcome
@@ -235,15 +243,17 @@ class Workspace:
         """Hold every published prompt against its baseline, on its task and data as they are now; stored.
 
         This is the one place where prompts run on another base model than their own: that is measured, and named as
-        the cause. `full` runs all rows of all tasks. A task whose policy is rollback, and which regressed, gets its
-        previous version back where that one is better.
+        the cause. Where the base model's files changed since it was loaded, the check runs on what they hold now, and
+        `predict` keeps to the model that was loaded. `full` runs all rows of all tasks. A task whose policy is
+        rollback, and which regressed, gets its previous version back where that one is better.
         """
         from multiprompt.retreat import roll_back_regressed
 
         report = CheckReport((), 0.0)
         if self.catalog.published()[1]:
-            report = self.checking().published(full=full)
-            told = roll_back_regressed(self.checking(), self.catalog, report, self.actor, self._clock)
+            checking = self._checking(self._as_stored())
+            report = checking.published(full=full)
+            told = roll_back_regressed(checking, self.catalog, report, self.actor, self._clock)
             report = replace(report, notes=(*report.notes, *told))
         self.catalog.save_check(report, self.actor, self._clock())
         return report
@@ -300,12 +310,15 @@ class Workspace:
         return Measuring(self.catalog, self.base_model(), hub_metrics=self._hub_metrics, progress=self.progress)
 
     def checking(self) -> Checking:
-        """What published prompts are checked with, on the base model as it is."""
+        """What published prompts are checked with, on the base model."""
+        return self._checking(self.base_model())
+
+    def _checking(self, base: BaseModel) -> Checking:
         from multiprompt.checking import Checking
 
         return Checking(
             self.catalog,
-            self._loaded(),
+            base,
             hub_metrics=self._hub_metrics,
             progress=self.progress,
             actor=self.actor,
@@ -415,11 +428,14 @@ class Workspace:
         return Path(file)
 
     def collect_garbage(self, *, days: float = 30, dry_run: bool = False) -> Garbage:
-        """Delete stored files that nothing has referred to for so many days; a dry run only says what it would."""
+        """Delete stored files that nothing has referred to for so many days; a dry run only says what it would.
+
+        What belongs to a job that waits or runs stays, however old it is.
+        """
         keep = timedelta(days=days)
         if dry_run:
-            return self.catalog.garbage(self._clock(), keep)
-        return self.catalog.collect_garbage(self.actor, self._clock(), keep)
+            return self.catalog.garbage(self._clock(), keep, self.job_store.live)
+        return self.catalog.collect_garbage(self.actor, self._clock(), keep, self.job_store.live)
 
     def export(self, label: str, folder: str | Path) -> Path:
         """Write a version as a PEFT adapter folder that `PeftModel.from_pretrained` loads."""
@@ -528,18 +544,49 @@ class Workspace:
             )
         return base
 
+    def reload_base_model(self) -> None:
+        """Load the base model, again where its files changed since, whichever it is; a worker does so before each job.
+
+        What `predict` compiled for the model before is dropped.
+        """
+        with self._base_lock:
+            if self._base is not None and self._changed(self._base):
+                self._base = self._inference = None
+        self._loaded()
+
     # Steps of the above
+
+    def _as_stored(self) -> BaseModel:
+        """The base model that its files hold now; the loaded one stays in its place where they changed since."""
+        base = self._loaded()
+        return self._load()[0] if self._changed(base) else base
+
+    def _changed(self, base: BaseModel) -> bool:
+        """Whether the files of a loaded base model were written, replaced or deleted since."""
+        from multiprompt.jobs.watches import files_stamp
+
+        try:
+            return files_stamp(base.folder) != self._stamp
+        except OSError:
+            return True
+
+    def _load(self) -> tuple[BaseModel, str]:
+        """The base model, with the stamp that its files had before they were read."""
+        from multiprompt.engine.hub import locate
+        from multiprompt.engine.loading import load_base_model
+        from multiprompt.jobs.watches import files_stamp
+
+        reference, dtype, _ = self.catalog.base_model()
+        source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self._notify)
+        stamp = files_stamp(source.folder)
+        return load_base_model(source, self._dtype or dtype), stamp
 
     def _loaded(self) -> BaseModel:
         """The base model, whichever it is; a catalog that has none yet is bound to it."""
-        from multiprompt.engine.hub import locate
-        from multiprompt.engine.loading import load_base_model
-
         with self._base_lock:
             if self._base is None:
-                reference, dtype, bound = self.catalog.base_model()
-                source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self._notify)
-                base = load_base_model(source, self._dtype or dtype)
+                bound = self.catalog.base_model()[2]
+                base, self._stamp = self._load()
                 if bound is None:
                     self.catalog.bind_base_model(base.record, self.actor, self._clock())
                 if bound is None or bound.identity == base.record.identity:
@@ -549,9 +596,10 @@ class Workspace:
 
     def _admit(self, admission: Admission, before: Mapping[str, str]) -> LearnReport:
         """Measure, gate, and publish or reject. `before` are the digests of what was published before the training."""
-        from multiprompt.admission import admit, candidate, measure, untouched
+        from multiprompt.admission import admit, candidate, measure, require_untouched, untouched
 
         measuring = self.measuring()
+        require_untouched(measuring, before)
         asking = candidate(measuring, admission, *measure(measuring, admission))
         version, check, reason = admit(measuring, self.checking(), asking, self.actor, self._clock)
         return LearnReport(
@@ -567,16 +615,61 @@ class Workspace:
             untouched=untouched(measuring, before),
         )
 
+    def _nothing_new(self, admission: Admission, known: VersionRecord, before: Mapping[str, str]) -> LearnReport:
+        """The report of a training that gave the bytes of an existing version; nothing but its checkpoint changes."""
+        from multiprompt.admission import measure, nothing_new, untouched
+
+        measuring = self.measuring()
+        soft, hard = measure(measuring, admission)
+        self.catalog.end_training(known.task, nothing_new(known), self.actor, self._clock())
+        return LearnReport(
+            version=known.label,
+            published=known.state == "published",
+            reason=nothing_new(known),
+            metric=soft.metric,
+            hard=hard.score,
+            soft=soft.score,
+            train_seconds=admission.run.seconds if admission.run else 0.0,
+            truncated=soft.truncated,
+            check=CheckReport((), 0.0),
+            untouched=untouched(measuring, before),
+            is_new=False,
+        )
+
+    def _checkpoint(self, name: str, key: str) -> bytes | None:
+        """Where a training of a task broke off; a damaged checkpoint counts as none."""
+        try:
+            return self.catalog.checkpoint(name, key)
+        except IntegrityError as error:
+            self._notify(f"{error}; the training starts from its beginning")
+            return None
+
     def prompt(self, version: VersionRecord, *, to_train: bool = False) -> SoftPrompt:
         """A version's prompt on the base model; to be trained on, with its encoder where it has one."""
         from multiprompt.inference import load_prompt
 
         return load_prompt(self.catalog, self.base_model(), version, to_train=to_train)
 
-    def _start(self, task: Task) -> VersionRecord | None:
-        """The version that a task's prompt starts from. Raises NotFoundError."""
-        label = task.config.prompt.init_version
-        return None if label is None else self.version(label)
+    def start(self, task: Task, *, retrain: bool = False) -> tuple[VersionRecord | None, str]:
+        """The version that a training starts from, and the reason where a retraining starts afresh.
+
+        A retraining starts from the published version while the task file asks for its shape. Any other training
+        starts from the version that `init: version` names, if any. Raises NotFoundError.
+        """
+        from multiprompt.engine.prompt import has_shape
+
+        asked, afresh = task.config.prompt, ""
+        number = self.catalog.task(task.name).published if retrain else None
+        if number is not None:
+            published = self.catalog.version(task.name, number)
+            if has_shape(self.base_model(), self.prompt(published, to_train=True), asked):
+                return published, ""
+            afresh = (
+                f"learning afresh: {published.label} is {published.method} with {published.num_virtual_tokens} "
+                f"virtual tokens, and the task file asks for {asked.method} with {asked.num_virtual_tokens} "
+                "or for other shapes"
+            )
+        return (None if asked.init_version is None else self.version(asked.init_version)), afresh
 
     def task(self, name: str) -> Task:
         """A task as its file says now. Raises NotFoundError."""

@@ -3,11 +3,13 @@ catalog, served by whichever thread asks."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import yaml
 
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.errors import AdapterError, ConfigError, DataError, NotFoundError, TrainingError
+from multiprompt.catalog.writing import digest
+from multiprompt.errors import AdapterError, ConfigError, DataError, IntegrityError, NotFoundError, TrainingError
 from tests.conftest import MakeTask, between_versions
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -59,6 +62,14 @@ def checkpoints(workspace: mp.Workspace) -> int:
         (count,) = raw.execute("SELECT count(*) FROM checkpoints").fetchone()
     raw.close()
     return int(count)
+
+
+def damage_checkpoint(workspace: mp.Workspace) -> None:
+    """Flip a bit of the last stored checkpoint, in its numbers."""
+    with sqlite3.connect(workspace.catalog.path) as raw:
+        ((data,),) = raw.execute("SELECT data FROM checkpoints").fetchall()
+        raw.execute("UPDATE checkpoints SET data = ?", (data[:-9] + bytes([data[-9] ^ 0x80]) + data[-8:],))
+    raw.close()
 
 
 def change(workspace: mp.Workspace, path: Path, **multiprompt: Any) -> None:
@@ -212,6 +223,95 @@ def test_other_rows_do_not_go_on_from_a_checkpoint(tmp_path: Path, tiny_model: P
     progress.steps.clear()
     workspace.learn("colour")
     assert progress.steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_damaged_checkpoint_is_reported_and_counts_as_none(
+    tmp_path: Path, tiny_model: Path, make_task: MakeTask
+) -> None:
+    progress, said = Interrupting(step=5), list[str]()
+    workspace = another(tmp_path, tiny_model, progress=progress, notify=said.append)
+    add(workspace, make_task, "colour")
+    with pytest.raises(KeyboardInterrupt):
+        workspace.learn("colour")
+    damage_checkpoint(workspace)
+    assert [(problem.where, "its checkpoint does not have" in problem.what) for problem in workspace.verify()] == [
+        ("task colour", True)
+    ]
+    progress.steps.clear()
+    assert workspace.learn("colour").published
+    assert progress.steps == [1, 2, 3, 4, 5, 6]
+    assert "the checkpoint of colour does not have the digest" in said[-1]
+
+
+def test_a_training_that_gives_the_bytes_of_a_version_stores_and_publishes_nothing(
+    workspace: mp.Workspace, make_task: MakeTask
+) -> None:
+    path = add(workspace, make_task, "colour")
+    first = workspace.learn("colour")
+    again = workspace.learn("colour")
+    assert (again.version, again.is_new, again.published) == ("colour@1", False, True)
+    assert (again.soft, again.hard) == (first.soft, first.hard)
+    assert again.reason == "nothing new to learn: the training gave the bytes of colour@1"
+    change(workspace, path, method={"num_virtual_tokens": 5})
+    workspace.learn("colour")
+    change(workspace, path)
+    assert "which is retired; `multiprompt rollback colour --to 1`" in workspace.learn("colour").reason
+    assert [version.label for version in workspace.versions()] == ["colour@1", "colour@2"]
+    assert checkpoints(workspace) == 0
+
+
+def test_the_same_bytes_for_another_task_file_are_a_new_version(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    add(workspace, make_task, "colour", learning_rate=0.0)
+    workspace.learn("colour")
+    workspace.add_task(make_task("colour", rows=ROWS, target_delimiter="", multiprompt=settings(learning_rate=0.0)))
+    assert workspace.learn("colour").version == "colour@2"
+    assert workspace.digest("colour@1") == workspace.digest("colour@2")
+
+
+def swap(workspace: mp.Workspace, label: str) -> None:
+    """Put other bytes and their digests in place of a version's, as who may write to the file can."""
+    name, _, number = label.partition("@")
+    old = workspace.catalog.adapter(workspace.version(label))
+    weights = old.weights[:-1] + bytes([old.weights[-1] ^ 1])
+    sha256 = hashlib.sha256(weights).hexdigest()
+    with sqlite3.connect(workspace.catalog.path) as raw:
+        for (trigger,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            raw.execute(f"DROP TRIGGER {trigger}")
+        columns = [row[1] for row in raw.execute("PRAGMA table_info(artifacts)")]
+        copied = ", ".join({"sha256": "?", "data": "?"}.get(column, column) for column in columns)
+        raw.execute(
+            f"INSERT INTO artifacts SELECT {copied} FROM artifacts WHERE sha256 = ?",
+            (
+                *[{"sha256": sha256, "data": weights}[c] for c in columns if c in ("sha256", "data")],
+                hashlib.sha256(old.weights).hexdigest(),
+            ),
+        )
+        raw.execute(
+            "UPDATE prompt_versions SET weights_sha256 = ?, digest = ? WHERE number = ?"
+            " AND task_id = (SELECT id FROM tasks WHERE name = ?)",
+            (sha256, digest(replace(old, weights=weights)), number, name),
+        )
+    raw.close()
+
+
+def test_bytes_that_are_swapped_with_their_digests_during_a_training_are_seen(
+    tmp_path: Path, tiny_model: Path, make_task: MakeTask
+) -> None:
+    swapped: list[str] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "colour: training" and not swapped:
+            swapped.append(what)
+            swap(workspace, "shape@1")
+
+    workspace = another(tmp_path, tiny_model, progress=progress)
+    for name in ("shape", "colour"):
+        add(workspace, make_task, name)
+    workspace.learn("shape")
+    with pytest.raises(IntegrityError, match="has other bytes now; nothing was published"):
+        workspace.learn("colour")
+    assert swapped
+    assert [version.label for version in workspace.versions()] == ["shape@1"]
 
 
 def test_several_interrupted_trainings_go_on_each_from_where_it_was(

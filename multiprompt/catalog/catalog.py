@@ -30,7 +30,8 @@ from multiprompt.catalog.copying import Advance
 from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, watching_engine
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
-from multiprompt.catalog.ledger import Ledger, end, require_claim
+from multiprompt.catalog.garbage import LiveJobs
+from multiprompt.catalog.ledger import Ledger, end, note_checkpoint, require_claim
 from multiprompt.catalog.sql import Attached
 from multiprompt.catalog.writing import Candidate, Stamp
 from multiprompt.errors import IntegrityError, StateError
@@ -167,13 +168,24 @@ class Catalog:
                 writing.set_forward(connection, fallback, stamp)
 
     def checkpoint(self, task: str, key: str) -> bytes | None:
-        """Where a training stood that depends on the same things, see `engine.learning`."""
+        """Where a training stood that depends on the same things, see `engine.learning`.
+
+        Raises IntegrityError when its bytes changed.
+        """
         with read_transaction(self._engine) as connection:
             return reading.checkpoint(connection, task, key)
 
     def save_checkpoint(self, task: str, key: str, data: bytes, actor: str, at: datetime) -> None:
         with self._write(actor, at) as (connection, stamp):
             writing.save_checkpoint(connection, task, key, data, stamp)
+            if self._claim is not None:
+                note_checkpoint(connection, self._claim, key)
+
+    def end_training(self, task: str, outcome: str, actor: str, at: datetime) -> None:
+        """Drop a task's checkpoint, as its training gave nothing new; a job ends with this outcome."""
+        with self._write(actor, at) as (connection, _):
+            writing.drop_checkpoint(connection, task)
+            self._end(connection, True, outcome, at)
 
     def epoch(self) -> int:
         """How many pointers have moved so far; quick enough to ask before each answer."""
@@ -363,10 +375,13 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.events(connection, query, after=after, limit=limit)
 
-    def last_regression(self, task: str | None) -> int:
-        """The number of the newest check that found a version of a task, or any, regressed or failed; 0 if none did."""
+    def regressions(self, task: str | None) -> set[str]:
+        """The published versions of a task, or of any, that the newest checks found regressed or failed.
+
+        Each is named by its label and the key of the score that was too low, so that another drop has another name.
+        """
         with read_transaction(self._engine) as connection:
-            return reading.last_regression(connection, task)
+            return checks.regressions(connection, task)
 
     def job_seconds(self, kind: str, task: str | None) -> float | None:
         """What a job of a kind took when it ran last, by the parts that were measured; None if it never did."""
@@ -395,13 +410,13 @@ class Catalog:
         with self._write(actor, at) as (connection, stamp):
             version = writing.admit(connection, candidate, publish, reason, epoch, stamp)
             checks.save_check(connection, check, version.id, stamp)
-            self._end(connection, version.state != "rejected", f"{version.label} {_ENDED[version.state]}: {reason}")
+            self._end(connection, version.state != "rejected", f"{version.label} {_ENDED[version.state]}: {reason}", at)
             return version
 
     def save_check(self, check: CheckReport, actor: str, at: datetime) -> None:
         with self._write(actor, at) as (connection, stamp):
             checks.save_check(connection, check, None, stamp, self.job)
-            self._end(connection, check.passed, check.summary)
+            self._end(connection, check.passed, check.summary, at)
 
     def save_evaluation(
         self, version: VersionRecord, split: Split, evaluation: Evaluation, actor: str, at: datetime
@@ -409,11 +424,11 @@ class Catalog:
         """Store a score of a version on rows that need not be those of its baseline."""
         with self._write(actor, at) as (connection, stamp):
             writing.save_evaluation(connection, version, split, evaluation, stamp)
-            self._end(connection, True, f"{version.label}: {evaluation.metric} {evaluation.score:.4f}")
+            self._end(connection, True, f"{version.label}: {evaluation.metric} {evaluation.score:.4f}", at)
 
-    def _end(self, connection: Connection, good: bool, text: str) -> None:
+    def _end(self, connection: Connection, good: bool, text: str, at: datetime) -> None:
         if self._claim is not None:
-            end(connection, self._claim.job, Outcome(good, text))
+            end(connection, self._claim.job, Outcome(good, text), at)
 
     def roll_back(
         self,
@@ -466,15 +481,23 @@ class Catalog:
         migration.require_current(target._engine)
         return target
 
-    def garbage(self, at: datetime, keep: timedelta) -> Garbage:
+    def garbage(self, at: datetime, keep: timedelta, live: LiveJobs = dict) -> Garbage:
         """What `collect_garbage` would delete."""
+        alive = live()
         with read_transaction(self._engine) as connection:
-            return garbage.look(connection, at, keep)
+            return garbage.look(connection, at, keep, alive)
 
-    def collect_garbage(self, actor: str, at: datetime, keep: timedelta) -> Garbage:
-        """Delete stored files that nothing has referred to for `keep`, and checkpoints as old."""
+    def collect_garbage(self, actor: str, at: datetime, keep: timedelta, live: LiveJobs = dict) -> Garbage:
+        """Delete stored files that nothing has referred to for `keep`, and as old checkpoints and notes on jobs.
+
+        `live` gives the jobs that wait or run, with their tasks; nothing of these is deleted.
+        """
+        with read_transaction(self._engine) as connection:
+            quiet = garbage.quiet_jobs(connection, at - keep)
+        # Asked after: a job that has ended by now never runs again.
+        alive = live()
         with self._write(actor, at) as (connection, stamp):
-            return garbage.collect(connection, stamp.at, keep)
+            return garbage.collect(connection, stamp.at, keep, quiet, alive)
 
     def sql(self, statement: str, limit: int = 1000, attached: Attached | None = None) -> SqlResult:
         """The first rows of a SELECT over the views (v_tasks, v_versions, …). Raises QueryError."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.reading import BLESSED, MAX_NAMES, batched, key_digest, task_id
@@ -82,6 +82,40 @@ def save_comparison(
             created_at=stamp.at,
         )
     )
+
+
+def regressions(connection: Connection, task: str | None) -> set[str]:
+    """The published versions, of a task or of any, that a check found regressed or failed and none found well since.
+
+    A check of everything says of each version how it stands; those after it, of a candidate, add to that.
+    """
+    newest = select(func.max(s.checks.c.id)).where(s.checks.c.version_id.is_(None)).scalar_subquery()
+    results, versions = s.check_results.c, s.prompt_versions.c
+    query = (
+        select(versions.id, s.tasks.c.name, versions.number, results.score, results.verdict, results.cause)
+        .select_from(s.check_results)
+        .join(s.prompt_versions, versions.id == results.version_id)
+        .join(s.tasks, s.tasks.c.id == versions.task_id)
+        .where(versions.state == "published", results.verdict.in_(("regressed", "failed")))
+        .where(results.check_id >= func.coalesce(newest, 0))
+    )
+    if task is not None:
+        query = query.where(s.tasks.c.id == task_id(connection, task))
+    return {f"{row.name}@{row.number} {_compared_under(connection, row)}" for row in connection.execute(query).all()}
+
+
+def _compared_under(connection: Connection, found: Any) -> str:
+    """The key of the comparison that gave a check's result; its verdict where no such comparison is kept."""
+    kept = (
+        select(s.comparisons.c.key, s.comparisons.c.result)
+        .join(s.evaluations, s.evaluations.c.id == s.comparisons.c.baseline_id)
+        .where(s.evaluations.c.version_id == found.id)
+        .order_by(s.comparisons.c.created_at.desc())
+    )
+    same = ("verdict", "score", "cause")
+    wanted = tuple(getattr(found, name) for name in same)
+    keys = (row.key for row in connection.execute(kept) if tuple(row.result[name] for name in same) == wanted)
+    return str(next(keys, found.verdict))
 
 
 def bless(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
 
 from multiprompt.catalog import schema as s
 from multiprompt.records import Garbage
 
+# Gives the jobs that wait or run, with the task of each.
+LiveJobs = Callable[[], Mapping[str, str]]
 
-def look(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
+
+def look(connection: Connection, at: datetime, keep: timedelta, live: Mapping[str, str]) -> Garbage:
     """What lies unused, and what of it `collect` would delete at a time."""
     unused = select(s.artifacts.c.sha256, func.length(s.artifacts.c.data).label("bytes")).where(_unused())
     sizes = {row.sha256: row.bytes for row in connection.execute(unused)}
     ripe = connection.scalars(_ripe(at, keep)).all()
-    checkpoints = select(s.checkpoints.c.task_id, func.length(s.checkpoints.c.data)).where(_stale(at, keep))
+    checkpoints = select(s.checkpoints.c.task_id, func.length(s.checkpoints.c.data)).where(_stale(at, keep, live))
     stale = connection.execute(checkpoints).all()
     return Garbage(
         unused=len(sizes),
@@ -25,12 +29,21 @@ def look(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
     )
 
 
-def collect(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
+def quiet_jobs(connection: Connection, before: datetime) -> set[str]:
+    """The jobs that were claimed or logged, the last claim or first line before a time."""
+    claimed = select(s.job_claims.c.job).where(s.job_claims.c.updated_at <= before)
+    logged = select(s.job_logs.c.job).where(s.job_logs.c.at <= before).distinct()
+    return {*connection.scalars(claimed), *connection.scalars(logged)}
+
+
+def collect(
+    connection: Connection, at: datetime, keep: timedelta, quiet: Collection[str], live: Mapping[str, str]
+) -> Garbage:
     """Delete what has lain in the trash for `keep`, take out of it what is used again, and put in what is not.
 
-    Logs of jobs and what is left of them go as well when they are as old.
+    Old checkpoints, and what workers noted of `quiet` jobs, go as well, but for those of `live` jobs.
     """
-    found = look(connection, at, keep)
+    found = look(connection, at, keep, live)
     for sha256 in connection.scalars(_ripe(at, keep)).all():
         connection.execute(s.trash.delete().where(s.trash.c.sha256 == sha256))
         connection.execute(s.artifacts.delete().where(s.artifacts.c.sha256 == sha256))
@@ -39,17 +52,19 @@ def collect(connection: Connection, at: datetime, keep: timedelta) -> Garbage:
     known = select(s.trash.c.sha256)
     for sha256 in connection.scalars(unused.where(s.artifacts.c.sha256.not_in(known))).all():
         connection.execute(s.trash.insert().values(sha256=sha256, since=at))
-    connection.execute(s.checkpoints.delete().where(_stale(at, keep)))
-    _forget_jobs(connection, at - keep)
+    connection.execute(s.checkpoints.delete().where(_stale(at, keep, live)))
+    for job in set(quiet) - set(live):
+        _forget_job(connection, job, at - keep)
     return found
 
 
-def _forget_jobs(connection: Connection, before: datetime) -> None:
-    """What workers noted of jobs that nobody has touched since."""
-    old = select(s.job_claims.c.job).where(s.job_claims.c.updated_at <= before)
-    connection.execute(s.job_results.delete().where(s.job_results.c.job.in_(old)))
-    connection.execute(s.job_claims.delete().where(s.job_claims.c.updated_at <= before))
-    connection.execute(s.job_logs.delete().where(s.job_logs.c.at <= before))
+def _forget_job(connection: Connection, job: str, before: datetime) -> None:
+    """Delete what workers noted of a job."""
+    claims, logs = s.job_claims.c, s.job_logs.c
+    connection.execute(s.job_claims.delete().where(claims.job == job, claims.updated_at <= before))
+    claimed = exists().where(claims.job == job)
+    connection.execute(s.job_results.delete().where(s.job_results.c.job == job, ~claimed))
+    connection.execute(s.job_logs.delete().where(logs.job == job, logs.at <= before))
 
 
 def _unused() -> ColumnElement[bool]:
@@ -67,6 +82,7 @@ def _ripe(at: datetime, keep: timedelta) -> Select[tuple[str]]:
     return select(s.trash.c.sha256).where(s.trash.c.sha256.in_(unused), s.trash.c.since <= at - keep)
 
 
-def _stale(at: datetime, keep: timedelta) -> ColumnElement[bool]:
-    """That nobody went on with a training for so long."""
-    return s.checkpoints.c.created_at <= at - keep
+def _stale(at: datetime, keep: timedelta, live: Mapping[str, str]) -> ColumnElement[bool]:
+    """That nobody went on with a training for so long, and no live job is of its task."""
+    of_live = select(s.tasks.c.id).where(s.tasks.c.name.in_(set(live.values())))
+    return and_(s.checkpoints.c.created_at <= at - keep, s.checkpoints.c.task_id.not_in(of_live))

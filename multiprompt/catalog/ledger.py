@@ -17,6 +17,8 @@ from multiprompt.records import Claim, JobLog, JobProgress, Outcome, Schedule, W
 
 # The row of `job_results` that says how a job ended, written with whatever ended it.
 _END, _GOOD, _BAD = "end", "good", "bad"
+# The row of `job_results` whose name is the key of the training checkpoint that the job saved.
+_CHECKPOINT = "checkpoint"
 _LOGS_A_JOB = 1000
 
 
@@ -41,31 +43,27 @@ class Ledger:
             _log(connection, job, "info", worker, f"attempt {attempt + 1}", at)
         return Claim(job, owner), attempt + 1
 
-    def revoke(self, job: str, why: str, at: datetime, forget: str | None = None) -> Outcome | None:
+    def revoke(self, job: str, why: str, at: datetime, *, forget: bool = False) -> Outcome | None:
         """Let nobody write for a job any more, and forget what its steps came to. Gives its outcome if it has ended.
 
-        The checkpoint of the task `forget` goes as well.
+        With `forget` the training checkpoint that the job saved goes as well; that of any other training stays.
         """
         with self._writing() as connection:
             ended = outcome_of(connection, job)
             if ended is None:
-                _log(connection, job, "warning", "", why, at)
+                if forget:
+                    _forget_checkpoint(connection, job)
+                end(connection, job, Outcome(False, why), at)
                 connection.execute(
                     update(s.job_claims).where(s.job_claims.c.job == job).values(owner="", updated_at=at)
                 )
-                of_task = select(s.tasks.c.id).where(s.tasks.c.name == forget)
-                connection.execute(delete(s.checkpoints).where(s.checkpoints.c.task_id.in_(of_task)))
-                end(connection, job, Outcome(False, why))
             return ended
 
     def finish(self, claim: Claim, outcome: Outcome, at: datetime) -> None:
         """End a job with what came of it. Raises SupersededError."""
-        c = s.job_claims.c
         with self._writing() as connection:
             require_claim(connection, claim)
-            worker = connection.execute(select(c.worker).where(c.job == claim.job)).scalar_one()
-            _log(connection, claim.job, "info" if outcome.good else "error", worker, outcome.text, at)
-            end(connection, claim.job, outcome)
+            end(connection, claim.job, outcome, at)
 
     def advance(self, claim: Claim, step: str, done: int, total: int, at: datetime) -> None:
         """Say how far a job is, and log each new step. Raises SupersededError."""
@@ -200,8 +198,24 @@ def require_claim(connection: Connection, claim: Claim) -> None:
         raise SupersededError(f"job {claim.job} was {by}; nothing was written.")
 
 
-def end(connection: Connection, job: str, outcome: Outcome) -> None:
-    """Keep how a job ended in place of what its steps came to."""
+def note_checkpoint(connection: Connection, claim: Claim, key: str) -> None:
+    """Note that the checkpoint of this key is the job's."""
+    c = s.job_results.c
+    noted = {"job": claim.job, "step": _CHECKPOINT, "name": key}
+    connection.execute(delete(s.job_results).where(c.job == claim.job, c.step == _CHECKPOINT))
+    connection.execute(insert(s.job_results).values(**noted, data=b""))
+
+
+def _forget_checkpoint(connection: Connection, job: str) -> None:
+    c = s.job_results.c
+    keys = select(c.name).where(c.job == job, c.step == _CHECKPOINT)
+    connection.execute(delete(s.checkpoints).where(s.checkpoints.c.key.in_(keys)))
+
+
+def end(connection: Connection, job: str, outcome: Outcome, at: datetime) -> None:
+    """Log how a job ended, and keep it in place of what its steps came to."""
+    worker = connection.execute(select(s.job_claims.c.worker).where(s.job_claims.c.job == job)).scalar()
+    _log(connection, job, "info" if outcome.good else "error", worker or "", outcome.text, at)
     connection.execute(delete(s.job_results).where(s.job_results.c.job == job))
     name = _GOOD if outcome.good else _BAD
     connection.execute(insert(s.job_results).values(job=job, step=_END, name=name, data=outcome.text.encode()))

@@ -35,6 +35,8 @@ MAX_NAMES = 10_000
 # The events that say which version serves a task from then on.
 POINTER_MOVES = ("published", "rolled-back")
 NOTED, BLESSED = "noted", "blessed"
+# What bytes that are stored behind their own digest begin with.
+SEAL = b"sha256:"
 # What every publishing asks, built once: building a statement takes SQLAlchemy longer than running it takes SQLite.
 _TASK_ID = select(s.tasks.c.id).where(s.tasks.c.name == bindparam("name"))
 _EPOCH = select(s.settings.c.epoch)
@@ -276,7 +278,22 @@ def checkpoint(connection: Connection, name: str, key: str) -> bytes | None:
     query = select(s.checkpoints.c.data).where(
         s.checkpoints.c.task_id == task_id(connection, name), s.checkpoints.c.key == key
     )
-    return connection.execute(query).scalar()
+    stored = connection.execute(query).scalar()
+    return None if stored is None else unsealed(stored, f"the checkpoint of {name}")
+
+
+def sealed(data: bytes) -> bytes:
+    """Bytes behind their SHA-256."""
+    return SEAL + hashlib.sha256(data).digest() + data
+
+
+def unsealed(stored: bytes, where: str) -> bytes:
+    """The bytes that `sealed` took. Raises IntegrityError when one changed."""
+    start = len(SEAL) + hashlib.sha256().digest_size
+    data = stored[start:]
+    if stored[:start] != SEAL + hashlib.sha256(data).digest():
+        raise IntegrityError(f"{where} does not have the digest that it was stored under")
+    return data
 
 
 def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
@@ -391,16 +408,6 @@ def events(
 
 def _event(row: Row[Any]) -> Event:
     return Event(row.id, row.at, row.actor, row.kind, row.task, row.from_version, row.to_version, row.reason)
-
-
-def last_regression(connection: Connection, task: str | None) -> int:
-    results, versions = s.check_results.c, s.prompt_versions.c
-    query = select(func.max(results.check_id)).where(results.verdict.in_(("regressed", "failed")))
-    if task is not None:
-        query = query.join(s.prompt_versions, versions.id == results.version_id).where(
-            versions.task_id == task_id(connection, task)
-        )
-    return int(connection.execute(query).scalar() or 0)
 
 
 def job_seconds(connection: Connection, kind: str, task: str | None) -> float | None:

@@ -27,6 +27,7 @@ def problems(connection: Connection, advance: Advance = lambda what, done, total
     yield from _structure(connection, advance)
     artifacts = _artifacts(connection, advance)
     yield from (Problem("artifacts", wrong) for wrong in artifacts.values() if wrong)
+    yield from _checkpoints(connection)
     yield from _versions(connection, {sha256 for sha256, wrong in artifacts.items() if not wrong})
     yield from _snapshots(connection, advance)
     yield from _evaluations(connection, advance)
@@ -100,6 +101,17 @@ def _artifacts(connection: Connection, advance: Advance) -> dict[str, str]:
         except IntegrityError as error:
             found[sha256] = str(error)
     return found
+
+
+def _checkpoints(connection: Connection) -> Iterator[Problem]:
+    query = select(s.tasks.c.name, s.checkpoints.c.data).join_from(s.checkpoints, s.tasks)
+    for name, stored in connection.execute(query):
+        if not stored.startswith(reading.SEAL):  # saved by a version before there were digests
+            continue
+        try:
+            reading.unsealed(stored, "its checkpoint")
+        except IntegrityError as error:
+            yield Problem(f"task {name}", f"{error}; the next training starts from its beginning")
 
 
 def _versions(connection: Connection, intact: Set[str]) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from multiprompt.catalog.reading import (
     NOTED,
     epoch,
     key_digest,
+    sealed,
     task_id,
     text,
     version,
@@ -171,7 +172,12 @@ def save_checkpoint(connection: Connection, name: str, key: str, data: bytes, st
     """Keep where a task's training stands, in place of what was kept before."""
     identity = task_id(connection, name)
     connection.execute(_DROP_CHECKPOINT, {"task": identity})
-    connection.execute(s.checkpoints.insert().values(task_id=identity, key=key, data=data, created_at=stamp.at))
+    values = {"task_id": identity, "key": key, "data": sealed(data), "created_at": stamp.at}
+    connection.execute(s.checkpoints.insert().values(values))
+
+
+def drop_checkpoint(connection: Connection, name: str) -> None:
+    connection.execute(_DROP_CHECKPOINT, {"task": task_id(connection, name)})
 
 
 def admit(

@@ -151,7 +151,7 @@ def learn(
                 print_learned(report)
     if as_json:
         print_json(reports)
-    sys.exit(0 if all(report.published for report in reports) else 1)
+    sys.exit(0 if all(report.published or not report.is_new for report in reports) else 1)
 
 
 @cli.command()

@@ -50,6 +50,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def print_learned(report: LearnReport) -> None:
+    if not report.is_new:
+        click.echo(report.reason)
+        return
     state = "published" if report.published else "rejected"
     click.echo(f"{report.version} {state}: {report.reason}; hard prompt {report.hard:.4f}")
     if report.truncated:

@@ -29,11 +29,15 @@ KeepCheckpoint = Callable[[str, str, bytes], None]
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What a prompt is to be learned from; `start` is the prompt that the task's `init_version` names."""
+    """What a prompt is to be learned from. It starts as `start`; without one, as the task file's `init` says.
+
+    A batch is run in `parts` of about equal size, which takes less memory and changes no step.
+    """
 
     task: Task
     data: TaskData
     start: SoftPrompt | None = None
+    parts: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,7 @@ def _prepare(base: BaseModel, lesson: Lesson) -> tuple[Training, int]:
     constant = constant_tokens(base, constant_text(task))
     encoded, held_out = _encode(base, task, training), _encode(base, task, validation)
     truncated = sum(example.query.truncated for example in training)
-    return Training(task.name, prompt, constant, encoded, held_out, config.recipe), truncated
+    return Training(task.name, prompt, constant, encoded, held_out, config.recipe, lesson.parts), truncated
 
 
 def _run(base: BaseModel, lesson: Lesson, training: Training, truncated: int) -> Run:

@@ -90,12 +90,12 @@ class SoftPrompt:
 def new_prompt(
     base: BaseModel, config: PromptConfig, description: str, seed: int, start: SoftPrompt | None = None
 ) -> SoftPrompt:
-    """A prompt before training. `start` is the prompt that `init: version` names.
+    """A prompt before training: a copy of `start` in the shape of `config`, or without one as its `init` says.
 
     Raises AdapterError when what it is to start from is missing or does not fit.
     """
     text = config.init_text or description.strip()
-    if config.start == "text" and not text:
+    if start is None and config.start == "text" and not text:
         raise AdapterError(
             "the prompt starts from the task's description, but the task has none: write a description, "
             "or set multiprompt.init_text, or set multiprompt.init to sample-vocab."
@@ -107,6 +107,18 @@ def new_prompt(
         with torch.no_grad():
             _initialise(base, prompt, config, text, start)
     return prompt
+
+
+def has_shape(base: BaseModel, prompt: SoftPrompt, config: PromptConfig) -> bool:
+    """Whether a prompt has the method and every parameter's shape that `config` asks for."""
+    described = peft_config(base, config, "text")
+    with torch.device("meta"):
+        wanted = SoftPrompt(described, build(described))
+    return prompt.method == wanted.method and _shapes(prompt) == _shapes(wanted)
+
+
+def _shapes(prompt: SoftPrompt) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in prompt.module.state_dict().items()}
 
 
 def peft_config(base: BaseModel, config: PromptConfig, text: str) -> PromptLearningConfig:
@@ -165,10 +177,10 @@ def _initialise(base: BaseModel, prompt: SoftPrompt, config: PromptConfig, text:
     """Fill in what the parameters start from; without anything to start from they stay random."""
     if isinstance(prompt.module, MultitaskPromptEmbedding):
         _let_through(prompt.module)
-    if config.start == "version":
-        assert start is not None, "the workspace looks the version up"
+    if start is not None:
         _start_from(base, prompt, start)
         return
+    assert config.start != "version", "the workspace looks the version up"
     tokens = _start_tokens(base, config, text)
     if not tokens:
         return
@@ -195,14 +207,10 @@ def _start_tokens(base: BaseModel, config: PromptConfig, text: str) -> list[int]
 
 def _start_from(base: BaseModel, prompt: SoftPrompt, start: SoftPrompt) -> None:
     """Take over another prompt: all parameters where they are of one shape, else what it puts in front."""
-    theirs = start.module.state_dict()
-    mine = prompt.module.state_dict()
-    if prompt.method == start.method and {k: v.shape for k, v in mine.items()} == {
-        k: v.shape for k, v in theirs.items()
-    }:
-        prompt.module.load_state_dict(theirs)
+    if prompt.method == start.method and _shapes(prompt) == _shapes(start):
+        prompt.module.load_state_dict(start.module.state_dict())
         return
-    if len(mine) > 1 and not isinstance(prompt.module, MultitaskPromptEmbedding):
+    if len(_shapes(prompt)) > 1 and not isinstance(prompt.module, MultitaskPromptEmbedding):
         raise AdapterError(
             f"an encoder of {prompt.method} can only start from one of its own shape, not from {start.method} with "
             f"{start.num_virtual_tokens} tokens: give both the same settings, or learn this one from a random start."

@@ -60,7 +60,7 @@ class Training:
     """One task's training under way: its parameters, optimizer and place in the data, and the best prompt so far.
 
     `constant` are the ids of the text that follows the prompt in every row. The loss is the mean cross-entropy over a
-    step's answer tokens. `config.learning_rate` must be set.
+    step's answer tokens. `config.learning_rate` must be set. Each batch is run in `parts` of about equal size.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Training:
         training: Sequence[TrainingExample],
         validation: Sequence[TrainingExample],
         config: TrainingConfig,
+        parts: int = 1,
     ) -> None:
         assert config.learning_rate is not None, "TaskConfig.recipe fills it in"
         self.name = name
@@ -83,6 +84,7 @@ class Training:
         self.validations: list[Validation] = []
         self.failure: TrainingError | None = None
         self._training, self._validation = training, validation
+        self._rows_a_part = math.ceil(config.batch_size / parts)
         self._parameters = dict(self.prompt.module.named_parameters())
         self._optimizer = torch.optim.AdamW(self._parameters.values(), lr=0.0, weight_decay=config.weight_decay)
         self._picks = picks([len(row) for row in training], config)
@@ -119,9 +121,9 @@ class Training:
         return Prefix(self.prompt.virtual_tokens(), self.constant)
 
     def parts(self) -> list[Part]:
-        """The rows of the next step, a batch a part."""
+        """The rows of the next step, in parts of at most a batch."""
         rows = [self._training[i] for i in next(self._picks)]
-        size = self.config.batch_size
+        size = self._rows_a_part
         self._answer_tokens = sum(len(row.answer) for row in rows)
         return [(self, rows[start : start + size]) for start in range(0, len(rows), size)]
 

@@ -110,11 +110,15 @@ class JobStore:
         """Stop a job: from now on nothing is written for it. Raises StateError when it has ended."""
         found = self.job(identity)
         ended = Outcome(found.state == "done", found.outcome) if found.ended else None
-        ended = ended or self._ledger.revoke(identity, "cancelled", self._clock(), forget=found.task)
+        ended = ended or self._ledger.revoke(identity, "cancelled", self._clock(), forget=True)
         if ended is not None:
             raise StateError(f"job {identity} has ended: {ended.text or found.state}.")
         self._client.cancel_workflow(identity)
         return self.job(identity)
+
+    def live(self) -> dict[str, str]:
+        """The jobs that wait or run, with the task of each."""
+        return {job.id: job.task for job in self.jobs("state in ('queued', 'running')")}
 
     def retry(self, identity: str) -> Job:
         """Queue a job that came to nothing as a new one; a training that failed goes on from its last checkpoint."""

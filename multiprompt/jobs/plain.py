@@ -1,12 +1,13 @@
-"""How DBOS stores arguments, outcomes and errors: as JSON."""
+"""How DBOS stores arguments, outcomes and errors: as JSON, whatever a row of its tables says of itself."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from dbos import Serializer
+from dbos._serialization import DefaultSerializer
 
 from multiprompt.errors import JobError
 
@@ -19,6 +20,33 @@ class PlainData(Serializer):
 
     def deserialize(self, serialized_data: str) -> Any:
         return json.loads(serialized_data, object_hook=_decode)
+
+
+def disarm() -> None:
+    """Let DBOS unpickle nothing in this process from now on.
+
+    DBOS reads a row that is marked as pickled with its own serializer, whichever one it was given.
+    """
+
+    def refuse(*_: Any) -> NoReturn:
+        raise JobError("a row of the jobs is marked as pickled; a pickle can run code, so it was not read.")
+
+    DefaultSerializer.serialize = PlainData.serialize  # type: ignore[assignment, method-assign]
+    DefaultSerializer.deserialize = refuse  # type: ignore[assignment, method-assign]
+
+
+def unreadable(marker: str | None, inputs: str | None) -> str:
+    """The reason why a row of the jobs does not hold the arguments of a job; empty where it does."""
+    if marker not in (None, PlainData().name()):
+        return f"its row is marked as {marker}, and only plain JSON is read"
+    try:
+        found = json.loads(inputs or "")
+        kind, task = found["args"]
+        if isinstance(kind, str) and isinstance(task, str | None) and not found["kwargs"]:
+            return ""
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    return "its row does not hold the kind and the task of a job"
 
 
 def _encode(value: Any) -> dict[str, str]:

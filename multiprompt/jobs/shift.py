@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from dbos import DBOS, DBOSConfig
 from dbos._context import get_local_dbos_context
-from dbos._sys_db import SystemDatabase
+from dbos._sys_db import SystemDatabase, WorkflowStatusInternal
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,7 +20,7 @@ from multiprompt.catalog.database import reading, writing
 from multiprompt.catalog.ledger import Ledger
 from multiprompt.errors import JobError, StateError, SupersededError, UnavailableError
 from multiprompt.jobs.kinds import LOADING
-from multiprompt.jobs.plain import PlainData
+from multiprompt.jobs.plain import PlainData, disarm, unreadable
 from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable
 from multiprompt.records import Claim, JobState, Outcome, WorkerRecord
 
@@ -68,12 +68,13 @@ class Shift:
         self._lease = lease
         self._watch = _Watch(lease)
         self._over, self._given_up = threading.Event(), threading.Event()
+        self._failure: Exception | None = None
         self._looked = self._had_work = time.monotonic()
 
     def work(self, dispatch: Callable[[], object], *, until_idle: bool, grace: float) -> None:
         """Do jobs until `stop` is set, or until none waits; what runs then has `grace` seconds to end.
 
-        Raises StateError when others took this worker for dead.
+        Raises StateError when others took this worker for dead, or will as it can give no sign of life.
         """
         self._ledger.join(self._worker)
         heart = threading.Thread(target=self._beat, daemon=True)
@@ -90,6 +91,11 @@ class Shift:
         finally:
             self._over.set()
             self._part()
+        if self._failure is not None:
+            raise StateError(
+                f"worker {self._worker.name} can give no sign of life "
+                f"({type(self._failure).__name__}: {self._failure}), so it ends, and others do its jobs."
+            )
         if self._given_up.is_set():
             raise StateError(
                 f"worker {self._worker.name} gave no sign of life for so long that others took its jobs over: "
@@ -105,6 +111,10 @@ class Shift:
                 self._take_over()
             except (UnavailableError, SQLAlchemyError) as error:
                 _log.warning("%s; worker %s gives no sign of life", error, self._worker.name)
+            except Exception as error:  # without a sign of life it must not go on, whatever the cause
+                self._failure = error
+                self._given_up.set()
+                return
 
     def _take_over(self) -> None:
         beats = {found.id: found.beats for found in self._ledger.workers()}
@@ -145,6 +155,7 @@ class Shift:
             "log_level": "CRITICAL",
             "use_listen_notify": False,
         }
+        disarm()
         dbos = DBOS(config=config)
         # A queue that is declared in the database would have the slots of whoever declared it last.
         dbos._registry._register_internal_queue(
@@ -161,6 +172,7 @@ class Shift:
 
             DBOS.launch()
             self._spare(dbos._sys_db)
+            self._guard(dbos._sys_db)
             yield
         finally:
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=int(grace))
@@ -175,6 +187,27 @@ class Shift:
         database.transition_delayed_workflows = lambda: None  # type: ignore[method-assign]
         database.cancel_timed_out_workflows = lambda limit: []  # type: ignore[method-assign]
         database.dequeue_scopes = self._scopes  # type: ignore[method-assign]
+
+    def _guard(self, database: SystemDatabase) -> None:
+        """Hold every row that was claimed against what a job is, before DBOS reads what it holds."""
+        read = database.get_workflow_statuses
+
+        def jobs(identities: list[str]) -> list[WorkflowStatusInternal]:
+            return [status for status in read(identities) if self._is_job(database, status)]
+
+        database.get_workflow_statuses = jobs  # type: ignore[assignment, method-assign]
+
+    def _is_job(self, database: SystemDatabase, status: WorkflowStatusInternal) -> bool:
+        """Whether a row holds a job; one that does not has failed from now on, with the reason."""
+        wrong = unreadable(status["serialization"], status["inputs"])
+        if status["name"] != WORKFLOW:
+            wrong = f"its row names the workflow {status['name']}, which is no job"
+        if not wrong:
+            return True
+        said = PlainData().serialize(JobError(f"{wrong}: multiprompt did not write it, and nothing of it was run."))
+        if database.update_workflow_outcome(status["workflow_uuid"], "ERROR", error=said):
+            _log.error("%s: %s", status["workflow_uuid"], wrong)
+        return False
 
     def _scopes(self, queue_name: str) -> list[str | None]:
         """Where DBOS is to look for work now: nowhere, or in all of the queue."""

@@ -74,7 +74,7 @@ class Milliseconds(TypeDecorator[datetime]):
 
 
 class _Plain(ColumnElement[str]):
-    """A piece of the JSON in a column, as text; `path` are keys and positions."""
+    """A piece of the JSON in a column, as text, NULL where it holds none; `path` are keys and positions."""
 
     inherit_cache = True
     type = String()
@@ -91,12 +91,16 @@ class _Plain(ColumnElement[str]):
 @compiles(_Plain)
 def _on_sqlite(element: _Plain, compiler: SQLCompiler, **options: Any) -> str:
     path = "".join(f"[{key}]" if key.isdigit() else f'."{key}"' for key in element.path)
-    return f"json_extract({compiler.process(element.column, **options)}, '${path}')"
+    column = compiler.process(element.column, **options)
+    return f"CASE WHEN json_valid({column}) THEN json_extract({column}, '${path}') END"
 
 
 @compiles(_Plain, "postgresql")
 def _on_postgresql(element: _Plain, compiler: SQLCompiler, **options: Any) -> str:
-    return f"(CAST({compiler.process(element.column, **options)} AS jsonb) #>> '{{{','.join(element.path)}}}')"
+    column = compiler.process(element.column, **options)
+    knows = (getattr(compiler.dialect, "server_version_info", None) or (0,)) >= (16,)
+    valid = "IS JSON" if knows else "~ '^[[{\"]'"
+    return f"CASE WHEN {column} {valid} THEN CAST({column} AS jsonb) #>> '{{{','.join(element.path)}}}' END"
 
 
 class _Time(ColumnElement[datetime]):
@@ -162,7 +166,7 @@ class JobTable:
         self.key: ColumnElement[Any] = c.workflow_uuid
         self._columns: dict[str, ColumnElement[Any]] = {
             "id": c.workflow_uuid,
-            "kind": _Plain(inputs.c.inputs, "args", "0"),
+            "kind": func.coalesce(_Plain(inputs.c.inputs, "args", "0"), "", type_=String),
             "task": func.coalesce(_Plain(inputs.c.inputs, "args", "1"), "", type_=String),
             "state": case(dict(_STATES), value=c.status, else_=c.status),
             "priority": c.priority,

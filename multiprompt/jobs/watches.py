@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +14,6 @@ from multiprompt.errors import NotFoundError
 from multiprompt.records import Schedule
 from multiprompt.tasks.source import hub_revision, source_digest
 from multiprompt.tasks.task import Task
-
-_MODEL_FILES = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt")
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,15 @@ def _data(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
 
 
 def _score(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
-    """A check since the last look that found a published version worse than it may be; of any task without one."""
-    seen = catalog.last_regression(schedule.task)
-    return Sight(seen > int(schedule.seen or seen), str(seen))
+    """A regression of the task, or of any without one, that did not stand at the last look.
+
+    A check that reports a standing regression again does not fire, nor does one that no longer finds it.
+    """
+    standing = sorted(catalog.regressions(schedule.task))
+    seen = json.dumps(standing)
+    # Before regressions were named here, the number of a check stood here.
+    known = json.loads(schedule.seen) if schedule.seen.startswith("[") else standing
+    return Sight(not set(standing) <= set(known), seen)
 
 
 def _base(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
@@ -76,11 +81,20 @@ _WATCHES: Mapping[str, Callable[[Catalog, Schedule, datetime], Sight]] = {
 }
 
 
+def files_stamp(folder: Path) -> str:
+    """A digest of the names, sizes and times of a folder's files, which a file that is written or replaced changes.
+
+    Nothing is read, so it is quick to take of gigabytes. Raises OSError.
+    """
+    lines = []
+    for file in sorted(file for file in folder.iterdir() if file.is_file()):
+        found = file.stat()
+        lines.append(f"{file.name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}\n")
+    return "stat:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def _base_fingerprint(source: str) -> str:
     folder = Path(source)
     if folder.is_dir():
-        files = sorted(file for pattern in _MODEL_FILES for file in folder.glob(pattern))
-        # Gigabytes are not read each minute: a file that was written has another time.
-        lines = (f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in files)
-        return "stat:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+        return files_stamp(folder)
     return hub_revision("model", source.partition("@")[0]) if "/" in source else source

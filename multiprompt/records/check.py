@@ -155,6 +155,7 @@ class LearnReport:
     """What learning or importing a prompt came to.
 
     `untouched` says that every prompt published before still has its digest, recomputed from its stored bytes.
+    `is_new` is False where the training gave the bytes of an existing version: `version` names it, nothing was stored.
     """
 
     version: str
@@ -167,6 +168,7 @@ class LearnReport:
     truncated: int
     check: CheckReport
     untouched: bool
+    is_new: bool = True
 
 
 @dataclass(frozen=True)

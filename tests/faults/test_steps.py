@@ -15,12 +15,14 @@ import multiprompt as mp
 from multiprompt import steps
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.engine import evaluation
+from multiprompt.engine.adapter import to_adapter
 from multiprompt.errors import SupersededError, UnavailableError
 from multiprompt.jobs.kinds import STEPS
 from multiprompt.records import Outcome, VersionRecord
 from multiprompt.steps import Desk, run_job
 from tests.catalog.databases import contents
-from tests.conftest import MakeTask
+from tests.conftest import MakeTask, between_versions
+from tests.test_learning import METHODS, change, damage_checkpoint, settings
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -126,9 +128,11 @@ def test_a_cancelled_job_leaves_nothing_but_its_log(ready: mp.Workspace) -> None
 def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_if_nothing_was(
     workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
 ) -> None:
-    settings = {"num_virtual_tokens": 4, "training": {"steps": 9, "batch_size": 4, "validate_every": 3}}
-    workspace.add_task(make_task("colour", multiprompt=settings))
-    whole = workspace.learn("colour").version
+    path = make_task("colour", multiprompt=settings(steps=9))
+    workspace.add_task(path)
+    beside = mp.open(tmp_path / "beside.db", workspace.base_model().record.source, dtype="float32")
+    beside.add_task(path)
+    whole = beside.digest(beside.learn("colour").version)
     kept = 0
 
     def dies() -> None:
@@ -142,7 +146,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_if_nothing_wa
     with pytest.raises(Killed):
         run_job(first, ignore)
     run_job(desk(workspace, "second"), ignore)
-    assert workspace.digest("colour@2") == workspace.digest(whole)
+    assert workspace.digest("colour@1") == whole
     assert any("goes on from step" in line.message for line in workspace.catalog.ledger.logs("job"))
 
 
@@ -232,19 +236,117 @@ def test_a_published_prompt_that_changed_fails_the_job(ready: mp.Workspace) -> N
 def test_a_training_that_ran_out_of_memory_takes_smaller_batches(
     ready: mp.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: list[tuple[int, int]] = []
+    parts: list[int] = []
     learn = steps.learn_prompts
 
     def starved(base: Any, lessons: Any, *rest: Any) -> Any:
-        training = lessons[0].task.config.training
-        sizes.append((training.batch_size, training.gradient_accumulation_steps))
-        if training.batch_size > 1:
+        parts.append(lessons[0].parts)
+        if lessons[0].parts < 4:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9999999 bytes.")
         return learn(base, lessons, *rest)
 
     monkeypatch.setattr(steps, "learn_prompts", starved)
     run_job(desk(ready, "first"), ignore)
-    assert sizes == [(4, 1), (2, 2), (1, 4)]
+    assert parts == [1, 2, 4]
+    assert ready.version("colour").number == 1
+    said = [line.message for line in ready.catalog.ledger.logs("job")]
+    assert "memory ran out; each batch is run in 4 parts" in said
+
+
+def learned(workspace: mp.Workspace, make_task: MakeTask, **multiprompt: Any) -> Path:
+    path = make_task("colour", multiprompt=settings(**multiprompt))
+    workspace.add_task(path)
+    workspace.learn("colour")
+    return path
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_retraining_that_moves_nothing_gives_the_published_bytes_and_publishes_nothing(
+    workspace: mp.Workspace, make_task: MakeTask, name: str
+) -> None:
+    path = learned(workspace, make_task, method=METHODS[name])
+    change(workspace, path, method=METHODS[name], learning_rate=1e-30)
+    run_job(desk(workspace, "first", "retrain"), ignore)
+    assert workspace.catalog.ledger.outcome("job") == Outcome(
+        True, "nothing new to learn: the training gave the bytes of colour@1"
+    )
+    assert [version.label for version in workspace.versions()] == ["colour@1"]
+    assert workspace.verify() == []
+
+
+def test_a_retraining_goes_on_from_the_published_version_and_says_so(
+    workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = learned(workspace, make_task)
+    change(workspace, path, learning_rate=0.1, steps=12)
+    started: list[Any] = []
+    learn = steps.learn_prompts
+
+    def noting(base: Any, lessons: Any, *rest: Any) -> Any:
+        started.append(lessons[0].start)
+        return learn(base, lessons, *rest)
+
+    monkeypatch.setattr(steps, "learn_prompts", noting)
+    run_job(desk(workspace, "first", "retrain"), ignore)
+    assert to_adapter(started[0]).weights == workspace.catalog.adapter(workspace.version("colour@1")).weights
+    edges = {(edge.relation, edge.parent) for edge in between_versions(workspace.lineage("colour@2"))}
+    assert edges == {("retrained-from", "colour@1"), ("initialised-from", "colour@1")}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (METHODS["colour"], METHODS["colour"] | {"num_virtual_tokens": 5}),
+        (METHODS["colour"], METHODS["shade"]),
+        (METHODS["tint"], METHODS["tint"] | {"encoder_layers": 1}),
+        (METHODS["tone"], METHODS["tone"] | {"encoder": "lstm"}),
+        (METHODS["tone"], METHODS["tone"] | {"encoder_hidden_size": 8}),
+        (METHODS["blend"], METHODS["blend"] | {"projection": False}),
+        (METHODS["hue"], METHODS["hue"] | {"num_ranks": 1}),
+    ],
+)
+def test_a_retraining_in_another_shape_learns_afresh_and_says_so(
+    workspace: mp.Workspace, make_task: MakeTask, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    path = learned(workspace, make_task, method=before)
+    change(workspace, path, method=after)
+    run_job(desk(workspace, "first", "retrain"), ignore)
+    assert any(line.message.startswith("learning afresh: ") for line in workspace.catalog.ledger.logs("job"))
+    (edge,) = between_versions(workspace.lineage("colour@2"))
+    assert (edge.relation, edge.parent) == ("retrained-from", "colour@1")
+
+
+def test_a_first_learning_by_a_job_starts_where_one_by_hand_does(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    learned(workspace, make_task)
+    start = {"init": "version", "init_version": "colour@1"}
+    for name in ("hand", "job"):
+        workspace.add_task(make_task(name, multiprompt=settings(start, learning_rate=0.0)))
+    workspace.learn("hand")
+    for kind in ("learn", "retrain"):
+        start_of, afresh = workspace.start(workspace.task("job"), retrain=kind == "retrain")
+        assert (start_of and start_of.label, afresh) == ("colour@1", "")
+    run_job(desk(workspace, "first", "learn", "job"), ignore)
+    weights = {workspace.catalog.adapter(workspace.version(label)).weights for label in ("hand", "job", "colour@1")}
+    assert len(weights) == 1
+
+
+def test_a_damaged_checkpoint_is_none_and_the_job_says_so(ready: mp.Workspace, make_task: MakeTask) -> None:
+    kept = 0
+
+    def dies() -> None:
+        nonlocal kept
+        kept += 1
+        if kept == 2:  # after the snapshot and a checkpoint
+            raise Killed
+
+    first = desk(ready, "first")
+    first = Desk(first.workspace, first.claim, "learn", "colour", 0, "tester", lambda: AT, dies)
+    with pytest.raises(Killed):
+        run_job(first, ignore)
+    damage_checkpoint(ready)
+    run_job(desk(ready, "second"), ignore)
+    said = [line.message for line in ready.catalog.ledger.logs("job")]
+    assert any(line.startswith("the checkpoint of colour does not have the digest") for line in said)
     assert ready.version("colour").number == 1
 
 

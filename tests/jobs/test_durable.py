@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import pickle
 import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import astuple
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
+import dbos
 import pytest
+from dbos._serialization import deserialize_value
+from sqlalchemy import text
 
 from multiprompt.catalog.database import reading, writing
+from multiprompt.catalog.ledger import Ledger
 from multiprompt.errors import (
     ConfigError,
+    JobError,
     JobTimeoutError,
     NotFoundError,
     QueryError,
+    SchemaError,
     StateError,
     SupersededError,
     UnavailableError,
 )
 from multiprompt.jobs import shift
 from multiprompt.jobs.kinds import LOADING
+from multiprompt.jobs.plain import PlainData, disarm
 from multiprompt.jobs.table import attached
 from multiprompt.records import Claim, Job, JobState, Outcome
+from multiprompt.workspace import Workspace
 from tests.jobs.conftest import TASKS, Jobs
 
 
@@ -197,10 +210,10 @@ def test_a_job_that_waits_is_cancelled_and_can_be_retried(jobs: Jobs) -> None:
 
 def test_a_job_that_runs_is_cancelled_and_writes_nothing_from_then_on(jobs: Jobs) -> None:
     job = submit(jobs, "sst2")
-    jobs.catalog.save_checkpoint("sst2", "key", b"half a training", "tester", jobs.clock())
     mine: list[bool] = []
 
     def do(claim: Claim, kind: str, task: str | None) -> None:
+        checkpoint(jobs, "sst2", claim)
         assert jobs.store.job(job.id).progress is not None
         mine.append(jobs.store.is_mine(claim))
         jobs.store.cancel(job.id)
@@ -212,6 +225,68 @@ def test_a_job_that_runs_is_cancelled_and_writes_nothing_from_then_on(jobs: Jobs
     assert jobs.store.job(job.id).state == "cancelled"
     assert jobs.catalog.ledger.outcome(job.id) == Outcome(False, "cancelled")
     assert jobs.catalog.checkpoint("sst2", "key") is None
+
+
+def checkpoint(jobs: Jobs, task: str, claim: Claim | None = None) -> None:
+    """Save where a training stands, for a job or by hand."""
+    catalog = jobs.catalog if claim is None else jobs.catalog.claimed_by(claim)
+    catalog.save_checkpoint(task, "key", b"half a training", "tester", jobs.clock())
+
+
+@pytest.mark.parametrize(("kind", "task"), [("evaluate", "sst2"), ("check", None), ("retrain", "sst2")])
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_cancelled_job_forgets_no_checkpoint_of_another_training(
+    jobs: Jobs, kind: str, task: str | None, runs: bool
+) -> None:
+    checkpoint(jobs, "sst2")
+    job = submit(jobs, task, kind)
+
+    def do(claim: Claim, kind: str, task: str | None) -> None:
+        jobs.store.cancel(job.id)
+        jobs.finish(claim, kind, task)
+
+    if runs:
+        jobs.do(do)
+    else:
+        jobs.store.cancel(job.id)
+    assert jobs.store.job(job.id).state == "cancelled"
+    assert jobs.catalog.checkpoint("sst2", "key") == b"half a training"
+
+
+def test_gc_leaves_all_of_a_job_that_runs_or_waits_to_go_on(jobs: Jobs) -> None:
+    workspace = Workspace(jobs.catalog, actor="tester", clock=jobs.clock)
+    job = submit(jobs, "sst2")
+    checkpoint(jobs, "trec")
+    stop, attempts = threading.Event(), 0
+
+    def collect() -> None:
+        jobs.clock.move(days=400)
+        workspace.collect_garbage(days=0, dry_run=True)
+        workspace.collect_garbage(days=0)
+
+    def do(claim: Claim, kind: str, task: str | None) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            jobs.catalog.ledger.save_results(claim, "snapshot", {"rows": b"many"})
+            checkpoint(jobs, "sst2", claim)
+        collect()
+        jobs.catalog.ledger.advance(claim, "train", 1, 2, jobs.clock())
+        if attempts == 1:
+            stop.set()
+            raise UnavailableError("the worker is stopping")
+        assert jobs.catalog.ledger.results(claim.job, "snapshot") == {"rows": b"many"}
+        assert jobs.catalog.checkpoint("sst2", "key") == b"half a training"
+        jobs.finish(claim, kind, task)
+
+    jobs.do(do, stop=stop, until_idle=False)
+    assert jobs.store.job(job.id).state == "queued"
+    collect()
+    jobs.do(do)
+    assert (jobs.store.job(job.id).state, attempts) == ("done", 2)
+    assert jobs.catalog.checkpoint("trec", "key") is None
+    collect()
+    assert jobs.catalog.ledger.logs(job.id) == []
 
 
 def test_a_job_whose_workers_die_again_and_again_is_parked_and_the_others_go_on(jobs: Jobs) -> None:
@@ -290,6 +365,76 @@ def test_nothing_is_pickled(jobs: Jobs) -> None:
         ).fetchall()
     raw.close()
     assert stored == [('{"args": ["learn", "bad"], "kwargs": {}}', '{"$error": "ValueError: broken"}')]
+
+
+class _Executes:
+    """What runs a command when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.mark),)
+
+
+def hostile(values: dict[str, str], says: str) -> Any:
+    return pytest.param(values, says, id=says)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        hostile({"serialization": "py_pickle", "inputs": "PICKLE"}, "marked as py_pickle"),
+        hostile({"serialization": "portable_json"}, "marked as portable_json"),
+        hostile({"serialization": "other"}, "marked as other"),
+        hostile({"inputs": "PICKLE"}, "does not hold the kind and the task"),
+        hostile({"inputs": "[]"}, "does not hold the kind"),
+        hostile({"inputs": '{"args": ["learn"]}'}, "not hold the kind"),
+    ],
+)
+def test_a_row_that_holds_no_job_fails_with_the_reason_and_executes_nothing(
+    jobs: Jobs, tmp_path: Path, values: dict[str, str], says: str
+) -> None:
+    mark = tmp_path / "EXECUTED"
+    pickled = base64.b64encode(pickle.dumps({"args": ("learn", _Executes(mark)), "kwargs": {}})).decode()
+    job = submit(jobs, "bad")
+    submit(jobs, "sst2")
+    schema = "" if jobs.catalog.is_file else "dbos."
+    with writing(jobs.store._engine) as connection:
+        for name, value in values.items():
+            table = schema + ("workflow_input" if name == "inputs" else "workflow_status")
+            update = text(f"UPDATE {table} SET {name} = :value WHERE workflow_uuid = :job")
+            connection.execute(update, {"value": value.replace("PICKLE", pickled), "job": job.id})
+    jobs.work(done)
+    assert not mark.exists()
+    failed = jobs.store.job(job.id)
+    assert (failed.state, says in failed.outcome) == ("failed", True)
+    assert [found.state for found in jobs.store.jobs("task = 'sst2'")] == ["done"]
+
+
+def test_an_outcome_that_is_pickled_is_not_read_by_who_lost_the_job(jobs: Jobs, tmp_path: Path) -> None:
+    mark = tmp_path / "EXECUTED"
+    pickled = base64.b64encode(pickle.dumps(_Executes(mark))).decode()
+    disarm()
+    with pytest.raises(JobError, match="marked as pickled"):
+        deserialize_value(pickled, "py_pickle", PlainData())
+    assert not mark.exists()
+
+
+def test_dbos_unpickles_in_the_one_place_that_is_disarmed() -> None:
+    sources = {file.name: file.read_text() for file in Path(str(dbos.__file__)).parent.rglob("*.py")}
+    found = {name: source.count("pickle.load") for name, source in sources.items() if "pickle.load" in source}
+    assert found == {"_serialization.py": 1}
+
+
+def test_a_worker_that_can_give_no_sign_of_life_ends(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def beat(*_: Any) -> bool:
+        raise SchemaError("the catalog has another schema revision")
+
+    monkeypatch.setattr(Ledger, "beat", beat)
+    with pytest.raises(StateError, match="can give no sign of life .SchemaError: the catalog has another"):
+        jobs.work(done, until_idle=False, lease=0.1)
+    assert jobs.catalog.ledger.workers() == []
 
 
 def test_a_worker_that_stops_hands_back_what_it_runs(jobs: Jobs) -> None:
