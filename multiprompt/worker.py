@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,10 +19,10 @@ from typing import Any
 from uuid import uuid4
 
 from multiprompt.config import LEASE_SECONDS
-from multiprompt.errors import UnavailableError
+from multiprompt.errors import ConfigError, UnavailableError
 from multiprompt.jobs.durable import JobStore
 from multiprompt.records import Claim, WorkerRecord
-from multiprompt.workshop import Bench, Workshop
+from multiprompt.workshop import Bench, Workshop, visible_devices
 
 _log = logging.getLogger("multiprompt.worker")
 _PROGRESS_SECONDS = 1.0
@@ -40,8 +42,9 @@ def work(
 ) -> None:
     """Do jobs until SIGTERM or Ctrl-C, or until none waits. What runs then has `grace` seconds to end.
 
-    Raises StateError when others took this worker for dead.
+    Raises StateError when others took this worker for dead, and ConfigError when it has no such device.
     """
+    _require_device(bench.device)
     stop = stop or threading.Event()
     now = datetime.now(UTC)
     host = socket.gethostname()
@@ -55,6 +58,17 @@ def work(
     finally:
         workshop.close()
         _log.info("worker %s: %s", record.name, tally)
+
+
+def _require_device(device: str | None) -> None:
+    """Raises ConfigError unless torch finds the GPU that was asked for; asked in a process of its own."""
+    if device in (None, "cpu"):
+        return
+    visible = visible_devices(str(device), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    ask = "import torch; raise SystemExit(not torch.cuda.is_available())"
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": visible}
+    if subprocess.run([sys.executable, "-c", ask], env=environment, check=False).returncode:
+        raise ConfigError(f"--device {device}, but torch finds no such GPU here: give --device cpu, or no --device.")
 
 
 def stop_on_signals() -> threading.Event:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from multiprompt.engine.base import DTYPES, BaseModel
@@ -53,7 +54,7 @@ def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise BaseModelError(f"{source.folder} cannot be loaded as a causal language model: {error}") from error
-    model.requires_grad_(False).eval().to(device)
+    _detach_from_files(model.requires_grad_(False).eval().to(device))
     record = BaseModelRecord(
         name=source.name,
         source=source.reference,
@@ -65,6 +66,12 @@ def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
         config=_fingerprint(_settings(source.folder / "config.json", _CONFIG_WITHOUT_EFFECT)),
     )
     return checked(BaseModel(model, tokenizer, record, source.folder))
+
+
+def _detach_from_files(model: nn.Module) -> None:
+    """Copy every tensor out of the mapped files, so that a file that is written over changes no loaded model."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _fastest_dtype(device: str) -> str:

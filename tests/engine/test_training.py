@@ -174,6 +174,20 @@ def test_small_batches_that_are_accumulated_are_one_large_batch(base: BaseModel)
         torch.testing.assert_close(other.result().output(), whole.result().output(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("batch", "parts"), [(12, 2), (12, 8), (7, 2), (7, 4), (5, 16), (4, 1)])
+def test_a_batch_in_parts_is_the_same_step(base: BaseModel, batch: int, parts: int) -> None:
+    whole = prepared(base, batch_size=batch, steps=3)
+    divided = Training("colour", whole.prompt, whole.constant, whole._training, whole._validation, whole.config, parts)
+    sizes = [len(rows) for _, rows in divided.parts()]
+    assert sum(sizes) == batch
+    assert max(sizes) == -(-batch // min(parts, batch))
+    divided = Training("colour", whole.prompt, whole.constant, whole._training, whole._validation, whole.config, parts)
+    train(base, [whole, divided])
+    assert divided.losses == pytest.approx(whole.losses, rel=1e-4)
+    for name, value in parameters(whole.prompt).items():
+        assert torch.allclose(parameters(divided.prompt)[name], value, atol=1e-3)
+
+
 def mixed(base: BaseModel) -> list[Training]:
     """Three tasks that have nothing in common, one of which stops early."""
     return [

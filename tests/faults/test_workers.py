@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -22,7 +24,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import UnavailableError
 from multiprompt.jobs import shift
 from tests.catalog.databases import crash, new_database, new_server
-from tests.conftest import MakeTask
+from tests.conftest import MakeTask, write_tiny_model
 from tests.jobs.conftest import Jobs, _fill
 
 ENDLESS = {"num_virtual_tokens": 4, "training": {"steps": 100_000, "batch_size": 4, "validate_every": 20}}
@@ -116,6 +118,62 @@ def test_killed_cancelled_and_stopped(endless: mp.Workspace, workers: list[Worke
     said = workers[2].stop(signal.SIGTERM)
     assert '"level": "info"' in said
     assert workers[2].process.returncode == 0
+
+
+def causes(workspace: mp.Workspace) -> list[tuple[str, str]]:
+    """What the newest check found, and what it named as the cause."""
+    with sqlite3.connect(workspace.catalog.path) as raw:
+        newest = "SELECT max(id) FROM checks"
+        found = raw.execute(f"SELECT verdict, cause FROM check_results WHERE check_id = ({newest})").fetchall()
+    raw.close()
+    return found
+
+
+def test_a_kept_child_sees_that_the_base_model_changed_as_a_check_by_hand_does(
+    tmp_path: Path, tiny_model: Path, make_task: MakeTask, workers: list[Worker]
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    workspace = mp.open(tmp_path / "catalog.db", str(model), dtype="float32", actor="tester")
+    workspace.learn(workspace.add_task(make_task("colour")).name)
+    workers.append(Worker(workspace.catalog.path))
+    assert workspace.submit().wait(60).outcome == "1 checked: 1 identical"
+    (child,) = workers[0].children
+    before = workspace.predict([("colour", "sky")])
+    shutil.copy(write_tiny_model(tmp_path / "other", seed=7) / "model.safetensors", model / "model.safetensors")
+    in_a_job = workspace.submit().wait(60)
+    found = causes(workspace)
+    assert found != []
+    assert {cause for _, cause in found} == {"base"}
+    by_hand = workspace.check()
+    assert (in_a_job.outcome, causes(workspace)) == (by_hand.summary, found)
+    refused = workspace.submit("colour").wait(60)
+    assert refused.state == "failed"
+    assert refused.outcome.startswith("BaseMismatchError: ")
+    assert workers[0].children == [child]
+    assert workspace.predict([("colour", "sky")]) == before
+
+
+def test_a_rejected_candidate_fails_its_job_and_listing_and_log_have_the_reason(
+    workspace: mp.Workspace, make_task: MakeTask, workers: list[Worker]
+) -> None:
+    quick = {"num_virtual_tokens": 4, "training": {"steps": 40, "learning_rate": 0.1, "validate_every": 20}}
+    path = make_task("colour", multiprompt=quick)
+
+    def write(split: str, label: str) -> None:
+        rows = [json.dumps({"text": f"sky {number}", "label": label}) + "\n" for number in range(12)]
+        (path.parent / f"{split}.jsonl").write_text("".join(rows))
+
+    for split in ("train", "validation", "test"):
+        write(split, "red")
+    assert workspace.learn(workspace.add_task(path).name).soft == 1.0
+    for split in ("train", "validation"):
+        write(split, "green")
+    job = workspace.submit("colour", "learn")
+    workers.append(Worker(workspace.catalog.path, "--until-idle"))
+    found = job.wait(60)
+    reason = workspace.version("colour@2").reason
+    assert (found.state, found.outcome) == ("failed", f"colour@2 rejected: {reason}")
+    assert workspace.job_logs(job.id)[-1].message == found.outcome
 
 
 def test_a_worker_that_slept_past_its_lease_ends_and_its_job_is_done_once(

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from multiprompt.catalog.labels import parse_label
 from multiprompt.catalog.ledger import Ledger
 from multiprompt.errors import NotFoundError
 from multiprompt.jobs.durable import JobStore
 from multiprompt.jobs.plan import plan
-from multiprompt.records import CheckResult, Job, Schedule
+from multiprompt.records import CheckReport, CheckResult, Job, Schedule
 from tests.catalog.test_catalog import BASE, a_task, learn
 from tests.jobs.conftest import START, Jobs
 
@@ -163,6 +164,71 @@ def test_a_check_that_finds_a_drop_retrains_that_task(jobs: Jobs) -> None:
     assert looks(jobs) == []
 
 
+def check(jobs: Jobs, *results: CheckResult) -> None:
+    """What a check of everything found."""
+    jobs.catalog.save_check(CheckReport(results, 1.0), "tester", jobs.clock())
+
+
+def regressed(label: str, score: float = 0.3, key: str = "", jobs: Jobs | None = None) -> CheckResult:
+    found = CheckResult(label, "acc", 0.5, score, 0.5 - score, 0.01, "regressed", "data")
+    if jobs is not None:
+        version = jobs.catalog.version(*parse_label(label))
+        baseline = jobs.catalog.baseline_of(version).evaluation
+        jobs.catalog.save_comparison(version, baseline, {"data": key}, found, None, None, "tester", jobs.clock())
+    return found
+
+
+def test_a_check_on_score_does_not_submit_itself_while_a_regression_stands(jobs: Jobs) -> None:
+    for name in ("sst2", "trec"):
+        learn(jobs.catalog, name)
+    schedule(jobs, None, "check", on="score")
+    assert looks(jobs) == []
+    check(jobs, regressed("sst2@1"))
+    assert [job.kind for job in looks(jobs)] == ["check"]
+    for _ in range(3):
+        check(jobs, replace(regressed("sst2@1"), reused=True))
+        assert looks(jobs) == []
+    check(jobs, regressed("sst2@1"), regressed("trec@1"))
+    assert len(looks(jobs)) == 1
+    check(jobs)
+    assert looks(jobs) == []
+    check(jobs, regressed("sst2@1"))
+    assert len(looks(jobs)) == 1
+
+
+def test_a_regression_under_another_key_is_another(jobs: Jobs) -> None:
+    learn(jobs.catalog, "sst2")
+    schedule(jobs, "sst2", on="score")
+    check(jobs, regressed("sst2@1", key="first", jobs=jobs))
+    assert len(looks(jobs)) == 1
+    check(jobs, regressed("sst2@1"))
+    assert looks(jobs) == []
+    check(jobs, regressed("sst2@1", score=0.2, key="second", jobs=jobs))
+    assert len(looks(jobs)) == 1
+
+
+def test_two_regressed_tasks_that_are_retrained_do_not_keep_each_other_awake(jobs: Jobs) -> None:
+    for name in ("sst2", "trec"):
+        learn(jobs.catalog, name)
+        schedule(jobs, name, on="score")
+    check(jobs, regressed("sst2@1"), regressed("trec@1"))
+    assert {job.task for job in looks(jobs)} == {"sst2", "trec"}
+    for _ in range(2):
+        learn(jobs.catalog, "sst2", checked=[regressed("trec@1")], publish=False)
+        learn(jobs.catalog, "trec", checked=[regressed("sst2@1")], publish=False)
+        assert looks(jobs) == []
+
+
+def test_a_schedule_of_an_older_catalog_takes_what_stands_for_seen(jobs: Jobs) -> None:
+    learn(jobs.catalog, "sst2")
+    check(jobs, regressed("sst2@1"))
+    found = schedule(jobs, on="score")
+    jobs.catalog.ledger.save_schedule(replace(found, seen="7"))
+    assert looks(jobs) == []
+    check(jobs, replace(regressed("sst2@1"), verdict="failed"))
+    assert len(looks(jobs)) == 1
+
+
 def test_a_base_model_whose_files_change_submits_a_job(jobs: Jobs, tmp_path: Path) -> None:
     weights = tmp_path / "model" / "model.safetensors"
     weights.parent.mkdir()
@@ -173,6 +239,8 @@ def test_a_base_model_whose_files_change_submits_a_job(jobs: Jobs, tmp_path: Pat
     weights.write_bytes(b"other")
     assert [job.kind for job in looks(jobs)] == ["check"]
     assert looks(jobs) == []
+    weights.with_name("vocab.txt").write_text("word")
+    assert len(looks(jobs)) == 1
 
 
 def test_an_old_version_is_retrained_once_in_its_age_whatever_comes_of_it(jobs: Jobs) -> None:
