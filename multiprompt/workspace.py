@@ -565,10 +565,7 @@ class Workspace:
         """Whether the files of a loaded base model were written, replaced or deleted since."""
         from multiprompt.jobs.watches import files_stamp
 
-        try:
-            return files_stamp(base.folder) != self._stamp
-        except OSError:
-            return True
+        return files_stamp(base.folder) != self._stamp
 
     def _load(self) -> tuple[BaseModel, str]:
         """The base model, with the stamp that its files had before they were read."""

@@ -384,7 +384,7 @@ def test_a_catalog_on_postgresql_learns_and_serves(tiny_model: Path, make_task: 
         assert report.version == "colour@1"
         assert workspace.check().passed
         before = workspace.predict([("colour", "the sky"), ("shade", "the sea")])
-        again = workspace.learn("colour")
+        again = learn(workspace, make_task("colour", multiprompt={"num_virtual_tokens": 5, "training": {"steps": 1}}))
         assert workspace.predict([(again.version, "the sky")])[0].version == "colour@2"
         if again.published:
             workspace.rollback("colour")

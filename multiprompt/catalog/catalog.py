@@ -179,7 +179,7 @@ class Catalog:
         with self._write(actor, at) as (connection, stamp):
             writing.save_checkpoint(connection, task, key, data, stamp)
             if self._claim is not None:
-                note_checkpoint(connection, self._claim, key)
+                note_checkpoint(connection, self._claim, task, key)
 
     def end_training(self, task: str, outcome: str, actor: str, at: datetime) -> None:
         """Drop a task's checkpoint, as its training gave nothing new; a job ends with this outcome."""

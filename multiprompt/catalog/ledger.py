@@ -17,7 +17,7 @@ from multiprompt.records import Claim, JobLog, JobProgress, Outcome, Schedule, W
 
 # The row of `job_results` that says how a job ended, written with whatever ended it.
 _END, _GOOD, _BAD = "end", "good", "bad"
-# The row of `job_results` whose name is the key of the training checkpoint that the job saved.
+# The row of `job_results` that holds the key and the task of the training checkpoint that the job saved.
 _CHECKPOINT = "checkpoint"
 _LOGS_A_JOB = 1000
 
@@ -198,18 +198,21 @@ def require_claim(connection: Connection, claim: Claim) -> None:
         raise SupersededError(f"job {claim.job} was {by}; nothing was written.")
 
 
-def note_checkpoint(connection: Connection, claim: Claim, key: str) -> None:
-    """Note that the checkpoint of this key is the job's."""
+def note_checkpoint(connection: Connection, claim: Claim, task: str, key: str) -> None:
+    """Note that the checkpoint of a task with this key is the job's."""
     c = s.job_results.c
-    noted = {"job": claim.job, "step": _CHECKPOINT, "name": key}
     connection.execute(delete(s.job_results).where(c.job == claim.job, c.step == _CHECKPOINT))
-    connection.execute(insert(s.job_results).values(**noted, data=b""))
+    noted = {"job": claim.job, "step": _CHECKPOINT, "name": key, "data": task.encode()}
+    connection.execute(insert(s.job_results).values(noted))
 
 
 def _forget_checkpoint(connection: Connection, job: str) -> None:
     c = s.job_results.c
-    keys = select(c.name).where(c.job == job, c.step == _CHECKPOINT)
-    connection.execute(delete(s.checkpoints).where(s.checkpoints.c.key.in_(keys)))
+    noted = connection.execute(select(c.name, c.data).where(c.job == job, c.step == _CHECKPOINT)).one_or_none()
+    if noted is not None:
+        of_task = select(s.tasks.c.id).where(s.tasks.c.name == bytes(noted.data).decode())
+        its_own = s.checkpoints.c.key == noted.name, s.checkpoints.c.task_id.in_(of_task)
+        connection.execute(delete(s.checkpoints).where(*its_own))
 
 
 def end(connection: Connection, job: str, outcome: Outcome, at: datetime) -> None:

@@ -84,12 +84,15 @@ _WATCHES: Mapping[str, Callable[[Catalog, Schedule, datetime], Sight]] = {
 def files_stamp(folder: Path) -> str:
     """A digest of the names, sizes and times of a folder's files, which a file that is written or replaced changes.
 
-    Nothing is read, so it is quick to take of gigabytes. Raises OSError.
+    Nothing is read, so it is quick to take of gigabytes. Empty where the folder cannot be looked into.
     """
     lines = []
-    for file in sorted(file for file in folder.iterdir() if file.is_file()):
-        found = file.stat()
-        lines.append(f"{file.name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}\n")
+    try:
+        for file in sorted(file for file in folder.iterdir() if file.is_file()):
+            found = file.stat()
+            lines.append(f"{file.name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}\n")
+    except OSError:
+        return ""
     return "stat:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -59,6 +59,21 @@ def catalog(run: Run, tiny_model: Path, make_task: MakeTask) -> Run:
     return run
 
 
+@pytest.fixture
+def changed(catalog: Run, make_task: MakeTask) -> Run:
+    """The same catalog; colour has another number of virtual tokens now, so learning it gives another prompt."""
+    longer = {"num_virtual_tokens": 5, "training": {"steps": 6}, "regression": {"max_drop": 1.0}}
+    assert catalog("add", make_task("colour", multiprompt=longer)).status == 0
+    return catalog
+
+
+def test_learning_what_is_learned_publishes_nothing_and_says_so(catalog: Run) -> None:
+    done = catalog("learn", "colour")
+    assert (done.status, done.out) == (0, "nothing new to learn: the training gave the bytes of colour@1\n")
+    assert catalog("learn", "colour", "--json").json[0]["is_new"] is False
+    assert [version["number"] for version in catalog("versions", "--json").json] == [1]
+
+
 def test_init_binds_the_base_model(run: Run, tiny_model: Path, tmp_path: Path) -> None:
     done = run("init", "--base-model", tiny_model, "--dtype", "float32")
     assert done.status == 0
@@ -102,8 +117,8 @@ def test_a_row_of_a_file_that_cannot_be_answered_is_named_and_the_others_are_ans
     assert [prediction["output"] for prediction in failed] == ["", ""]
 
 
-def test_tasks_learned_together_are_published_one_after_another(catalog: Run) -> None:
-    done = catalog("learn", "colour", "word", "--together", "--json")
+def test_tasks_learned_together_are_published_one_after_another(changed: Run) -> None:
+    done = changed("learn", "colour", "word", "--together", "--json")
     assert done.status == 0
     assert [report["version"] for report in done.json] == ["colour@2", "word@1"]
 
@@ -201,7 +216,8 @@ def test_what_was_published_at_a_time(catalog: Run) -> None:
     assert [line.split()[0] for line in catalog("tasks", "--as-of", "2001-01-01").out.splitlines()] == ["task"]
 
 
-def test_a_guarded_task_moves_by_force_and_with_a_reason(catalog: Run) -> None:
+def test_a_guarded_task_moves_by_force_and_with_a_reason(changed: Run) -> None:
+    catalog = changed
     assert catalog("guard", "colour", "--reason", "in the contract").out == "colour is guarded\n"
     held = catalog("learn", "colour")
     assert held.status == 1
@@ -239,7 +255,8 @@ def test_lineage_in_every_format(catalog: Run, tmp_path: Path) -> None:
     assert f"{tmp_path}/out" in {data["name"] for data in events[1]["inputs"]}
 
 
-def test_diff_shows_what_changed(catalog: Run) -> None:
+def test_diff_shows_what_changed(changed: Run) -> None:
+    catalog = changed
     catalog("learn", "colour")
     shown = catalog("diff", "colour@1", "colour@2").out
     assert "acc " in shown

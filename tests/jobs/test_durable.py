@@ -253,6 +253,19 @@ def test_a_cancelled_job_forgets_no_checkpoint_of_another_training(
     assert jobs.catalog.checkpoint("sst2", "key") == b"half a training"
 
 
+def test_a_cancelled_training_leaves_the_checkpoint_of_a_task_that_trains_alike(jobs: Jobs) -> None:
+    checkpoint(jobs, "trec")
+    job = submit(jobs, "sst2")
+
+    def do(claim: Claim, kind: str, task: str | None) -> None:
+        checkpoint(jobs, "sst2", claim)
+        jobs.store.cancel(job.id)
+        jobs.finish(claim, kind, task)
+
+    jobs.do(do)
+    assert [jobs.catalog.checkpoint(task, "key") is None for task in ("sst2", "trec")] == [True, False]
+
+
 def test_gc_leaves_all_of_a_job_that_runs_or_waits_to_go_on(jobs: Jobs) -> None:
     workspace = Workspace(jobs.catalog, actor="tester", clock=jobs.clock)
     job = submit(jobs, "sst2")
