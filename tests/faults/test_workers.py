@@ -153,6 +153,20 @@ def test_a_kept_child_sees_that_the_base_model_changed_as_a_check_by_hand_does(
     assert workspace.predict([("colour", "sky")]) == before
 
 
+def test_retraining_on_unchanged_data_again_and_again_publishes_no_copies(
+    workspace: mp.Workspace, make_task: MakeTask, workers: list[Worker]
+) -> None:
+    still = {"num_virtual_tokens": 4, "training": {"steps": 4, "learning_rate": 0.0}}
+    workspace.learn(workspace.add_task(make_task("colour", multiprompt=still)).name)
+    workers.append(Worker(workspace.catalog.path))
+    for _ in range(2):
+        found = workspace.submit("colour").wait(60)
+        assert (found.kind, found.state) == ("retrain", "done")
+        assert found.outcome == "nothing new to learn: the training gave the bytes of colour@1"
+    assert [version.label for version in workspace.versions()] == ["colour@1"]
+    assert workspace.verify() == []
+
+
 def test_a_rejected_candidate_fails_its_job_and_listing_and_log_have_the_reason(
     workspace: mp.Workspace, make_task: MakeTask, workers: list[Worker]
 ) -> None:
