@@ -128,6 +128,7 @@ def _train(desk: Desk) -> None:
     adapter = to_adapter(outcome.prompt)
     known = existing(workspace.catalog, snapshot.task, adapter)
     if known is not None:
+        require_untouched(workspace.measuring(), snapshot.before)
         workspace.catalog.end_training(known.task, nothing_new(known), desk.actor, desk.clock())
         return
     files = {"config": adapter.config, "weights": adapter.weights}

@@ -18,6 +18,7 @@ from multiprompt.catalog.writing import Parent, digest
 from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, POLICIES
 from multiprompt.errors import (
     BaseMismatchError,
+    BaseModelError,
     ConfigError,
     IntegrityError,
     StateError,
@@ -568,7 +569,7 @@ class Workspace:
         return files_stamp(base.folder) != self._stamp
 
     def _load(self) -> tuple[BaseModel, str]:
-        """The base model, with the stamp that its files had before they were read."""
+        """The base model, with the stamp of its files. Raises BaseModelError when they change while they are read."""
         from multiprompt.engine.hub import locate
         from multiprompt.engine.loading import load_base_model
         from multiprompt.jobs.watches import files_stamp
@@ -576,7 +577,10 @@ class Workspace:
         reference, dtype, _ = self.catalog.base_model()
         source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self._notify)
         stamp = files_stamp(source.folder)
-        return load_base_model(source, self._dtype or dtype), stamp
+        base = load_base_model(source, self._dtype or dtype)
+        if files_stamp(source.folder) != stamp:
+            raise BaseModelError(f"the files of {source.folder} changed while they were read: run the command again.")
+        return base, stamp
 
     def _loaded(self) -> BaseModel:
         """The base model, whichever it is; a catalog that has none yet is bound to it."""
@@ -614,9 +618,10 @@ class Workspace:
 
     def _nothing_new(self, admission: Admission, known: VersionRecord, before: Mapping[str, str]) -> LearnReport:
         """The report of a training that gave the bytes of an existing version; nothing but its checkpoint changes."""
-        from multiprompt.admission import measure, nothing_new, untouched
+        from multiprompt.admission import measure, nothing_new, require_untouched
 
         measuring = self.measuring()
+        require_untouched(measuring, before)
         soft, hard = measure(measuring, admission)
         self.catalog.end_training(known.task, nothing_new(known), self.actor, self._clock())
         return LearnReport(
@@ -629,7 +634,7 @@ class Workspace:
             train_seconds=admission.run.seconds if admission.run else 0.0,
             truncated=soft.truncated,
             check=CheckReport((), 0.0),
-            untouched=untouched(measuring, before),
+            untouched=True,
             is_new=False,
         )
 

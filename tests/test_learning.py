@@ -294,8 +294,9 @@ def swap(workspace: mp.Workspace, label: str) -> None:
     raw.close()
 
 
+@pytest.mark.parametrize("is_new", [True, False])
 def test_bytes_that_are_swapped_with_their_digests_during_a_training_are_seen(
-    tmp_path: Path, tiny_model: Path, make_task: MakeTask
+    tmp_path: Path, tiny_model: Path, make_task: MakeTask, is_new: bool
 ) -> None:
     swapped: list[str] = []
 
@@ -308,10 +309,13 @@ def test_bytes_that_are_swapped_with_their_digests_during_a_training_are_seen(
     for name in ("shape", "colour"):
         add(workspace, make_task, name)
     workspace.learn("shape")
+    if not is_new:
+        another(tmp_path, tiny_model).learn("colour")
+    versions = [version.label for version in workspace.versions()]
     with pytest.raises(IntegrityError, match="has other bytes now; nothing was published"):
         workspace.learn("colour")
     assert swapped
-    assert [version.label for version in workspace.versions()] == ["shape@1"]
+    assert [version.label for version in workspace.versions()] == versions
 
 
 def test_several_interrupted_trainings_go_on_each_from_where_it_was(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.engine import loading
 from multiprompt.errors import (
     AdapterError,
     BaseMismatchError,
@@ -260,6 +262,25 @@ def test_another_dtype_is_another_base_model(workspace: mp.Workspace, make_task:
     learn(workspace, make_task("colour"))
     with pytest.raises(BaseMismatchError, match=r"float32\).*bfloat16\)"):
         mp.open(workspace.catalog.path, str(tiny_model), dtype="bfloat16").predict([("colour", "x")])
+
+
+def test_a_base_model_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    load = loading.load_base_model
+
+    def load_meanwhile(*given: Any) -> Any:
+        (model / "config.json").write_bytes((model / "config.json").read_bytes())
+        return load(*given)
+
+    workspace = mp.open(tmp_path / "catalog.db", str(model), dtype="float32")
+    with monkeypatch.context() as patched:
+        patched.setattr(loading, "load_base_model", load_meanwhile)
+        with pytest.raises(BaseModelError, match="changed while they were read"):
+            workspace.base_model()
+    assert workspace.catalog.base_model()[2] is None
+    workspace.base_model()
 
 
 def test_the_catalog_remembers_its_base_model(workspace: mp.Workspace, make_task: MakeTask) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from multiprompt.catalog.database import reading, writing
 from multiprompt.catalog.ledger import Ledger
 from multiprompt.errors import JobError, StateError, SupersededError, UnavailableError
-from multiprompt.jobs.kinds import LOADING
+from multiprompt.jobs.kinds import LOADING, check_kind
 from multiprompt.jobs.plain import PlainData, disarm, unreadable
 from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable
 from multiprompt.records import Claim, JobState, Outcome, WorkerRecord
@@ -261,6 +261,7 @@ class Shift:
         if outcome is None:
             _log.info("%s: %s %s, attempt %d", identity, kind, task or "of all", attempt)
             try:
+                check_kind(kind, task)
                 self._do(claim, kind, task)
             except (SupersededError, UnavailableError):
                 raise

@@ -403,6 +403,7 @@ def hostile(values: dict[str, str], says: str) -> Any:
         hostile({"inputs": "PICKLE"}, "does not hold the kind and the task"),
         hostile({"inputs": "[]"}, "does not hold the kind"),
         hostile({"inputs": '{"args": ["learn"]}'}, "not hold the kind"),
+        hostile({"inputs": '{"args": ["lern", "bad"], "kwargs": {}}'}, "no kind of job 'lern'; did you mean 'learn'"),
     ],
 )
 def test_a_row_that_holds_no_job_fails_with_the_reason_and_executes_nothing(
