@@ -205,6 +205,7 @@ def _table(stream: BoundedStream, notes: list[str], kind: str) -> Iterator[Line]
             try:
                 assert child.stdout is not None
                 yield from _converted(json_rows(BoundedStream(child.stdout, lambda: size).text()), notes)
+                child.wait()
             except DataError:
                 if _exit_status(child) in (None, 0):
                     raise
