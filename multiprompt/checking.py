@@ -39,7 +39,7 @@ from multiprompt.records import (
 from multiprompt.tasks.example import Query, examples
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.source import source_digest
-from multiprompt.tasks.split import Split, load_test_split
+from multiprompt.tasks.split import READER_VERSION, Split, load_test_split, scored_split
 from multiprompt.tasks.task import Task
 
 # A version, and what it is held against.
@@ -318,18 +318,20 @@ class _Check:
     def _data(self, task: Task, version: VersionRecord, baseline: Baseline) -> str:
         """The fingerprint of a task's rows as they are now; they are read only where their files are new."""
         try:
-            digest = source_digest(task)
+            digest = source_digest(task, scored_split(task))
         except (NotFoundError, UnavailableError) as error:
             self.notes.append(f"{version.label} is checked on the rows of its baseline, as its data is away: {error}")
             return baseline.data
         if digest is None:
             return load_test_split(task).fingerprint
-        source = hashlib.sha256(f"{digest} {task.data}".encode()).hexdigest()
-        known = self.catalog.source_fingerprint(source)
-        if known is None:
-            known = load_test_split(task).fingerprint
-            self.catalog.save_source(source, known, self._actor, self._clock())
-        return known
+        known = self.catalog.source_fingerprint(_source_key(task, digest))
+        if known is not None:
+            return known
+        rows = load_test_split(task)
+        # The files may have changed since their digest was taken: the rows bring the digest of what was read.
+        source = rows.source or digest
+        self.catalog.save_source(_source_key(task, source), rows.fingerprint, self._actor, self._clock())
+        return rows.fingerprint
 
     def _baseline(self, case: Case) -> Evaluation:
         """The baseline with its rows, scored by the task's metric of now where that is another one."""
@@ -350,6 +352,11 @@ class _Check:
 def _held(item: Held | Case | Examination) -> Held:
     case = item.case if isinstance(item, Examination) else item
     return (case.version, case.baseline) if isinstance(case, Case) else case
+
+
+def _source_key(task: Task, digest: str) -> str:
+    """What a fingerprint of rows is stored under. Another reader may read other rows, so it has a version."""
+    return hashlib.sha256(f"reader {READER_VERSION} {digest} {task.data}".encode()).hexdigest()
 
 
 def _is_open(result: CheckResult) -> bool:

@@ -689,6 +689,8 @@ class Workspace:
         everything = Budget(tokens=1, count=lambda _: 0)
         for split in (data.training, data.validation, data.test) if data else (load_test_split(task),):
             examples(task, split, everything)
+        for note in data.notes if data else split.notes:
+            self._notify(f"{task.name}: {note}")
 
 
 def open_workspace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -35,7 +34,6 @@ from multiprompt.cli.output import (
 from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError
 from multiprompt.workspace import open_workspace
 
-MAX_INPUT_BYTES = 256_000_000
 _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 
 
@@ -158,7 +156,7 @@ def learn(
 @click.argument("task", required=False, metavar="TASK[@V]")
 @click.argument("texts", nargs=-1, metavar="TEXT…")
 @click.option(
-    "--input", "source", type=click.File("r", encoding="utf-8"), help="JSON lines of rows; - is standard input."
+    "--input", "source", type=click.File("rb"), help="JSON lines of rows, or one JSON array; - is standard input."
 )
 @catalog_option
 @json_option
@@ -452,23 +450,19 @@ def _engine_line(fallback: str | None) -> str:
 
 
 def _read_rows(source: Any, task: str | None) -> list[tuple[str, Any]]:
+    """Rows as training reads them from a data file, each with the name of its task."""
+    from multiprompt.tasks.formats import read_rows
+    from multiprompt.tasks.streams import FileStream
+
     rows = []
-    text = source.read(MAX_INPUT_BYTES + 1)
-    if len(text) > MAX_INPUT_BYTES:
-        raise DataError(f"--input is larger than {MAX_INPUT_BYTES} characters; split it.")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"line {number} of --input is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise DataError(f"line {number} of --input is a {type(row).__name__}, but a row is an object.")
-        name = task or row.pop("task", None)
-        if not isinstance(name, str):
-            raise NotFoundError(f'line {number} of --input names no task: add "task", or give TASK before --input.')
-        rows.append((name, row))
+    try:
+        for line, row in read_rows(FileStream(source), "json", []):
+            name = task or row.pop("task", None)
+            if not isinstance(name, str):
+                raise NotFoundError(f'line {line} of --input names no task: add "task", or give TASK before --input.')
+            rows.append((name, row))
+    except DataError as error:
+        raise DataError(f"--input: {error}") from None
     if not rows:
         raise DataError("--input holds no rows.")
     return rows

@@ -12,7 +12,8 @@ from pathlib import Path
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import NotFoundError
 from multiprompt.records import Schedule
-from multiprompt.tasks.source import hub_revision, source_digest
+from multiprompt.tasks.hub import hub_revision
+from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.task import Task
 
 

@@ -1,4 +1,4 @@
-"""Splits: the rows of a task's data, read through `datasets`, with a fingerprint of what was read."""
+"""Splits: the rows of a task's data, with a fingerprint of what was read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import random
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from multiprompt.errors import DataError, IntegrityError
 if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
-MAX_ROW_CHARACTERS = 2_000_000
+# Moves when the same bytes are read as other rows.
+READER_VERSION = 2
 MAX_PACKED_SPLIT_BYTES = 2_000_000_000
 VALIDATION_SHARE = 0.1
 
@@ -25,10 +26,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of one split, in order."""
+    """The rows of one split, in order.
+
+    `notes` say how columns were converted when the split was read. `source` is the digest of the files that it was read
+    from; None for other origins.
+    """
 
     name: str
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    source: str | None = field(default=None, compare=False)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -63,6 +70,12 @@ class TaskData:
     validation: Split
     test: Split
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How columns were converted when the splits were read, each said once."""
+        splits = (self.training, self.validation, self.test)
+        return tuple(dict.fromkeys(note for split in splits for note in split.notes))
+
 
 def load_data(task: Task) -> TaskData:
     """Read a task's splits.
@@ -80,49 +93,21 @@ def load_data(task: Task) -> TaskData:
 
 
 def load_test_split(task: Task) -> Split:
-    """The split that scores are taken on."""
+    """The rows that scores are taken on. Raises DataError."""
+    return _load_split(task, scored_split(task))
+
+
+def scored_split(task: Task) -> str:
+    """The name of the split that scores are taken on."""
     name = task.data.test or task.data.validation
     assert name is not None, "a task file without rows to evaluate on is refused when it is read"
-    return _load_split(task, name)
+    return name
 
 
 def _load_split(task: Task, name: str) -> Split:
-    import datasets
+    from multiprompt.tasks.reading import read_split  # a listing needs splits, but nothing that reads files
 
-    source = task.data
-    files: dict[str, list[str]] | None = None
-    if source.data_files is not None:
-        if name not in source.data_files:
-            raise DataError(
-                f"{task.name} has no data_files for split {name!r}; it has: {', '.join(source.data_files)}."
-            )
-        files = {name: [_resolve(task, path) for path in source.data_files[name]]}
-    try:
-        dataset = datasets.load_dataset(source.path, source.name, data_files=files, split=name)
-        # As they are stored, so that a template sees the same when they are learned from and when they are checked.
-        rows = tuple(json.loads(_line(row)) for row in dataset)
-    except DataError:
-        raise
-    except Exception as error:  # datasets raises errors of many libraries, whose cause says more than their text
-        cause = error.__cause__ or error
-        if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
-            raise DataError(f"{task.name}: split {name!r} is empty.") from None
-        raise DataError(f"{task.name}: split {name!r} of {source.path} cannot be read: {_one_line(cause)}") from error
-    if not rows:
-        raise DataError(f"{task.name}: split {name!r} is empty.")
-    for number, row in enumerate(rows):
-        if sum(len(value) for value in row.values() if isinstance(value, str)) > MAX_ROW_CHARACTERS:
-            raise DataError(f"{task.name}: row {number} of split {name!r} has over {MAX_ROW_CHARACTERS} characters.")
-    return Split(name, rows)
-
-
-def _resolve(task: Task, path: str) -> str:
-    if "://" in path:
-        return path
-    resolved = task.folder / path
-    if not any(mark in path for mark in "*?[") and not resolved.is_file():
-        raise DataError(f"{task.name}: the data file {resolved} does not exist.")
-    return str(resolved)
+    return read_split(task, name)
 
 
 def _hold_out(training: Split) -> tuple[Split, Split]:
@@ -135,12 +120,8 @@ def _hold_out(training: Split) -> tuple[Split, Split]:
     held_out = set(order[:count])
     kept = tuple(row for i, row in enumerate(training.rows) if i not in held_out)
     held = tuple(row for i, row in enumerate(training.rows) if i in held_out)
-    return Split(training.name, kept), Split(f"{training.name}[validation]", held)
+    return replace(training, rows=kept), Split(f"{training.name}[validation]", held)
 
 
 def _line(row: Row) -> bytes:
     return json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode() + b"\n"
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

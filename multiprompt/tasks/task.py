@@ -66,7 +66,7 @@ _FILTERS = ("take_first", "remove_whitespace", "lowercase", "uppercase")
 
 @dataclass(frozen=True)
 class DataSource:
-    """What `datasets.load_dataset` is called with; `data_files` paths are relative to the task file's folder."""
+    """Where the rows come from; a folder and `data_files` are relative to the task file's folder."""
 
     path: str
     name: str | None

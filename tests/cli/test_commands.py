@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from multiprompt.cli import commands
-from tests.conftest import MakeTask
+from tests.conftest import MakeTask, task_mapping
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -96,6 +101,29 @@ def test_predict_takes_texts_and_files(catalog: Run, tmp_path: Path) -> None:
     rows.write_text('{"task": "colour", "text": "sky"}\n\n{"task": "colour@1", "text": "sea"}\n')
     from_file = catalog("predict", "--input", rows, "--json").json
     assert [f"{p['output']}\t{max(p['probabilities'].values()):.4f}" for p in from_file] == done.out.splitlines()
+
+
+def test_predict_reads_rows_as_training_does(catalog: Run, tmp_path: Path) -> None:
+    rows = [{"task": "colour", "text": text} for text in ("sky\u2028sea", "007", "2024-05-03")]
+    outputs = []
+    for content in (
+        "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode(),
+        json.dumps(rows).encode(),
+        gzip.compress(json.dumps(rows).encode()),
+    ):
+        (tmp_path / "rows").write_bytes(content)
+        outputs.append(catalog("predict", "--input", tmp_path / "rows").out)
+    assert outputs == [catalog("predict", "colour", *(row["text"] for row in rows)).out] * 3
+
+
+def test_add_tells_which_columns_were_converted(catalog: Run, tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": "red", "day": date(2024, 5, 3)}] * 4
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    files = dict.fromkeys(("train", "validation", "test"), "rows.parquet")
+    mapping = task_mapping("days") | {"dataset_path": "parquet", "dataset_kwargs": {"data_files": files}}
+    (tmp_path / "days.yaml").write_text(yaml.safe_dump(mapping))
+    done = catalog("add", tmp_path / "days.yaml")
+    assert (done.status, done.err.count("days: column 'day': date32[day] is read as \"2024-05-03\"")) == (0, 1)
 
 
 def test_a_row_of_a_file_that_cannot_be_answered_is_named_and_the_others_are_answered(
@@ -454,8 +482,8 @@ def test_one_wrong_input_to_each_command_is_one_line_and_status_2(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("colour", "--input is not JSON"),
-        ("[1]", "line 1 of --input is a list"),
+        ("colour", "--input: line 1 is not JSON"),
+        ("[1]", "--input: line 1 is a number, but a row is an object"),
         ('{"text": "x"}', "line 1 of --input names no task"),
         ("", "--input holds no rows"),
     ],

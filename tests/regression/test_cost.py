@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from multiprompt.engine import evaluation
 from multiprompt.engine.answering import Answer, Question
 from multiprompt.errors import BaseMismatchError, ConfigError, DataError, StateError
 from multiprompt.records import Change, CheckReport, CheckResult, Evidence, Flip
+from multiprompt.tasks.source import source_digest
 from tests.conftest import write_tiny_model
 from tests.regression.conftest import ROWS, Opened, write_rows, write_task
 
@@ -333,6 +336,30 @@ def test_data_that_cannot_be_read_fails_the_check_and_is_never_blessed(
     assert {r.version: r.verdict for r in report.results} == {"sky@1": "failed", "sea@1": "identical"}
     with pytest.raises(DataError):
         workspace.bless("sky", "labels mended")
+
+
+def test_data_files_that_were_replaced_under_their_old_time_are_measured(opened: Opened, folder: Path) -> None:
+    file = folder / "sky" / "test.jsonl"
+    opened().check()
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    write_rows(folder / "sky", "test", 60, 0.0, random.Random(1))
+    os.utime(file, ns=times)
+    result = {result.version: result for result in opened().check().results}["sky@1"]
+    assert (result.verdict, result.evidence.total) == ("regressed", 60)
+
+
+def test_what_an_older_reader_made_of_a_file_is_not_believed(opened: Opened) -> None:
+    workspace = opened()
+    task = workspace.task("sky")
+    old = hashlib.sha256(f"{source_digest(task)} {task.data}".encode()).hexdigest()
+    workspace.catalog.save_source(old, "sha256:of other rows", "tester", datetime.now(UTC))
+    assert all(result.verdict == "identical" for result in workspace.check().results)
+
+
+def test_unchanged_files_are_read_for_their_digest_only(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened().check()
+    monkeypatch.setattr("multiprompt.tasks.reading.read_rows", None)
+    assert all(result.verdict == "identical" for result in opened().check().results)
 
 
 def test_data_that_is_away_cannot_be_blessed(opened: Opened, folder: Path) -> None:

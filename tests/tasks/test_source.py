@@ -41,5 +41,5 @@ def test_files_that_would_have_to_be_fetched_have_none(tmp_path: Path) -> None:
 
 
 def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="nowhere.jsonl is there"):
+    with pytest.raises(NotFoundError, match="nowhere.jsonl does not exist"):
         source_digest(a_task(tmp_path, "nowhere.jsonl"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from multiprompt.errors import DataError, IntegrityError
+from multiprompt.tasks import reading
+from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.split import Split, load_data, load_test_split
 from multiprompt.tasks.task import Task
 from tests.conftest import task_mapping
@@ -95,6 +98,32 @@ def test_an_edited_file_is_read_anew(tmp_path: Path) -> None:
     lines(tmp_path / "data.jsonl", rows(3))
     after = load_test_split(evaluated_on(tmp_path, "data.jsonl"))
     assert (len(before.rows), len(after.rows)) == (2, 3)
+
+
+def test_a_replaced_file_is_read_anew_whatever_its_time(tmp_path: Path) -> None:
+    file, found = tmp_path / "data.jsonl", []
+    for text in ("one", "two"):
+        lines(file, [{"text": text, "label": "red"}])
+        os.utime(file, (1e9, 1e9))
+        found.append(load_test_split(evaluated_on(tmp_path, "data.jsonl")).rows[0]["text"])
+    assert found == ["one", "two"]
+
+
+def test_the_digest_is_of_the_bytes_that_the_rows_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, source = tmp_path / "data.jsonl", evaluated_on(tmp_path, "data.jsonl")
+    lines(file, rows(2))
+    before = source_digest(source, "test")
+    read_rows = reading.read_rows
+
+    def replaced_meanwhile(*arguments: Any) -> Iterator[Any]:
+        lines(tmp_path / "new.jsonl", rows(3))
+        (tmp_path / "new.jsonl").rename(file)
+        return read_rows(*arguments)
+
+    monkeypatch.setattr(reading, "read_rows", replaced_meanwhile)
+    read = load_test_split(source)
+    assert (len(read.rows), read.source) == (2, before)
+    assert source_digest(source, "test") != before
 
 
 def test_the_three_splits_are_read_by_their_names(tmp_path: Path) -> None:
@@ -181,7 +210,7 @@ def test_an_empty_split_is_called_empty(tmp_path: Path, builder: str, name: str,
 
 def test_an_oversized_row_is_named(tmp_path: Path) -> None:
     lines(tmp_path / "data.jsonl", [*rows(1), {"text": "x" * 2_000_001, "label": "red"}])
-    with pytest.raises(DataError, match="colour: row 1 of split 'test' has over 2000000 characters"):
+    with pytest.raises(DataError, match="split 'test' of json .*data.jsonl: line 2 has over 2000000 characters"):
         load_test_split(evaluated_on(tmp_path, "data.jsonl"))
 
 

@@ -1,0 +1,246 @@
+"""The files that a task's rows are read from. Reading and digests both ask here, so they see the same files."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from multiprompt.errors import DataError, NotFoundError
+from multiprompt.tasks.task import Task
+
+BUILDERS = ("json", "csv", "text", "parquet", "arrow")
+HUB = "hf://datasets/"
+_FORMATS = {
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "text",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+# The names that `datasets` looks for in a folder, by split.
+_SPLIT_WORDS = (
+    ("train", "training"),
+    ("validation", "valid", "dev", "val"),
+    ("test", "testing", "eval", "evaluation"),
+)
+_ABOUT_A_FOLDER = ("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+_MAX_README_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a split: its path or URL, and the format that it is read in."""
+
+    location: str
+    format: str
+
+    @property
+    def is_remote(self) -> bool:
+        return "://" in self.location
+
+
+def split_files(task: Task, split: str) -> list[DataFile] | None:
+    """The files of a split, in reading order; None for a dataset of the hub.
+
+    Raises NotFoundError for a file that does not exist, DataError for one that cannot be a data file.
+    """
+    source = task.data
+    folder = task.folder / source.path
+    if source.data_files is not None and (source.path in BUILDERS or _is_folder(folder)):
+        if split not in source.data_files:
+            raise DataError(
+                f"{task.name} has no data_files for split {split!r}; it has: {', '.join(source.data_files)}."
+            )
+        builder = source.path if source.path in BUILDERS else None
+        return [
+            DataFile(location, _format(builder, location, task.name))
+            for path in source.data_files[split]
+            for location in _locations(task, path)
+        ]
+    if source.data_files is None and _is_folder(folder):
+        return [DataFile(str(file), str(_by_suffix(file.name))) for file in _in_folder(task, folder, split)]
+    if source.path.startswith(("/", ".", "~")) or source.path.removeprefix(HUB).count("/") > 1:
+        raise NotFoundError(f"{task.name}: the folder {folder} does not exist.")
+    return None
+
+
+def task_files(task: Task) -> list[DataFile] | None:
+    """The files of all splits of a task, each once, by path; None for a dataset of the hub."""
+    used = (task.data.training, task.data.validation, task.data.test)
+    splits: Iterable[str] = task.data.data_files or dict.fromkeys(split for split in used if split is not None)
+    found: dict[str, DataFile] = {}
+    for split in splits:
+        files = split_files(task, split)
+        if files is None:
+            return None
+        found |= {file.location: file for file in files}
+    return [found[location] for location in sorted(found, key=Path)]
+
+
+def open_file(file: DataFile) -> io.BufferedIOBase:
+    """Open a data file for reading. Raises DataError where it is no regular file or may not be read."""
+    if file.is_remote:
+        return _open_remote(file.location)
+    try:
+        # Opening a named pipe would wait for its writer.
+        number = os.open(file.location, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise NotFoundError(f"the data file {file.location} does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file.location} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise DataError(f"{file.location} is a folder, a pipe or a device; a data file must be a regular file.")
+    return os.fdopen(number, "rb")
+
+
+def _open_remote(location: str) -> io.BufferedIOBase:
+    import fsspec
+
+    try:
+        opened: io.BufferedIOBase = fsspec.open(location, "rb").open()
+    except Exception as error:  # each file system has errors of its own
+        raise DataError(f"{location} cannot be opened: {' '.join(str(error).split())[:200]}") from None
+    return opened
+
+
+def _locations(task: Task, path: str) -> list[str]:
+    """The file that a path of `data_files` names; only where there is none, the files that it matches as a pattern."""
+    if "://" in path:
+        return _remote_locations(path)
+    whole = task.folder / path
+    try:
+        if whole.exists():
+            return [str(whole)]
+        # Path.glob takes no absolute patterns. The folder itself is no pattern.
+        found = glob(path, root_dir=task.folder, recursive=True)  # noqa: PTH207
+        matches = sorted(str(task.folder / match) for match in found if (task.folder / match).is_file())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{task.name}: the data file {str(whole)[:300]!r} cannot be found: {reason}.") from None
+    if not matches:
+        raise NotFoundError(f"{task.name}: the data file {whole} does not exist.")
+    return matches
+
+
+def _remote_locations(url: str) -> list[str]:
+    if not any(mark in url for mark in "*["):
+        return [url]
+    from fsspec.core import url_to_fs
+
+    try:
+        system, pattern = url_to_fs(url)
+        matches = sorted(system.unstrip_protocol(match) for match in system.glob(pattern))
+    except Exception as error:  # as above
+        raise DataError(f"{url} cannot be listed: {' '.join(str(error).split())[:200]}") from None
+    if not matches:
+        raise NotFoundError(f"no file matches {url}.")
+    return matches
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _by_suffix(name: str) -> str | None:
+    path = PurePosixPath(name.lower())
+    return _FORMATS.get(PurePosixPath(path.stem).suffix if path.suffix in _COMPRESSED else path.suffix)
+
+
+def _format(builder: str | None, location: str, task: str) -> str:
+    """The format of a file: its builder's, or by its name where a folder is the builder."""
+    named = _by_suffix(location)
+    if builder is None and named is None:
+        raise DataError(f"{task}: the name of {location} does not say its format; set dataset_path to json, csv, …")
+    return "tsv" if builder == "csv" and named == "tsv" else builder or str(named)
+
+
+def _in_folder(task: Task, folder: Path, split: str) -> list[Path]:
+    """The files of a split in a dataset folder, found by the rules of `datasets`: by folder name, then by file name."""
+    if task.data.name not in (None, "default") or _has_configurations(folder):
+        raise DataError(
+            f"{task.name}: {folder} has configurations of its own; name the files by dataset_kwargs.data_files."
+        )
+    names = sorted(_data_names(folder))
+    found = _of_split(names, split, task.name)
+    if not found:
+        shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        raise NotFoundError(
+            f"{task.name}: {folder} has no file for split {split!r}; it has: {shown or 'no data file'}."
+        )
+    for name in found[1:]:
+        if _by_suffix(name) != _by_suffix(found[0]):
+            raise DataError(
+                f"{task.name}: {folder} holds split {split!r} both as {found[0]} and as {name}; "
+                "name the files by dataset_kwargs.data_files."
+            )
+    return [folder / name for name in found]
+
+
+def _data_names(folder: Path) -> Iterable[str]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        for name in files:
+            if _by_suffix(name) and not name.startswith(".") and name not in _ABOUT_A_FOLDER:
+                yield (Path(place) / name).relative_to(folder).as_posix()
+
+
+def _of_split(names: Sequence[str], split: str, task: str) -> list[str]:
+    groups = {*_SPLIT_WORDS, (split,)} if not any(split in group for group in _SPLIT_WORDS) else {*_SPLIT_WORDS}
+    own = next(group for group in groups if split in group)
+    for rule in (_is_shard, _is_in_folder_of, _is_named):
+        matched = {name: [group for group in groups if rule(name, group)] for name in names}
+        if any(matched.values()):
+            for name, several in matched.items():
+                if own in several and len(several) > 1:
+                    raise DataError(
+                        f"{task}: {name} may be of the splits {several[0][0]} and {several[1][0]}; "
+                        "name the files by dataset_kwargs.data_files."
+                    )
+            return [name for name in names if own in matched[name]]
+    return list(names) if "train" in own else []
+
+
+def _is_shard(name: str, words: Sequence[str]) -> bool:
+    return re.fullmatch(rf"data/(?:{_any(words)})-\d{{5}}-of-\d{{5}}.*\..*", name) is not None
+
+
+def _is_in_folder_of(name: str, words: Sequence[str]) -> bool:
+    parents = PurePosixPath(name).parent.parts
+    return any(re.fullmatch(rf"(?:.*[-._ 0-9])?(?:{_any(words)})(?:[-._ 0-9].*)?", part) for part in parents)
+
+
+def _is_named(name: str, words: Sequence[str]) -> bool:
+    base = PurePosixPath(name).name
+    return re.fullmatch(rf"(?:.*[-._ 0-9])?(?:{_any(words)})[-._ 0-9].*", base) is not None
+
+
+def _any(words: Sequence[str]) -> str:
+    return "|".join(map(re.escape, words))
+
+
+def _has_configurations(folder: Path) -> bool:
+    """Whether the folder's README.md lists configurations with files of their own, as datasets of the hub do."""
+    try:
+        with (folder / "README.md").open(encoding="utf-8") as file:
+            text = file.read(_MAX_README_CHARACTERS)
+        head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+        listed = yaml.safe_load(head.group(1)) if head else None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return False
+    return isinstance(listed, dict) and bool(listed.get("configs"))

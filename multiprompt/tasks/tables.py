@@ -1,0 +1,163 @@
+"""Rows of parquet and arrow tables as JSON values.
+
+It also runs as a program, in a process of its own with bounded memory and time: `tables.py parquet` reads a table from
+standard input, and writes the converted columns and then each row as a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+MAX_MEMORY_BYTES = 4 << 30
+MAX_SECONDS = 1800
+_BATCH_ROWS = 1000
+
+
+class _RefusedError(Exception):
+    """A table that is sound, but whose values cannot be rows."""
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON holds it: dates, times and decimals as their text, bytes as UTF-8 text, what is no number as null.
+
+    Raises ValueError for bytes that are not UTF-8.
+    """
+    text = json.dumps(row, sort_keys=True, default=_as_text)
+    found: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
+    return found
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that stand more than once, in order."""
+    return [name for name, number in Counter(names).items() if number > 1]
+
+
+def _as_text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def converted(schema: Any) -> dict[str, str]:
+    """The columns of an arrow schema whose values are no JSON values, each with its type."""
+    return {field.name: str(field.type) for field in schema if not _is_plain(field.type)}
+
+
+def _is_plain(type_: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(type_):
+        return _is_plain(type_.value_type)
+    if types.is_nested(type_) and not types.is_map(type_):
+        return all(_is_plain(type_.field(place).type) for place in range(type_.num_fields))
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_floating)
+    return types.is_boolean(type_) or types.is_null(type_) or any(test(type_) for test in tests)
+
+
+def _rows(kind: str) -> tuple[Any, Iterator[dict[str, Any]]]:
+    import pyarrow as pa
+
+    source = pa.PythonFile(sys.stdin.buffer, mode="r")
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        file = pq.ParquetFile(source)
+        return file.schema_arrow, _of_batches(file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False))
+    try:
+        stream = pa.ipc.open_stream(source)
+        return stream.schema, _of_batches(_valid(stream))
+    except pa.ArrowInvalid:
+        source.seek(0)
+        table = pa.ipc.open_file(source)
+        return table.schema, _of_batches(_valid(table.get_batch(n) for n in range(table.num_record_batches)))
+
+
+def _valid(batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+        batch.validate(full=True)
+        yield batch
+
+
+def _of_batches(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            yield from _shortest(batch.slice(start, _BATCH_ROWS)).to_pylist()
+
+
+def _shortest(batch: Any) -> Any:
+    """Floats of 16 and 32 bits with the fewest digits that name them, as 64 bits show 0.1 as 0.10000000149011612."""
+    import pyarrow as pa
+
+    for place, field in enumerate(batch.schema):
+        if field.type in (pa.float16(), pa.float32()):
+            values = batch.column(place).to_numpy(zero_copy_only=False)
+            column = [None if value is None or value != value else float(str(value)) for value in values]
+            batch = batch.set_column(place, field.name, pa.array(column, pa.float64()))
+    return batch
+
+
+def _write(kind: str) -> None:
+    schema, rows = _rows(kind)
+    for name in repeated(schema.names):
+        raise _RefusedError(f"the column {name[:100]!r} stands twice.")
+    print(json.dumps({"converted": converted(schema)}))
+    for row in rows:
+        try:
+            print(_line(row))
+        except UnicodeDecodeError:
+            raise _RefusedError(f"{_binary(row)} holds bytes that are not UTF-8 text.") from None
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_as_text)
+    except UnicodeDecodeError:
+        raise
+    except ValueError:  # what is no number
+        return json.dumps(plain(row), ensure_ascii=False)
+
+
+def _binary(row: Mapping[str, Any]) -> str:
+    for name, value in row.items():
+        try:
+            plain({name: value})
+        except UnicodeDecodeError:
+            return f"the column {name!r}"
+    return "a column"
+
+
+def _limit(kind: int, value: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def main(kind: str) -> int:
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_CPU, MAX_SECONDS)
+    if sys.platform == "linux":
+        _limit(resource.RLIMIT_AS, MAX_MEMORY_BYTES)
+    try:
+        _write(kind)
+    except _RefusedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except MemoryError:
+        print(f"the table needs over {MAX_MEMORY_BYTES} bytes of memory.", file=sys.stderr)
+        return 1
+    except Exception as error:  # damaged files raise errors of many kinds
+        print(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # pyarrow may abort while the interpreter shuts down

@@ -1,0 +1,201 @@
+"""Which files a task's rows are read from, for paths, patterns and dataset folders."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from multiprompt.errors import DataError
+from multiprompt.tasks.source import source_digest
+from multiprompt.tasks.split import Split, load_test_split
+from multiprompt.tasks.task import Task
+from tests.conftest import task_mapping
+
+
+def write(path: Path, *texts: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text, "label": "red"}) + "\n" for text in texts))
+
+
+def read(folder: Path, paths: Any = None, *, path: str = "json", split: str = "test", **keys: Any) -> Split:
+    """The rows of a split; what is read has the digest that is taken of it."""
+    kwargs = {} if paths is None else {"data_files": {split: paths}}
+    task = Task.from_mapping(
+        task_mapping()
+        | {"dataset_path": path, "dataset_kwargs": kwargs, "training_split": None, "validation_split": None}
+        | {"test_split": split}
+        | keys,
+        folder,
+    )
+    found = load_test_split(task)
+    assert found.source == source_digest(task, split)
+    return found
+
+
+def texts(split: Split) -> list[str]:
+    return [row["text"] for row in split.rows]
+
+
+@pytest.mark.parametrize("folder", ["run[1]", "a*b", "what?", "sp ace", "{x,y}"])
+def test_a_folder_whose_name_looks_like_a_pattern_is_read(tmp_path: Path, folder: str) -> None:
+    write(tmp_path / "run1" / "test.jsonl", "other")
+    write(tmp_path / folder / "test.jsonl", "mine")
+    assert texts(read(tmp_path / folder, "test.jsonl")) == ["mine"]
+    assert texts(read(tmp_path, f"{folder}/test.jsonl")) == ["mine"]
+
+
+def test_a_pattern_in_a_folder_whose_name_looks_like_one_finds_that_folder_s_files(tmp_path: Path) -> None:
+    write(tmp_path / "run1" / "test.jsonl", "other")
+    write(tmp_path / "run[1]" / "b.jsonl", "second")
+    write(tmp_path / "run[1]" / "a.jsonl", "first")
+    assert texts(read(tmp_path / "run[1]", "*.jsonl")) == ["first", "second"]
+
+
+def test_a_file_that_exists_is_not_a_pattern(tmp_path: Path) -> None:
+    write(tmp_path / "[ab].jsonl", "itself")
+    write(tmp_path / "a.jsonl", "matched")
+    assert texts(read(tmp_path, "[ab].jsonl")) == ["itself"]
+
+
+@pytest.mark.parametrize("path", ["json", "data"])
+def test_the_working_directory_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    for place in ("task", "elsewhere"):
+        write(tmp_path / place / "data" / "test.jsonl", place)
+    found = []
+    for place in ("task", "elsewhere", "."):
+        monkeypatch.chdir(tmp_path / place)
+        found.append(read(tmp_path / "task", "data/test.jsonl" if path == "json" else None, path=path))
+    assert [texts(split) for split in found] == [["task"]] * 3
+
+
+def test_a_builder_without_files_reads_nothing_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "elsewhere" / "test.jsonl", "stray")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for path, message in (("json", "needs dataset_kwargs.data_files"), ("imagefolder", "is not supported")):
+        with pytest.raises(DataError, match=message):
+            read(tmp_path, path=path)
+
+
+@pytest.mark.parametrize(
+    ("files", "split", "expected"),
+    [
+        (["train.jsonl", "test.jsonl"], "test", ["test.jsonl"]),
+        (["dev.jsonl", "test.jsonl"], "validation", ["dev.jsonl"]),
+        (["my-val.jsonl", "test.jsonl"], "dev", ["my-val.jsonl"]),
+        (["data/test-00001-of-00002.jsonl", "data/test-00000-of-00002.jsonl", "test.jsonl"], "test",
+         ["data/test-00000-of-00002.jsonl", "data/test-00001-of-00002.jsonl"]),
+        (["test/b.jsonl", "test/a.jsonl", "train/a.jsonl"], "test", ["test/a.jsonl", "test/b.jsonl"]),
+        (["data/contest.jsonl", "data/test.jsonl"], "test", ["data/test.jsonl"]),
+        (["b.jsonl", "a.jsonl"], "train", ["a.jsonl", "b.jsonl"]),
+        (["test.jsonl", ".test.jsonl", "__pycache__/test.jsonl"], "test", ["test.jsonl"]),
+        (["hard.jsonl", "test.jsonl"], "hard", ["hard.jsonl"]),
+    ],
+)  # fmt: skip
+def test_a_dataset_folder_s_files_are_found_by_split(
+    tmp_path: Path, files: list[str], split: str, expected: list[str]
+) -> None:
+    for name in files:
+        write(tmp_path / "data" / name, name)
+    (tmp_path / "data" / "README.md").write_text("about train and test")
+    (tmp_path / "data" / "dataset_info.json").write_text("{}")
+    assert texts(read(tmp_path, path="data", split=split)) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["train.jsonl"], "has no file for split 'test'; it has: train.jsonl"),
+        ([], "has no file for split 'test'; it has: no data file"),
+        (["test.jsonl", "test.csv"], "holds split 'test' both as test.csv and as test.jsonl"),
+        (["train_test.jsonl"], "train_test.jsonl may be of the splits"),
+    ],
+)
+def test_a_dataset_folder_that_leaves_a_doubt_is_refused(tmp_path: Path, files: list[str], message: str) -> None:
+    (tmp_path / "data").mkdir()
+    for name in files:
+        write(tmp_path / "data" / name, name)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, path="data")
+
+
+def test_a_dataset_folder_with_configurations_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "test.jsonl", "one")
+    (tmp_path / "data" / "README.md").write_text("---\nconfigs:\n- config_name: a\n  data_files: b.jsonl\n---\n")
+    with pytest.raises(DataError, match="has configurations of its own"):
+        read(tmp_path, path="data")
+
+
+def test_a_folder_that_is_missing_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    for path in ("./data", str(tmp_path / "data"), "../a/b"):
+        with pytest.raises(DataError, match="the folder .* does not exist"):
+            read(tmp_path, path=path)
+
+
+def test_a_name_that_is_no_text_is_read_and_digested(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / os.fsdecode(b"test-\xff.jsonl"), "one")
+    assert texts(read(tmp_path, path="data")) == ["one"]
+
+
+def test_a_dataset_of_the_hub_is_no_folder_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "elsewhere" / "owner" / "name" / "test.jsonl", "stray")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    asked = []
+
+    def load_dataset(path: str, *_: Any, **__: Any) -> Any:
+        asked.append(path)
+        return datasets.Dataset.from_list([{"text": b"caf\xc3\xa9"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr("multiprompt.tasks.source.hub_revision", lambda *_: None)
+    for path in ("owner/name", "hf://datasets/owner/name"):
+        split = read(tmp_path, path=path)
+        assert (texts(split), split.notes) == (["café"], ("column 'text': binary is read as text",))
+    assert asked == ["hf://datasets/owner/name"] * 2
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_pipe, "a pipe or a device"),
+        (Path.mkdir, "is a folder"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (lambda path: path.symlink_to("nowhere"), "does not exist"),
+        (lambda path: path.symlink_to(path.name), "does not exist|cannot be found"),
+    ],
+)
+def test_only_regular_files_are_opened(tmp_path: Path, make: Any, message: str) -> None:
+    make(tmp_path / "test.jsonl")
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, "test.jsonl")
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "*\0"])
+def test_a_path_that_no_file_can_have_is_a_data_error(tmp_path: Path, path: str) -> None:
+    with pytest.raises(DataError, match="does not exist|cannot be found"):
+        read(tmp_path, path)
+
+
+def test_a_file_at_an_url_is_read_as_one_on_disk_is_and_each_time_anew(tmp_path: Path) -> None:
+    file = tmp_path / "test.jsonl"
+    task = Task.from_mapping(task_mapping() | {"dataset_kwargs": {"data_files": {"test": file.as_uri()}}}, tmp_path)
+    for text in ("007", "008"):
+        write(file, text)
+        os.utime(file, (1e9, 1e9))
+        assert texts(load_test_split(task)) == [text]
+    file.unlink()
+    with pytest.raises(DataError, match="cannot be opened"):
+        load_test_split(task)
