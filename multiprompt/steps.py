@@ -4,7 +4,7 @@ killed goes on with the step that it was at, and a training with its last checkp
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from multiprompt.admission import Admission, admit, candidate, measure, parents, untouched
+from multiprompt.continual.data_faults import data_faults
 from multiprompt.engine.adapter import from_adapter, to_adapter
 from multiprompt.engine.learning import Learned, Lesson, learn_prompts
 from multiprompt.engine.training import Training
@@ -50,6 +51,10 @@ class Desk:
     def keep(self, step: str, **results: bytes) -> None:
         self.workspace.catalog.ledger.save_results(self.claim, step, results)
         self.on_kept()
+
+    def log(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.workspace.catalog.ledger.log(self.claim, line, self.clock())
 
     @cached_property
     def snapshot(self) -> Snapshot:
@@ -94,8 +99,10 @@ def run_job(desk: Desk, on_step: Callable[[str], None]) -> None:
 
 def _snapshot(desk: Desk) -> None:
     workspace = desk.workspace
-    task = workspace.task(str(desk.task))
-    snapshot = Snapshot(task, load_data(task), _start(desk, task), workspace.catalog.digests())
+    task = workspace.task_as_on_disk(str(desk.task))
+    data = load_data(task)
+    desk.log(data_faults(task, data))
+    snapshot = Snapshot(task, data, _start(desk, task), workspace.catalog.digests())
     desk.keep("snapshot", finished=b"", **snapshot.pack())
 
 
@@ -143,7 +150,7 @@ def _score(desk: Desk) -> None:
 
 
 def _check(desk: Desk) -> None:
-    desk.workspace.check()
+    desk.log(desk.workspace.check().notes)
 
 
 _STEPS: Mapping[str, Callable[[Desk], None]] = {

@@ -19,11 +19,13 @@ from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, POLICIES
 from multiprompt.errors import (
     BaseMismatchError,
     ConfigError,
+    NotFoundError,
     StateError,
     TrainingError,
     nearest,
 )
 from multiprompt.records import (
+    AddedTask,
     BaseModelRecord,
     CheckReport,
     Claim,
@@ -36,6 +38,7 @@ from multiprompt.records import (
     Job,
     JobLog,
     LearnReport,
+    LearnState,
     Listing,
     Matrix,
     PlannedJob,
@@ -61,6 +64,14 @@ if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
 Notify = Callable[[str], None]
+
+
+# The state of a version that was just admitted.
+_LEARN_STATES: Mapping[str, LearnState] = {
+    "published": "published",
+    "candidate": "candidate",
+    "rejected": "rejected",
+}
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -98,38 +109,51 @@ class Workspace:
 
     # Learning
 
-    def add_task(self, task: Task | str | Path) -> TaskRecord:
-        """Put a task into the catalog after reading its data once, so that what is wrong with it shows now.
+    def add_task(self, task: Task | str | Path) -> AddedTask:
+        """Put a task into the catalog after checking everything that learning it needs, but for lengths in tokens.
 
         Raises TaskFileError, TemplateError, MetricError, ConfigError or DataError; then nothing is added.
         """
+        from multiprompt.tasks.file_change import difference
         from multiprompt.tasks.task import Task
 
         read = task if isinstance(task, Task) else Task.from_file(task)
-        self._read_rows(read)
-        return self.catalog.add_task(read, self.actor, self._clock())
+        warnings = self._checked(read)
+        try:
+            changed: tuple[str, ...] | None = difference(self.task(read.name).mapping, read.mapping)
+        except NotFoundError:
+            changed = None
+        record = self.catalog.add_task(read, self.actor, self._clock())
+        change: Any = "new" if changed is None else "changed" if changed else "unchanged"
+        return AddedTask(**vars(record), change=change, difference=changed or (), warnings=warnings)
 
-    def learn(self, name: str) -> LearnReport:
-        """Train a prompt for a task, evaluate it, check every other published prompt, and publish or reject it.
+    def learn(self, name: str, *, as_added: bool = False) -> LearnReport:
+        """Train a prompt for a task, evaluate it, check every other published prompt, and publish, hold or reject it.
 
         A version is stored in the one transaction at the end. A call that was interrupted goes on, when it is made
-        again, from the last validation that its training reached.
+        again, from the last validation that its training reached. Raises StateError where the task file was edited
+        since it was added, unless it is to be learned `as_added`.
         """
-        return self.learn_many([name])[0]
+        return self.learn_many([name], as_added=as_added)[0]
 
-    def learn_many(self, names: Sequence[str]) -> list[LearnReport]:
+    def learn_many(self, names: Sequence[str], *, as_added: bool = False) -> list[LearnReport]:
         """Train prompts for several tasks in the same passes over the base model, then admit one after another.
 
         Each comes out as `learn` would make it. One whose training fails raises TrainingError after the others are in.
         """
+        return list(self.learn_each(names, as_added=as_added))
+
+    def learn_each(self, names: Sequence[str], *, as_added: bool = False) -> Iterator[LearnReport]:
+        """The same, a report at a time: those of the tasks that are in are not lost where a later one raises."""
         from multiprompt.admission import Admission, parents
+        from multiprompt.continual.data_faults import data_faults
         from multiprompt.engine.adapter import to_adapter
         from multiprompt.engine.learning import Learned, Lesson, learn_prompts
         from multiprompt.tasks.split import load_data
 
         if len(set(names)) < len(names):
             raise ConfigError(f"learn_many got a task twice: {', '.join(sorted(names))}.")
-        tasks = [self.task(name) for name in names]
+        tasks = [self.task(name) if as_added else self.task_as_on_disk(name) for name in names]
         before = self.catalog.digests()
         base = self.base_model()
         starts = [self._start(task) for task in tasks]
@@ -144,7 +168,6 @@ class Workspace:
             self.catalog.checkpoint,
             lambda name, key, data: self.catalog.save_checkpoint(name, key, data, self.actor, self._clock()),
         )
-        reports = []
         for lesson, start, outcome in zip(lessons, starts, outcomes, strict=True):
             if isinstance(outcome, Learned):
                 splits = (lesson.data.training, lesson.data.validation)
@@ -153,11 +176,11 @@ class Workspace:
                 admission = Admission(
                     lesson.task, outcome.prompt, adapter, outcome.run, came_from, lesson.data.test, splits
                 )
-                reports.append(self._admit(admission, before | self.catalog.digests()))
+                report = self._admit(admission, before | self.catalog.digests())
+                yield replace(report, warnings=data_faults(lesson.task, lesson.data))
         for outcome in outcomes:
             if isinstance(outcome, TrainingError):
                 raise outcome
-        return reports
 
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.
@@ -187,7 +210,10 @@ class Workspace:
         return self.catalog.roll_back(name, to, reason, self.actor, self._clock(), force=force)
 
     def publish(self, label: str, reason: str = "", *, force: bool = False) -> VersionRecord:
-        """Publish a candidate that was held because its task is guarded; raises StateError as `rollback` does."""
+        """Publish a candidate that was held, as its task is guarded or it did not learn.
+
+        Raises StateError unless `force` and a reason are given.
+        """
         name, number = parse_label(label)
         return self.catalog.publish(name, number, reason, self.actor, self._clock(), force=force)
 
@@ -231,21 +257,28 @@ class Workspace:
 
     # Regression
 
-    def check(self, *, full: bool = False) -> CheckReport:
-        """Hold every published prompt against its baseline, on its task and data as they are now; stored.
+    def check(self, *, full: bool = False, dry_run: bool = False) -> CheckReport:
+        """Hold every published prompt, as it is served, against its baseline, on its data as it is now; stored.
 
         This is the one place where prompts run on another base model than their own: that is measured, and named as
         the cause. `full` runs all rows of all tasks. A task whose policy is rollback, and which regressed, gets its
-        previous version back where that one is better.
+        previous version back where that one is better. With `dry_run`, or on a base model that the workspace was opened
+        with in place of the catalog's, it is a trial: nothing is stored, moved or triggered.
         """
         from multiprompt.retreat import roll_back_regressed
 
-        report = CheckReport((), 0.0)
-        if self.catalog.published()[1]:
-            report = self.checking().published(full=full)
-            told = roll_back_regressed(self.checking(), self.catalog, report, self.actor, self._clock)
-            report = replace(report, notes=(*report.notes, *told))
-        self.catalog.save_check(report, self.actor, self._clock())
+        report, served = CheckReport((), 0.0, trial=dry_run), self.catalog.published()[1]
+        if served:
+            trial = dry_run or self._is_on_another_base()
+            report = self.checking(trial=trial).published(full=full)
+            notes = self._file_notes([version.task for version in served])
+            if not trial:
+                notes += roll_back_regressed(self.checking(), self.catalog, report, self.actor, self._clock)
+            report = replace(report, notes=(*report.notes, *notes), trial=trial)
+        if report.trial:
+            self.catalog.conclude(report.passed, f"trial: {report.summary}", self.actor, self._clock())
+        else:
+            self.catalog.save_check(report, self.actor, self._clock())
         return report
 
     def report_html(self, report: CheckReport) -> str:
@@ -262,7 +295,7 @@ class Workspace:
         return junit(report, self._clock())
 
     def bless(self, label: str, reason: str) -> Evaluation:
-        """Accept what a published version scores now, on its task and data as they are, as its baseline; an event.
+        """Accept what a published version scores now, as it is served, on its data as it is, as its baseline; an event.
 
         Raises StateError without a reason, or for a version that is not published, and BaseMismatchError on another
         base model than the catalog's, on which it is not served.
@@ -284,12 +317,22 @@ class Workspace:
         self.catalog.set_policy(policy, reason, self.actor, self._clock())
 
     def evaluate(self, name: str) -> Evaluation:
-        """Score a task's published version on the rows that its data has now; the score is stored."""
+        """Score a task's published version, as it is served, on the rows that its data has now.
+
+        A new score is stored; where the same one was taken before, that one is given.
+        """
+        from multiprompt.checking import served_task
         from multiprompt.tasks.split import load_test_split
 
-        version, task = self.version(name), self.task(name)
+        version, measuring = self.version(name), self.measuring()
+        task = served_task(version, self.catalog.baseline_of(version))
         split = load_test_split(task)
-        evaluation = self.measuring().version(version, task, split)
+        stored = measuring.stored(task, split, measuring.subject(version))
+        if stored is not None:
+            told = f"{version.label}: {stored.metric} {stored.score:.4f} (reused)"
+            self.catalog.conclude(True, told, self.actor, self._clock())
+            return stored
+        evaluation = measuring.version(version, task, split)
         self.catalog.save_evaluation(version, split, evaluation, self.actor, self._clock())
         return evaluation
 
@@ -299,8 +342,8 @@ class Workspace:
 
         return Measuring(self.catalog, self.base_model(), hub_metrics=self._hub_metrics, progress=self.progress)
 
-    def checking(self) -> Checking:
-        """What published prompts are checked with, on the base model as it is."""
+    def checking(self, *, trial: bool = False) -> Checking:
+        """What published prompts are checked with, on the base model as it is; in a `trial` nothing is stored."""
         from multiprompt.checking import Checking
 
         return Checking(
@@ -310,6 +353,7 @@ class Workspace:
             progress=self.progress,
             actor=self.actor,
             clock=self._clock,
+            trial=trial,
         )
 
     # Looking up
@@ -548,16 +592,23 @@ class Workspace:
             return self._base
 
     def _admit(self, admission: Admission, before: Mapping[str, str]) -> LearnReport:
-        """Measure, gate, and publish or reject. `before` are the digests of what was published before the training."""
-        from multiprompt.admission import admit, candidate, measure, untouched
+        """Measure, gate, and publish, hold or reject.
+
+        `before` are the digests of what was published before the training.
+        """
+        from multiprompt.admission import admit, candidate, measure, untouched, yardsticks
+        from multiprompt.continual.floor import interval
 
         measuring = self.measuring()
         asking = candidate(measuring, admission, *measure(measuring, admission))
         version, check, reason = admit(measuring, self.checking(), asking, self.actor, self._clock)
+        held = version.state == "candidate" and not self.catalog.is_below_floor(version)
+        others = {other.name: other for other in yardsticks(measuring, asking)}
+        most = others.get("majority answer")
         return LearnReport(
             version=version.label,
             published=version.state == "published",
-            reason=reason if version.state != "candidate" else f"held, as the task is guarded; {reason}",
+            reason=f"held, as the task is guarded; {reason}" if held else reason,
             metric=asking.soft.metric,
             hard=asking.hard.score,
             soft=asking.soft.score,
@@ -565,6 +616,11 @@ class Workspace:
             truncated=asking.soft.truncated,
             check=check,
             untouched=untouched(measuring, before),
+            state="held" if held else _LEARN_STATES[version.state],
+            rows=asking.soft.rows,
+            interval=interval(asking.soft, admission.task.metrics[0]),
+            majority=None if most is None else most.score,
+            p_value=others["hard prompt"].p_value,
         )
 
     def prompt(self, version: VersionRecord, *, to_train: bool = False) -> SoftPrompt:
@@ -585,15 +641,75 @@ class Workspace:
         record = self.catalog.task(name)
         return Task.from_source(record.source, Path(record.folder), where=name)
 
-    def _read_rows(self, task: Task) -> None:
-        """Render every row once, with a token count that costs nothing, to find what is wrong before training does."""
-        from multiprompt.tasks.example import Budget, examples
+    def task_as_on_disk(self, name: str) -> Task:
+        """A task as it was added. Raises StateError where its file on disk says otherwise by now."""
+        record, task = self.catalog.task(name), self.task(name)
+        changes = self._file_changes(name)
+        if changes:
+            raise StateError(
+                f"{name}: its task file {record.file} was edited since it was added ({_told(changes)}). "
+                f"Run `multiprompt add {record.file}`, or learn it with --as-added."
+            )
+        return task
+
+    def _file_changes(self, name: str) -> Sequence[str] | None:
+        """How a task's file on disk differs from what was added; None where there is no such file."""
+        from multiprompt.tasks.file_change import file_difference
+
+        file = self.catalog.task(name).file
+        return None if not file else file_difference(self.task(name), Path(file))
+
+    def _file_notes(self, names: Iterable[str]) -> list[str]:
+        """What a check tells of task files that were edited or went away since they were added."""
+        notes = []
+        for name in names:
+            record, changes = self.catalog.task(name), self._file_changes(name)
+            if changes:
+                notes.append(f"{name}: its task file {record.file} was edited since it was added ({_told(changes)})")
+            elif changes is None and record.file != "":
+                notes.append(
+                    f"{name}: its task file {record.file or 'of an older release'} is not there to compare with"
+                )
+        return notes
+
+    def _is_on_another_base(self) -> bool:
+        """Whether another base model or dtype was asked for than the catalog's, whose own files may have changed."""
+        base = self._loaded().record
+        bound = self._bound
+        return (
+            bound is not None
+            and (base.source, base.dtype) != (bound.source, bound.dtype)
+            and base.identity != bound.identity
+        )
+
+    def _checked(self, task: Task) -> tuple[str, ...]:
+        """Check what learning needs, by reading every row once. Gives warnings of what makes its scores doubtful."""
+        from multiprompt.continual.data_faults import UNCOUNTED, data_faults, few_rows
+        from multiprompt.tasks.example import examples
         from multiprompt.tasks.split import load_data, load_test_split
 
-        data = load_data(task) if task.data.training else None
-        everything = Budget(tokens=1, count=lambda _: 0)
-        for split in (data.training, data.validation, data.test) if data else (load_test_split(task),):
-            examples(task, split, everything)
+        if task.data.training is None:
+            test = load_test_split(task)
+            examples(task, test, UNCOUNTED)
+            return (f"{task.name}: it names no training_split, so it can be imported only", *few_rows(task, test))
+        data = load_data(task)
+        for split in (data.training, data.validation, data.test):
+            examples(task, split, UNCOUNTED)
+        return (*self._start_faults(task), *data_faults(task, data))
+
+    def _start_faults(self, task: Task) -> tuple[str, ...]:
+        """Whether the version that a task's prompt starts from is missing; it may be learned later."""
+        try:
+            self._start(task)
+        except NotFoundError as error:
+            return (f"{task.name}: its init_version cannot be started from yet: {error}",)
+        return ()
+
+
+def _told(changes: Sequence[str]) -> str:
+    """The lines of a difference on one line."""
+    shown = list(changes[:6]) + ["…"] * (len(changes) > 6)
+    return "; ".join(shown)
 
 
 def open_workspace(
