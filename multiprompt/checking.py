@@ -102,13 +102,13 @@ class Checking:
         known.update((result.version, result) for result in report.results)
         return epoch, replace(report, results=tuple(judge([known[version.label] for version, _ in others])))
 
-    def whole(self, version: VersionRecord) -> tuple[Task, Split, Evaluation]:
-        """A version's score on all rows of its data as it is now. Raises DataError where its data is away."""
-        check = _Check(self, as_now=True)
+    def whole(self, version: VersionRecord, rows: Split | None = None) -> tuple[Task, Split, Evaluation]:
+        """A version's score on all rows of its data as it is now, or on other rows. Raises DataError where it is away."""
+        check = _Check(self, as_now=rows is None)
         case = check.case((version, self._catalog.baseline_of(version)))
         if check.away:
             raise DataError(check.away[0])
-        examination = check.examination(case, whole=True)
+        examination = check.examination(case, whole=True, rows=rows)
         check.examine([examination])
         if examination.error is not None:
             raise examination.error
@@ -186,15 +186,19 @@ class _Check:
         tolerated = now.config.regression
         return Case(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
 
-    def examination(self, case: Case, *, whole: bool) -> Examination:
+    def examination(self, case: Case, *, whole: bool, rows: Split | None = None) -> Examination:
         """Everything that running its rows takes."""
-        as_was = case.data == case.baseline.data
-        baseline = case.baseline.evaluation
-        split = self.catalog.evaluation_rows(case.version, baseline) if as_was else load_test_split(case.task)
-        if split.fingerprint != case.data:
+        split = rows or self._rows(case)
+        if rows is None and split.fingerprint != case.data:
             raise DataError(f"{case.label}: its data changed while it was read; check again.")
-        rows = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
-        return Examination(case, self._baseline(case), split, rows, self._prefix(case), whole=whole)
+        asked = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
+        return Examination(case, self._baseline(case), split, asked, self._prefix(case), whole=whole)
+
+    def _rows(self, case: Case) -> Split:
+        """The rows of a case, those of its baseline where they are the same."""
+        if case.data == case.baseline.data:
+            return self.catalog.evaluation_rows(case.version, case.baseline.evaluation)
+        return load_test_split(case.task)
 
     def examine(self, examinations: Iterable[Examination], tests: int = 1) -> None:
         """Run the rows of many prompts in the same passes, until each is settled."""

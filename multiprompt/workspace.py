@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -188,6 +188,7 @@ class Workspace:
         Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model.
         """
         from multiprompt.admission import Admission
+        from multiprompt.continual.data_faults import few_rows
         from multiprompt.engine.adapter import from_adapter, read_adapter, to_adapter, trainable
         from multiprompt.tasks.split import load_test_split
 
@@ -200,7 +201,9 @@ class Workspace:
         files = to_adapter(prompt)
         if adapter.encoder is not None:
             files = replace(files, encoder=adapter.encoder)
-        return self._admit(Admission(task, prompt, files, None, parents, load_test_split(task), None), before)
+        test = load_test_split(task)
+        report = self._admit(Admission(task, prompt, files, None, parents, test, None), before)
+        return replace(report, warnings=(*self._file_notes({name}), *few_rows(task, test)))
 
     def rollback(self, name: str, to: int | None = None, reason: str = "", *, force: bool = False) -> VersionRecord:
         """Publish a retired version again, by default the one retired last.
@@ -269,10 +272,12 @@ class Workspace:
 
         report, served = CheckReport((), 0.0, trial=dry_run), self.catalog.published()[1]
         if served:
-            trial = dry_run or self._is_on_another_base()
+            trial = self._is_on_another_base(dry_run) or dry_run
             report = self.checking(trial=trial).published(full=full)
-            notes = self._file_notes([version.task for version in served])
-            if not trial:
+            notes = self._file_notes({version.task for version in served})
+            if trial:
+                notes.append("this is a trial: nothing was stored, moved or triggered")
+            else:
                 notes += roll_back_regressed(self.checking(), self.catalog, report, self.actor, self._clock)
             report = replace(report, notes=(*report.notes, *notes), trial=trial)
         if report.trial:
@@ -574,7 +579,7 @@ class Workspace:
 
     # Steps of the above
 
-    def _loaded(self) -> BaseModel:
+    def _loaded(self, *, dry_run: bool = False) -> BaseModel:
         """The base model, whichever it is; a catalog that has none yet is bound to it."""
         from multiprompt.engine.hub import locate
         from multiprompt.engine.loading import load_base_model
@@ -586,7 +591,7 @@ class Workspace:
                 base = load_base_model(source, self._dtype or dtype)
                 if bound is None:
                     self.catalog.bind_base_model(base.record, self.actor, self._clock())
-                if bound is None or bound.identity == base.record.identity:
+                if not dry_run and (bound is None or bound.identity == base.record.identity):
                     self.catalog.set_forward(base.fallback, self.actor, self._clock())
                 self._base, self._bound = base, bound
             return self._base
@@ -608,7 +613,7 @@ class Workspace:
         return LearnReport(
             version=version.label,
             published=version.state == "published",
-            reason=f"held, as the task is guarded; {reason}" if held else reason,
+            reason=f"the task is guarded; {reason}" if held else reason,
             metric=asking.soft.metric,
             hard=asking.hard.score,
             soft=asking.soft.score,
@@ -643,38 +648,32 @@ class Workspace:
 
     def task_as_on_disk(self, name: str) -> Task:
         """A task as it was added. Raises StateError where its file on disk says otherwise by now."""
-        record, task = self.catalog.task(name), self.task(name)
-        changes = self._file_changes(name)
+        record = self.catalog.task(name)
+        changes = _file_changes(record)
         if changes:
             raise StateError(
                 f"{name}: its task file {record.file} was edited since it was added ({_told(changes)}). "
                 f"Run `multiprompt add {record.file}`, or learn it with --as-added."
             )
-        return task
+        return self.task(name)
 
-    def _file_changes(self, name: str) -> Sequence[str] | None:
-        """How a task's file on disk differs from what was added; None where there is no such file."""
-        from multiprompt.tasks.file_change import file_difference
-
-        file = self.catalog.task(name).file
-        return None if not file else file_difference(self.task(name), Path(file))
-
-    def _file_notes(self, names: Iterable[str]) -> list[str]:
+    def _file_notes(self, names: Collection[str]) -> list[str]:
         """What a check tells of task files that were edited or went away since they were added."""
         notes = []
-        for name in names:
-            record, changes = self.catalog.task(name), self._file_changes(name)
+        for record in (record for record in self.catalog.tasks() if record.name in names):
+            changes = _file_changes(record)
             if changes:
-                notes.append(f"{name}: its task file {record.file} was edited since it was added ({_told(changes)})")
-            elif changes is None and record.file != "":
                 notes.append(
-                    f"{name}: its task file {record.file or 'of an older release'} is not there to compare with"
+                    f"{record.name}: its task file {record.file} was edited since it was added ({_told(changes)})"
                 )
+            elif changes is None and record.file != "":
+                path = record.file or "of an older release"
+                notes.append(f"{record.name}: its task file {path} is not there to compare with")
         return notes
 
-    def _is_on_another_base(self) -> bool:
+    def _is_on_another_base(self, dry_run: bool) -> bool:
         """Whether another base model or dtype was asked for than the catalog's, whose own files may have changed."""
-        base = self._loaded().record
+        base = self._loaded(dry_run=dry_run).record
         bound = self._bound
         return (
             bound is not None
@@ -704,6 +703,13 @@ class Workspace:
         except NotFoundError as error:
             return (f"{task.name}: its init_version cannot be started from yet: {error}",)
         return ()
+
+
+def _file_changes(record: TaskRecord) -> Sequence[str] | None:
+    """How a task's file on disk differs from what was added; None where there is no such file."""
+    from multiprompt.tasks.file_change import file_difference
+
+    return file_difference(record.source, Path(record.file)) if record.file else None
 
 
 def _told(changes: Sequence[str]) -> str:

@@ -117,8 +117,6 @@ def print_check(report: CheckReport) -> None:
         click.echo(f"noise floor: a second run answers {report.noise:.1%} of the rows that moved in another way")
     for note in report.notes:
         click.echo(f"note: {note}")
-    if report.trial:
-        click.echo("trial: nothing was stored, moved or triggered")
 
 
 def _evidence(result: CheckResult) -> tuple[str | None, float, float | None]:

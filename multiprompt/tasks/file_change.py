@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,18 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str
     return (*lines[: MAX_LINES - 1], f"… and {len(lines) - MAX_LINES + 1} more lines")
 
 
-def file_difference(task: Task, file: Path) -> Sequence[str] | None:
-    """How a task file on disk differs from a task that was read before; empty where it says the same, None where it is
-    gone."""
+def file_difference(source: str, file: Path) -> tuple[str, ...] | None:
+    """How a task file on disk differs from the `source` that a task was read from before.
+
+    Empty where it says the same, None where it is gone.
+    """
     if not file.exists():
         return None
     try:
-        if file.read_text(encoding="utf-8") == task.source:
+        if file.read_text(encoding="utf-8") == source:
             return ()
-        return difference(task.mapping, Task.from_file(file).mapping)
+        before = Task.from_source(source, file.parent, where=str(file))
+        return difference(before.mapping, Task.from_file(file).mapping)
     except (OSError, ValueError, MultipromptError) as error:
         return (f"it cannot be read as a task file any more: {' '.join(str(error).split())}",)
 
