@@ -103,7 +103,7 @@ class Checking:
         return epoch, replace(report, results=tuple(judge([known[version.label] for version, _ in others])))
 
     def whole(self, version: VersionRecord, rows: Split | None = None) -> tuple[Task, Split, Evaluation]:
-        """A version's score on all rows of its data as it is now, or on other rows. Raises DataError where it is away."""
+        """A version's score on all rows of its data as it is now, or on others. Raises DataError where it is away."""
         check = _Check(self, as_now=rows is None)
         case = check.case((version, self._catalog.baseline_of(version)))
         if check.away:

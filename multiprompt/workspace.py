@@ -19,6 +19,7 @@ from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, POLICIES
 from multiprompt.errors import (
     BaseMismatchError,
     ConfigError,
+    MultipromptError,
     NotFoundError,
     StateError,
     TrainingError,
@@ -119,10 +120,13 @@ class Workspace:
 
         read = task if isinstance(task, Task) else Task.from_file(task)
         warnings = self._checked(read)
+        changed: tuple[str, ...] | None
         try:
-            changed: tuple[str, ...] | None = difference(self.task(read.name).mapping, read.mapping)
+            changed = difference(self.task(read.name).mapping, read.mapping)
         except NotFoundError:
             changed = None
+        except MultipromptError as error:
+            changed = (f"the file that was added before cannot be read any more: {error}",)
         record = self.catalog.add_task(read, self.actor, self._clock())
         change: Any = "new" if changed is None else "changed" if changed else "unchanged"
         return AddedTask(**vars(record), change=change, difference=changed or (), warnings=warnings)
@@ -659,7 +663,7 @@ class Workspace:
 
     def _file_notes(self, names: Collection[str]) -> list[str]:
         """What a check tells of task files that were edited or went away since they were added."""
-        notes = []
+        notes, missing = [], []
         for record in (record for record in self.catalog.tasks() if record.name in names):
             changes = _file_changes(record)
             if changes:
@@ -667,8 +671,10 @@ class Workspace:
                     f"{record.name}: its task file {record.file} was edited since it was added ({_told(changes)})"
                 )
             elif changes is None and record.file != "":
-                path = record.file or "of an older release"
-                notes.append(f"{record.name}: its task file {path} is not there to compare with")
+                missing.append(record.name)
+        if missing:
+            listed = ", ".join(missing[:5]) + ", …" * (len(missing) > 5)
+            notes.append(f"{len(missing)} task files are not there to compare with what was added: {listed}")
         return notes
 
     def _is_on_another_base(self, dry_run: bool) -> bool:

@@ -6,17 +6,18 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence, Set
 from itertools import combinations
 
 from multiprompt.continual.statistics import detectable_loss
 from multiprompt.errors import MultipromptError
-from multiprompt.tasks.example import Budget, Example, examples
+from multiprompt.tasks.example import Budget, examples
 from multiprompt.tasks.split import Row, Split, TaskData
 from multiprompt.tasks.task import Task
 
 # How many rows and labels a warning names.
 SHOWN = 5
+_ROWS_A_STEP = 1000
 _NO_WORD = re.compile(r"[\W_]+")
 # Rows as examples, by a token count that costs nothing.
 UNCOUNTED = Budget(tokens=1, count=lambda _: 0)
@@ -85,17 +86,26 @@ def _unseen(task: Task, data: TaskData) -> Iterator[str]:
     """Choices that are right in the test rows and never in training, where all rows have the same choices."""
     if not isinstance(task.doc_to_choice, tuple):
         return
+    choices = set(task.doc_to_choice)
     try:
-        trained, tested = (_labels(examples(task, split, UNCOUNTED)) for split in (data.training, data.test))
+        missing = choices - _labels(task, data.training, choices)
+        unseen = missing & _labels(task, data.test, missing)
     except MultipromptError:  # training, or reading the rows, names the row that is no example
         return
-    missing = [choice for choice in task.doc_to_choice if choice in tested - trained]
-    if missing:
-        yield f"no training row has the answer {_listed(missing)}, but test rows have"
+    if unseen:
+        listed = _listed([choice for choice in task.doc_to_choice if choice in unseen])
+        yield f"no training row has the answer {listed}, but test rows have"
 
 
-def _labels(made: Sequence[Example]) -> set[str]:
-    return {example.answer for example in made}
+def _labels(task: Task, split: Split, wanted: Set[str]) -> set[str]:
+    """The right answers of a split's rows, read until all that are wanted were seen."""
+    seen: set[str] = set()
+    for start in range(0, len(split.rows), _ROWS_A_STEP):
+        if wanted <= seen:
+            break
+        some = Split(split.name, split.rows[start : start + _ROWS_A_STEP])
+        seen |= {example.answer for example in examples(task, some, UNCOUNTED)}
+    return seen
 
 
 def _fields(row: Row, names: Sequence[str]) -> str:

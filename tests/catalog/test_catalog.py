@@ -527,6 +527,46 @@ def test_a_version_has_one_baseline_wherever_it_is_asked_for(catalog: Catalog) -
     assert catalog.matrix().scores == ((0.9,),), "history keeps what was learned then"
 
 
+def test_a_regression_stands_while_the_newest_check_of_that_version_found_it(catalog: Catalog) -> None:
+    learn(catalog, "colour", 0.9)
+    learn(catalog, "shape", 0.4)
+    assert not catalog.was_regressed("colour@1")
+    lost = replace(a_check("colour@1", 0.9, 0.5), verdict="regressed")
+    catalog.save_check(CheckReport((lost,), 1.0), "tester", AT)
+    assert catalog.was_regressed("colour@1")
+    assert not catalog.was_regressed("shape@1")
+    learn(catalog, "colour", 0.3, publish=False)
+    assert catalog.was_regressed("colour@1"), "a candidate of its own task checked the others alone"
+    same = replace(lost, verdict="identical", reused=True)
+    catalog.save_check(CheckReport((same,), 1.0), "tester", AT)
+    assert not catalog.was_regressed("colour@1")
+    learn(catalog, "shape", 0.5, checked=[replace(lost, verdict="failed", score=None)])
+    assert catalog.was_regressed("colour@1")
+
+
+def test_a_candidate_below_its_floor_is_published_by_force_and_with_a_reason(catalog: Catalog) -> None:
+    catalog.add_task(a_task(), "tester", AT)
+    epoch = catalog.epoch()
+    version = catalog.admit(
+        a_candidate(a_task()), CheckReport((), 0.0), decision="hold", reason="did not learn", epoch=epoch,
+        actor="tester", at=AT,
+    )  # fmt: skip
+    assert (version.state, catalog.is_below_floor(version)) == ("candidate", True)
+    assert catalog.events()[-1].kind == "below-floor"
+    for force, reason in ((False, "for now"), (True, " ")):
+        with pytest.raises(StateError, match="colour@1 did not learn; it is published only with --force"):
+            catalog.publish("colour", 1, reason, "tester", AT, force=force)
+    assert catalog.publish("colour", 1, "for now", "tester", AT, force=True).state == "published"
+
+
+def test_the_path_of_a_task_file_is_kept_and_follows_the_file(catalog: Catalog, tmp_path: Path) -> None:
+    assert catalog.add_task(a_task(), "tester", AT).file == ""
+    file = tmp_path / "colour.yaml"
+    file.write_text(a_task().source)
+    assert catalog.add_task(Task.from_file(file), "tester", AT).file == str(file)
+    assert catalog.tasks()[0].file == str(file)
+
+
 def test_the_policy_of_a_catalog_is_kept_with_an_event(catalog: Catalog) -> None:
     assert catalog.policy() == "block"
     for _ in range(2):

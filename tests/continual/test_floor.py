@@ -102,3 +102,11 @@ def test_an_interval_of_another_metric_is_resampled_and_a_metric_of_the_hub_has_
 def test_an_unknown_floor_is_refused() -> None:
     with pytest.raises(ConfigError, match="floor is 'soft', but it must be one of: hard, majority, none"):
         RegressionConfig(floor="soft")
+
+
+def test_of_a_metric_of_the_hub_the_scores_alone_decide() -> None:
+    good, poor, hub = taken([1, 1, 1], [1, 1, 1]), taken([1, 1, 0], [1, 1, 1]), MetricConfig("acc", from_hub=True)
+    assert yardstick("hard prompt", poor, good, hub, RegressionConfig()) == Yardstick("hard prompt", 2 / 3, None, "")
+    assert yardstick("hard prompt", good, good, hub, RegressionConfig()).shortfall == (
+        "the hard prompt has 1.0000 on the same 3 rows"
+    )
