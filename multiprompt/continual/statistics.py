@@ -127,7 +127,9 @@ def wilson(hits: float, rows: int, *, confidence: float = CONFIDENCE) -> Interva
     share, widened = hits / rows, 1 + z * z / rows
     middle = (share + z * z / (2 * rows)) / widened
     half = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows)) / widened
-    return Interval(max(0.0, middle - half), min(1.0, middle + half), confidence)
+    low = middle - half if hits else 0.0
+    high = middle + half if hits < rows else 1.0
+    return Interval(low, high, confidence)
 
 
 def resampled_interval(

@@ -85,7 +85,8 @@ def test_the_majority_answer_is_scored_on_the_same_rows() -> None:
 def test_an_interval_of_a_share_is_wilsons() -> None:
     """Values of Newcombe 1998, table I."""
     assert (wilson(81, 263).low, wilson(81, 263).high) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert (wilson(0, 20).low, wilson(0, 20).high) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert (wilson(0, 20).low, wilson(0, 20).high) == (0.0, pytest.approx(0.1611, abs=1e-4))
+    assert (wilson(3, 3).low, wilson(3, 3).high) == (pytest.approx(0.4385, abs=1e-4), 1.0)
     shown = interval(taken([1] * 9 + [0], [1] * 10), ACC)
     assert shown is not None
     assert (shown.low, shown.high) == pytest.approx((0.5958, 0.9821), abs=1e-4)
