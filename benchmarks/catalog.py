@@ -726,7 +726,7 @@ def _measured_score(task: Task, kind: Any, rng: random.Random) -> Evaluation:
 def _publish(catalog: Catalog, made: tuple[Candidate, int]) -> None:
     candidate, epoch = made
     check, at = CheckReport((), 0.0), datetime.now(UTC)
-    catalog.admit(candidate, check, publish=True, reason="benchmark", epoch=epoch, actor=ACTOR, at=at)
+    catalog.admit(candidate, check, decision="publish", reason="benchmark", epoch=epoch, actor=ACTOR, at=at)
 
 
 def _roll_back(catalog: Catalog, name: str) -> None:

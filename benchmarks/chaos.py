@@ -107,7 +107,7 @@ def submit(workspace: mp.Workspace, folder: Path, number: int) -> Job:
         ]
         (place / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     training = {"steps": STEPS, "batch_size": 8, "validate_every": CHECKPOINT, "patience": 1000}
-    settings = {"num_virtual_tokens": 4, "training": training, "regression": {"max_drop": 1.0}}
+    settings = {"num_virtual_tokens": 4, "training": training, "regression": {"max_drop": 1.0, "floor": "none"}}
     file = place / "task.yaml"
     file.write_text(yaml.safe_dump(task_mapping(name) | {"multiprompt": settings}), encoding="utf-8")
     workspace.add_task(file)

@@ -114,7 +114,7 @@ def move(url: str, seconds: float, number: int) -> Counter[str]:
                 catalog.admit(
                     candidate,
                     CheckReport((), 0.0),
-                    publish=True,
+                    decision="publish",
                     reason="contention",
                     epoch=epoch,
                     actor=f"mover {number}",

@@ -90,7 +90,7 @@ def _publish(catalog: Catalog, base: BaseModel, prompt: SoftPrompt, number: int)
     )
     epoch = catalog.epoch()
     check = CheckReport((), 0.0)
-    catalog.admit(candidate, check, publish=True, reason="benchmark", epoch=epoch, actor="benchmark", at=at)
+    catalog.admit(candidate, check, decision="publish", reason="benchmark", epoch=epoch, actor="benchmark", at=at)
 
 
 def _evaluation(task: str, kind: Any, number: int) -> Evaluation:

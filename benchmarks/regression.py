@@ -46,7 +46,7 @@ from multiprompt.tasks.example import Example, examples, postprocess
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.split import Split, load_test_split
 from multiprompt.tasks.task import Task
-from tests.conftest import task_mapping, write_tiny_model
+from tests.conftest import task_mapping, without_floor, write_tiny_model
 from tests.regression.test_streams import stream
 
 BATCH = 16
@@ -136,7 +136,9 @@ def add(workspace: mp.Workspace, subject: Subject, number: int, *, gated: bool) 
     else:
         check = CheckReport((), 0.0)
         epoch = workspace.catalog.epoch()
-        workspace.catalog.admit(asking, check, publish=True, reason="", epoch=epoch, actor="benchmark", at=clock())
+        workspace.catalog.admit(
+            asking, check, decision="publish", reason="", epoch=epoch, actor="benchmark", at=clock()
+        )
     return check, time.perf_counter() - started
 
 
@@ -229,7 +231,8 @@ def synthetic(folder: Path) -> Callable[[int], Subject]:
         place = folder / "tasks" / f"task{number}"
         place.mkdir(parents=True)
         (place / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        mapping = task_mapping(f"task{number}") | {"dataset_kwargs": {"data_files": {"test": "test.jsonl"}}}
+        mapping = without_floor(task_mapping(f"task{number}"))
+        mapping |= {"dataset_kwargs": {"data_files": {"test": "test.jsonl"}}}
         del mapping["training_split"], mapping["validation_split"]
         return Subject(Task.from_mapping(mapping, place), Split("test", tuple(rows)))
 
@@ -250,7 +253,7 @@ def real(data: Path, count: int, folder: Path) -> list[Subject]:
         mapping |= {"dataset_kwargs": {"data_files": {"test": "test.jsonl"}}, "test_split": "test"}
         for key in ("training_split", "validation_split", "metadata"):
             mapping.pop(key, None)
-        subjects.append(Subject(Task.from_mapping(mapping, place), test))
+        subjects.append(Subject(Task.from_mapping(without_floor(mapping), place), test))
     return subjects
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.writing import Candidate, Parent, digest
+from multiprompt.catalog.writing import Candidate, Decision, Parent, digest
 from multiprompt.checking import Checking
+from multiprompt.continual.floor import Yardstick, interval, majority, yardstick
 from multiprompt.continual.gate import ROUNDING, forgetting
 from multiprompt.engine.evaluation import Subject
-from multiprompt.errors import ConflictError, IntegrityError
+from multiprompt.errors import ConflictError, IntegrityError, MetricError
 from multiprompt.measuring import Measuring
-from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, Run, VersionRecord
+from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, Run, VersionRecord, measured
 
 if TYPE_CHECKING:
     from multiprompt.engine.prompt import SoftPrompt
@@ -67,7 +69,7 @@ def admit(
     actor: str,
     clock: Callable[[], datetime],
 ) -> tuple[VersionRecord, CheckReport, str]:
-    """Publish or reject a candidate in one transaction; gate again what others published meanwhile.
+    """Publish, hold or reject a candidate in one transaction; gate again what others published meanwhile.
 
     Gives the version, what was checked, and the reason.
     """
@@ -75,11 +77,11 @@ def admit(
     check = CheckReport((), 0.0)
     while True:
         epoch, found = checking.others(candidate.task.name, known)
-        check = _sum(check, found)
-        publish, reason = _decide(measuring, candidate, check)
+        check = _sum(check, _with_standing(measuring.catalog, found))
+        decision, reason = _decide(measuring, candidate, check)
         try:
             version = measuring.catalog.admit(
-                candidate, check, publish=publish, reason=reason, epoch=epoch, actor=actor, at=clock()
+                candidate, check, decision=decision, reason=reason, epoch=epoch, actor=actor, at=clock()
             )
         except ConflictError:
             continue
@@ -128,21 +130,83 @@ def untouched(measuring: Measuring, before: Mapping[str, str]) -> bool:
     return now == dict(before)
 
 
-def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> tuple[bool, str]:
-    """Publish, unless an older task got worse or the task's own published version is better on the same rows.
+def yardsticks(measuring: Measuring, candidate: Candidate) -> tuple[Yardstick, ...]:
+    """A candidate held against the hard prompt, and against the majority answer where the metric can score that."""
+    metric, tolerated = candidate.task.metrics[0], candidate.task.config.regression
+    others = {"hard prompt": candidate.hard}
+    with suppress(MetricError):
+        others["majority answer"] = majority(candidate.soft, metric, hub_metrics=measuring.hub_metrics)
+    return tuple(yardstick(name, other, candidate.soft, metric, tolerated) for name, other in others.items())
 
-    Here the candidate bears the burden of proof: a drop beyond what the task tolerates keeps it out, chance or not.
+
+def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> tuple[Decision, str]:
+    """Publish, unless an older task got worse, a version that served is better, or a first version learned nothing.
+
+    A regression that the check before found too is told only: it is not this candidate's.
     """
     for result in check.results:
-        if result.blocks:
-            return False, f"{result.version} {result.verdict}: {result.cause or 'unknown cause'}"
+        if result.blocks and not result.standing:
+            return "reject", f"{result.version} {result.verdict}: {result.cause or 'unknown cause'}"
+    rivals = _rivals(measuring.catalog, candidate)
+    worse = _worse_than(measuring, candidate, rivals)
+    if worse:
+        return "reject", worse
+    soft = candidate.soft
+    missed = [] if rivals else _missed(measuring, candidate)
+    if missed:
+        return "hold", f"did not learn: {soft.metric} {soft.score:.4f}, {', and '.join(missed)}"
+    told = [f"{r.version} {r.verdict}{' before' * r.standing}: {r.cause}" for r in check.results if _is_told(r)]
+    score = measured(soft.metric, soft.score, interval(soft, candidate.task.metrics[0]), soft.rows)
+    return "publish", "; ".join([score, *told])
+
+
+def _worse_than(measuring: Measuring, candidate: Candidate, rivals: Sequence[VersionRecord]) -> str:
+    """Why a candidate is worse than a version that served, on the same rows; empty where it is not.
+
+    The candidate bears the burden of proof: a drop beyond what the task tolerates keeps it out, chance or not.
+    """
     soft, task = candidate.soft, candidate.task
-    for old in _published_of(measuring.catalog, task.name):
-        was = measuring.version(old, task, candidate.data)
+    for rival in rivals:
+        was = measuring.version(rival, task, candidate.data)
         if not forgetting(was, soft) <= task.config.regression.max_drop + ROUNDING:
-            return False, f"{old.label} is better: {soft.metric} {was.score:.4f}, the candidate has {soft.score:.4f}"
-    warned = [f"{r.version} {r.verdict}: {r.cause}" for r in check.results if r.verdict == "regressed"]
-    return True, "; ".join([f"{soft.metric} {soft.score:.4f}", *warned])
+            return f"{rival.label} is better: {soft.metric} {was.score:.4f}, the candidate has {soft.score:.4f}"
+    return ""
+
+
+def _missed(measuring: Measuring, candidate: Candidate) -> list[str]:
+    """The scores of the task's floor that a candidate did not beat."""
+    floors = {"hard": ("hard prompt", "majority answer"), "majority": ("majority answer",), "none": ()}
+    asked = floors[candidate.task.config.regression.floor]
+    return [found.shortfall for found in yardsticks(measuring, candidate) if found.name in asked and found.shortfall]
+
+
+def _rivals(catalog: Catalog, candidate: Candidate) -> list[VersionRecord]:
+    """The published version, and the best since the task was blessed or rolled back last.
+
+    Each retraining may lose `max_drop`, so that without the best one ten of them may lose ten times as much.
+    """
+    published = _published_of(catalog, candidate.task.name)
+    served = [
+        version
+        for version in catalog.served_since_blessed(candidate.task.name)
+        if (version.metric, version.base_model.identity) == (candidate.soft.metric, candidate.base_model.identity)
+    ]
+    sign = 1 if candidate.soft.higher_is_better else -1
+    best = max(served, key=lambda version: (sign * (version.score or 0.0), -version.number), default=None)
+    return published if best is None or not published or best in published else [*published, best]
+
+
+def _with_standing(catalog: Catalog, check: CheckReport) -> CheckReport:
+    """Mark the regressions that the check before this one found, too."""
+    results = tuple(
+        replace(result, standing=catalog.was_regressed(result.version)) if result.blocks else result
+        for result in check.results
+    )
+    return replace(check, results=results)
+
+
+def _is_told(result: CheckResult) -> bool:
+    return result.verdict == "regressed" or result.standing
 
 
 def _sum(before: CheckReport, after: CheckReport) -> CheckReport:

@@ -37,6 +37,7 @@ from multiprompt.records import (
     VersionRecord,
 )
 from multiprompt.tasks.example import Query, examples
+from multiprompt.tasks.file_change import changed_keys
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.split import READER_VERSION, Split, load_test_split, scored_split
@@ -55,7 +56,10 @@ UNEXPLAINED = "unexplained: under the same key it answered otherwise, and a seco
 
 
 class Checking:
-    """Checks of one catalog's published prompts on a base model, which need not be the one they were learned on."""
+    """Checks of one catalog's published prompts on a base model, which need not be the one they were learned on.
+
+    A prompt is measured with the task file that it is served with. A `trial` stores nothing.
+    """
 
     def __init__(
         self,
@@ -66,8 +70,10 @@ class Checking:
         progress: Progress,
         actor: str,
         clock: Callable[[], datetime],
+        trial: bool = False,
     ) -> None:
         self._catalog = catalog
+        self._trial = trial
         self._base = base
         self._hub_metrics = hub_metrics
         self._progress = progress
@@ -75,7 +81,7 @@ class Checking:
         self._clock = clock
 
     def published(self, *, full: bool = False) -> CheckReport:
-        """Every published prompt, on its task and data as they are now.
+        """Every published prompt, with the task file that it is served with, on its data as it is now.
 
         Where the score's key is the baseline's, a few canaries must answer as they did; then the baseline's score
         stands. Else, where a canary moved, and with `full` everywhere, rows are run until the verdict is certain.
@@ -96,13 +102,13 @@ class Checking:
         known.update((result.version, result) for result in report.results)
         return epoch, replace(report, results=tuple(judge([known[version.label] for version, _ in others])))
 
-    def whole(self, version: VersionRecord) -> tuple[Task, Split, Evaluation]:
-        """A version's score on all rows of its task as it is now. Raises DataError where its data is away."""
-        check = _Check(self, as_now=True)
+    def whole(self, version: VersionRecord, rows: Split | None = None) -> tuple[Task, Split, Evaluation]:
+        """A version's score on all rows of its data as it is now, or on others. Raises DataError where it is away."""
+        check = _Check(self, as_now=rows is None)
         case = check.case((version, self._catalog.baseline_of(version)))
-        if check.notes:
-            raise DataError(check.notes[0])
-        examination = check.examination(case, whole=True)
+        if check.away:
+            raise DataError(check.away[0])
+        examination = check.examination(case, whole=True, rows=rows)
         check.examine([examination])
         if examination.error is not None:
             raise examination.error
@@ -116,7 +122,10 @@ class _Check:
         self.catalog = checking._catalog
         self.base = checking._base
         self.hub_metrics = checking._hub_metrics
-        self.notes: list[str] = []
+        # Prompts whose data is away, and those whose task has another file by now.
+        self.away: list[str] = []
+        self.drifted: list[str] = []
+        self._trial = checking._trial
         self._progress = checking._progress
         self._actor = checking._actor
         self._clock = checking._clock
@@ -152,7 +161,7 @@ class _Check:
             canaries=self._cost["canaries"],
             reused=self._cost["reused"],
             noise=self._different / self._repeated if self._repeated else None,
-            notes=tuple(self.notes),
+            notes=(*self.away, *self.drifted),
         )
 
     def _standing(self, cases: Sequence[Case]) -> dict[str, CheckResult]:
@@ -169,22 +178,27 @@ class _Check:
     def case(self, held: Held) -> Case:
         """What a version is measured on, without reading the rows."""
         version, baseline = held
-        now = _task(*baseline.now, version.task)
-        task = now if self._as_now else _task(baseline.task_file, baseline.folder, version.label)
+        task, now = served_task(version, baseline), _task(*baseline.now, version.task)
         data = self._data(task, version, baseline) if self._as_now else baseline.data
+        if self._as_now and (task.fingerprint, task.data) != (now.fingerprint, now.data):
+            self.drifted.append(_drift(version, task, now))
         key = evaluation_key(self.base, task, data, Subject(None, version.digest, version.num_virtual_tokens))
         tolerated = now.config.regression
         return Case(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
 
-    def examination(self, case: Case, *, whole: bool) -> Examination:
+    def examination(self, case: Case, *, whole: bool, rows: Split | None = None) -> Examination:
         """Everything that running its rows takes."""
-        as_was = case.data == case.baseline.data
-        baseline = case.baseline.evaluation
-        split = self.catalog.evaluation_rows(case.version, baseline) if as_was else load_test_split(case.task)
-        if split.fingerprint != case.data:
+        split = rows or self._rows(case)
+        if rows is None and split.fingerprint != case.data:
             raise DataError(f"{case.label}: its data changed while it was read; check again.")
-        rows = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
-        return Examination(case, self._baseline(case), split, rows, self._prefix(case), whole=whole)
+        asked = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
+        return Examination(case, self._baseline(case), split, asked, self._prefix(case), whole=whole)
+
+    def _rows(self, case: Case) -> Split:
+        """The rows of a case, those of its baseline where they are the same."""
+        if case.data == case.baseline.data:
+            return self.catalog.evaluation_rows(case.version, case.baseline.evaluation)
+        return load_test_split(case.task)
 
     def examine(self, examinations: Iterable[Examination], tests: int = 1) -> None:
         """Run the rows of many prompts in the same passes, until each is settled."""
@@ -219,12 +233,14 @@ class _Check:
                 result = replace(result, cause=UNEXPLAINED)
         if case.label not in self._moved:
             whole = evaluation.rows == len(examination.rows) and not case.is_reusable
-            new = whole and self.catalog.evaluation_with_key(case.key) is None
+            new = whole and self.catalog.evaluation_with_key(case.key, case.task.name) is None
             self._keep(case, result, examination.split, evaluation if new else None)
         self._results[case.label] = result
         self._tell()
 
     def _keep(self, case: Case, result: CheckResult, split: Split | None, evaluation: Evaluation | None) -> None:
+        if self._trial:
+            return
         baseline, at = case.baseline.evaluation, self._clock()
         self.catalog.save_comparison(case.version, baseline, case.key, result, split, evaluation, self._actor, at)
 
@@ -302,7 +318,7 @@ class _Check:
 
     def _scored(self, case: Case) -> CheckResult | None:
         """A comparison with a score that was taken with this key before."""
-        stored = self.catalog.evaluation_with_key(case.key)
+        stored = self.catalog.evaluation_with_key(case.key, case.task.name)
         if stored is None:
             return None
         result = compare(case.label, self._baseline(case), stored, case.task.metrics[0], case.tolerated)
@@ -320,7 +336,7 @@ class _Check:
         try:
             digest = source_digest(task, scored_split(task))
         except (NotFoundError, UnavailableError) as error:
-            self.notes.append(f"{version.label} is checked on the rows of its baseline, as its data is away: {error}")
+            self.away.append(f"{version.label} is checked on the rows of its baseline, as its data is away: {error}")
             return baseline.data
         if digest is None:
             return load_test_split(task).fingerprint
@@ -328,9 +344,10 @@ class _Check:
         if known is not None:
             return known
         rows = load_test_split(task)
-        # The files may have changed since their digest was taken: the rows bring the digest of what was read.
-        source = rows.source or digest
-        self.catalog.save_source(_source_key(task, source), rows.fingerprint, self._actor, self._clock())
+        if not self._trial:
+            # The files may have changed since their digest was taken: the rows bring the digest of what was read.
+            source = _source_key(task, rows.source or digest)
+            self.catalog.save_source(source, rows.fingerprint, self._actor, self._clock())
         return rows.fingerprint
 
     def _baseline(self, case: Case) -> Evaluation:
@@ -370,6 +387,25 @@ def _answers_as_before(result: CheckResult) -> bool:
     evidence = result.evidence
     same = result.verdict == "identical" or (evidence is not None and (evidence.lost, evidence.gained) == (0, 0))
     return same and not {"data", "task file"} & {change.name for change in result.changes}
+
+
+def served_task(version: VersionRecord, baseline: Baseline) -> Task:
+    """The task that a version answers with: that of its own task file, on its data as it is now.
+
+    The newest task file says where the data lies, unless it names other data.
+    """
+    now = _task(*baseline.now, version.task)
+    if baseline.task_file == now.source:
+        return now
+    own = _task(baseline.task_file, baseline.folder, version.task)
+    return replace(own, folder=now.folder) if own.data == now.data else own
+
+
+def _drift(version: VersionRecord, served: Task, now: Task) -> str:
+    return (
+        f"{version.label} is served with the task file that it was made with; the newest one differs in "
+        f"{', '.join(changed_keys(served.mapping, now.mapping))}: run `multiprompt learn {version.task}` to serve it"
+    )
 
 
 @lru_cache(maxsize=10_000)

@@ -17,6 +17,8 @@ LEASE_SECONDS = 15.0
 
 # What a regression of a task may do; the first is a new catalog's.
 POLICIES = ("block", "warn", "rollback")
+# The scores that a first version must beat; the first asks for the second, too.
+FLOORS = ("hard", "majority", "none")
 
 T = TypeVar("T")
 
@@ -117,17 +119,21 @@ class RegressionConfig:
     """What the regression gate tolerates; `max_drop` is in units of the metric (0.01 is one point).
 
     `alpha` is the share of false alarms among alarms, `policy` what a regression does (None: what the catalog says).
+    `floor` names the scores that a first version must beat: those of the hard prompt and of the majority answer
+    ("hard"), of the majority answer ("majority"), or no score ("none").
     """
 
     max_drop: float = 0.01
     alpha: float = 0.02
     policy: str | None = None
+    floor: str = "hard"
 
     def __post_init__(self) -> None:
         _between("max_drop", self.max_drop, 0.0, 100.0)
         _between("alpha", self.alpha, 1e-9, 0.5)
         if self.policy is not None:
             _one_of("policy", self.policy, POLICIES)
+        _one_of("floor", self.floor, FLOORS)
 
 
 @dataclass(frozen=True)

@@ -22,16 +22,21 @@ class Measuring:
     def __init__(self, catalog: Catalog, base: BaseModel, *, hub_metrics: bool, progress: Progress) -> None:
         self.catalog = catalog
         self.base = base
-        self._hub_metrics = hub_metrics
+        self.hub_metrics = hub_metrics
         self._progress = progress
 
     def evaluate(self, task: Task, split: Split, subject: Subject) -> Evaluation:
         """A score: the stored one where every influence is the same, else measured."""
-        stored = self.catalog.evaluation_with_key(evaluation_key(self.base, task, split.fingerprint, subject))
-        if stored is not None and stored.task == task.name:
+        stored = self.stored(task, split, subject)
+        if stored is not None:
             return stored
         what = f"{task.name}: evaluating the {'hard' if subject.prompt is None else 'soft'} prompt"
         return self._measure(task, split, subject, what)
+
+    def stored(self, task: Task, split: Split, subject: Subject) -> Evaluation | None:
+        """The score that was taken before where every influence was the same."""
+        key = evaluation_key(self.base, task, split.fingerprint, subject)
+        return self.catalog.evaluation_with_key(key, task.name)
 
     def version(self, version: VersionRecord, task: Task, split: Split) -> Evaluation:
         """A version's score on any rows."""
@@ -42,7 +47,7 @@ class Measuring:
 
     def _measure(self, task: Task, split: Split, subject: Subject, what: str) -> Evaluation:
         advance = counter(self._progress, what, len(split.rows))
-        return evaluate(self.base, task, split, subject, hub_metrics=self._hub_metrics, advance=advance)
+        return evaluate(self.base, task, split, subject, hub_metrics=self.hub_metrics, advance=advance)
 
 
 def counter(progress: Progress, what: str, total: int) -> Callable[[int], None]:

@@ -23,6 +23,7 @@ from multiprompt.admission import (
     parents,
     require_untouched,
 )
+from multiprompt.continual.data_faults import data_faults
 from multiprompt.engine.adapter import from_adapter, to_adapter
 from multiprompt.engine.learning import Learned, Lesson, learn_prompts
 from multiprompt.engine.training import Training
@@ -56,9 +57,6 @@ class Desk:
     def results(self, step: str) -> dict[str, bytes]:
         return self.workspace.catalog.ledger.results(self.claim.job, step)
 
-    def log(self, message: str) -> None:
-        self.workspace.catalog.ledger.log(self.claim, message, self.clock())
-
     @property
     def ended(self) -> bool:
         return self.workspace.catalog.ledger.outcome(self.claim.job) is not None
@@ -66,6 +64,10 @@ class Desk:
     def keep(self, step: str, **results: bytes) -> None:
         self.workspace.catalog.ledger.save_results(self.claim, step, results)
         self.on_kept()
+
+    def log(self, *lines: str) -> None:
+        for line in lines:
+            self.workspace.catalog.ledger.log(self.claim, line, self.clock())
 
     @cached_property
     def snapshot(self) -> Snapshot:
@@ -113,11 +115,11 @@ def run_job(desk: Desk, on_step: Callable[[str], None]) -> None:
 def _snapshot(desk: Desk) -> None:
     workspace = desk.workspace
     before = workspace.catalog.digests()
-    task = workspace.task(str(desk.task))
+    task = workspace.task_as_on_disk(str(desk.task))
     start, afresh = workspace.start(task, retrain=desk.kind == "retrain")
-    if afresh:
-        desk.log(afresh)
-    snapshot = Snapshot(task, load_data(task), None if start is None else start.label, before)
+    data = load_data(task)
+    desk.log(*([afresh] if afresh else []), *data_faults(task, data))
+    snapshot = Snapshot(task, data, None if start is None else start.label, before)
     desk.keep("snapshot", finished=b"", **snapshot.pack())
 
 
@@ -161,7 +163,7 @@ def _score(desk: Desk) -> None:
 
 
 def _check(desk: Desk) -> None:
-    desk.workspace.check()
+    desk.log(*desk.workspace.check().notes)
 
 
 _STEPS: Mapping[str, Callable[[Desk], None]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,11 +21,14 @@ from multiprompt.errors import (
     BaseModelError,
     ConfigError,
     IntegrityError,
+    MultipromptError,
+    NotFoundError,
     StateError,
     TrainingError,
     nearest,
 )
 from multiprompt.records import (
+    AddedTask,
     BaseModelRecord,
     CheckReport,
     Claim,
@@ -38,6 +41,7 @@ from multiprompt.records import (
     Job,
     JobLog,
     LearnReport,
+    LearnState,
     Listing,
     Matrix,
     PlannedJob,
@@ -63,6 +67,15 @@ if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
 Notify = Callable[[str], None]
+
+
+# The state of a version that was just admitted.
+_LEARN_STATES: Mapping[str, LearnState] = {
+    "published": "published",
+    "candidate": "candidate",
+    "rejected": "rejected",
+    "retired": "retired",
+}
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -102,38 +115,54 @@ class Workspace:
 
     # Learning
 
-    def add_task(self, task: Task | str | Path) -> TaskRecord:
-        """Put a task into the catalog after reading its data once, so that what is wrong with it shows now.
+    def add_task(self, task: Task | str | Path) -> AddedTask:
+        """Put a task into the catalog after checking everything that learning it needs, but for lengths in tokens.
 
         Raises TaskFileError, TemplateError, MetricError, ConfigError or DataError; then nothing is added.
         """
+        from multiprompt.tasks.file_change import difference
         from multiprompt.tasks.task import Task
 
         read = task if isinstance(task, Task) else Task.from_file(task)
-        self._read_rows(read)
-        return self.catalog.add_task(read, self.actor, self._clock())
+        warnings = self._checked(read)
+        changed: tuple[str, ...] | None
+        try:
+            changed = difference(self.task(read.name).mapping, read.mapping)
+        except NotFoundError:
+            changed = None
+        except MultipromptError as error:
+            changed = (f"the file that was added before cannot be read any more: {error}",)
+        record = self.catalog.add_task(read, self.actor, self._clock())
+        change: Any = "new" if changed is None else "changed" if changed else "unchanged"
+        return AddedTask(**vars(record), change=change, difference=changed or (), warnings=warnings)
 
-    def learn(self, name: str) -> LearnReport:
-        """Train a prompt for a task, evaluate it, check every other published prompt, and publish or reject it.
+    def learn(self, name: str, *, as_added: bool = False) -> LearnReport:
+        """Train a prompt for a task, evaluate it, check every other published prompt, and publish, hold or reject it.
 
         A version is stored in the one transaction at the end. A call that was interrupted goes on, when it is made
-        again, from the last validation that its training reached.
+        again, from the last validation that its training reached. Raises StateError where the task file was edited
+        since it was added, unless it is to be learned `as_added`.
         """
-        return self.learn_many([name])[0]
+        return self.learn_many([name], as_added=as_added)[0]
 
-    def learn_many(self, names: Sequence[str]) -> list[LearnReport]:
+    def learn_many(self, names: Sequence[str], *, as_added: bool = False) -> list[LearnReport]:
         """Train prompts for several tasks in the same passes over the base model, then admit one after another.
 
         Each comes out as `learn` would make it. One whose training fails raises TrainingError after the others are in.
         """
+        return list(self.learn_each(names, as_added=as_added))
+
+    def learn_each(self, names: Sequence[str], *, as_added: bool = False) -> Iterator[LearnReport]:
+        """The same, a report at a time: those of the tasks that are in are not lost where a later one raises."""
         from multiprompt.admission import Admission, existing, parents
+        from multiprompt.continual.data_faults import data_faults
         from multiprompt.engine.adapter import to_adapter
         from multiprompt.engine.learning import Learned, Lesson, learn_prompts
         from multiprompt.tasks.split import load_data
 
         if len(set(names)) < len(names):
             raise ConfigError(f"learn_many got a task twice: {', '.join(sorted(names))}.")
-        tasks = [self.task(name) for name in names]
+        tasks = [self.task(name) if as_added else self.task_as_on_disk(name) for name in names]
         before = self.catalog.digests()
         base = self.base_model()
         starts = [self.start(task)[0] for task in tasks]
@@ -148,7 +177,6 @@ class Workspace:
             self._checkpoint,
             lambda name, key, data: self.catalog.save_checkpoint(name, key, data, self.actor, self._clock()),
         )
-        reports = []
         for lesson, start, outcome in zip(lessons, starts, outcomes, strict=True):
             if isinstance(outcome, Learned):
                 splits = (lesson.data.training, lesson.data.validation)
@@ -158,15 +186,15 @@ class Workspace:
                     lesson.task, outcome.prompt, adapter, outcome.run, came_from, lesson.data.test, splits
                 )
                 known = existing(self.catalog, lesson.task, adapter)
-                if known is not None:
-                    reports.append(self._nothing_new(admission, known, before))
-                    continue
-                reports.append(self._admit(admission, before))
-                before |= {reports[-1].version: digest(adapter)}
+                if known is None:
+                    report = self._admit(admission, before)
+                    before |= {report.version: digest(adapter)}
+                else:
+                    report = self._nothing_new(admission, known, before)
+                yield replace(report, warnings=data_faults(lesson.task, lesson.data))
         for outcome in outcomes:
             if isinstance(outcome, TrainingError):
                 raise outcome
-        return reports
 
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.
@@ -174,6 +202,7 @@ class Workspace:
         Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model.
         """
         from multiprompt.admission import Admission
+        from multiprompt.continual.data_faults import few_rows
         from multiprompt.engine.adapter import from_adapter, read_adapter, to_adapter, trainable
         from multiprompt.tasks.split import load_test_split
 
@@ -186,7 +215,9 @@ class Workspace:
         files = to_adapter(prompt)
         if adapter.encoder is not None:
             files = replace(files, encoder=adapter.encoder)
-        return self._admit(Admission(task, prompt, files, None, parents, load_test_split(task), None), before)
+        test = load_test_split(task)
+        report = self._admit(Admission(task, prompt, files, None, parents, test, None), before)
+        return replace(report, warnings=(*self._file_notes({name}), *few_rows(task, test)))
 
     def rollback(self, name: str, to: int | None = None, reason: str = "", *, force: bool = False) -> VersionRecord:
         """Publish a retired version again, by default the one retired last.
@@ -196,7 +227,10 @@ class Workspace:
         return self.catalog.roll_back(name, to, reason, self.actor, self._clock(), force=force)
 
     def publish(self, label: str, reason: str = "", *, force: bool = False) -> VersionRecord:
-        """Publish a candidate that was held because its task is guarded; raises StateError as `rollback` does."""
+        """Publish a candidate that was held, as its task is guarded or it did not learn.
+
+        Raises StateError unless `force` and a reason are given.
+        """
         name, number = parse_label(label)
         return self.catalog.publish(name, number, reason, self.actor, self._clock(), force=force)
 
@@ -240,23 +274,34 @@ class Workspace:
 
     # Regression
 
-    def check(self, *, full: bool = False) -> CheckReport:
-        """Hold every published prompt against its baseline, on its task and data as they are now; stored.
+    def check(self, *, full: bool = False, dry_run: bool = False) -> CheckReport:
+        """Hold every published prompt, as it is served, against its baseline, on its data as it is now; stored.
 
         This is the one place where prompts run on another base model than their own: that is measured, and named as
         the cause. Where the base model's files changed since it was loaded, the check runs on what they hold now, and
         `predict` keeps to the model that was loaded. `full` runs all rows of all tasks. A task whose policy is
-        rollback, and which regressed, gets its previous version back where that one is better.
+        rollback, and which regressed, gets its previous version back where that one is better. With `dry_run`, or on a
+        base model that the workspace was opened with in place of the catalog's, it is a trial: nothing is stored, moved
+        or triggered.
         """
         from multiprompt.retreat import roll_back_regressed
 
-        report = CheckReport((), 0.0)
-        if self.catalog.published()[1]:
-            checking = self._checking(self._as_stored())
+        report, served = CheckReport((), 0.0, trial=dry_run), self.catalog.published()[1]
+        if served:
+            base = self._as_stored(dry_run=dry_run)
+            trial = dry_run or self._is_on_another_base(base.record)
+            checking = self._checking(base, trial=trial)
             report = checking.published(full=full)
-            told = roll_back_regressed(checking, self.catalog, report, self.actor, self._clock)
-            report = replace(report, notes=(*report.notes, *told))
-        self.catalog.save_check(report, self.actor, self._clock())
+            notes = self._file_notes({version.task for version in served})
+            if trial:
+                notes.append("this is a trial: nothing was stored, moved or triggered")
+            else:
+                notes += roll_back_regressed(checking, self.catalog, report, self.actor, self._clock)
+            report = replace(report, notes=(*report.notes, *notes), trial=trial)
+        if report.trial:
+            self.catalog.conclude(report.passed, f"trial: {report.summary}", self.actor, self._clock())
+        else:
+            self.catalog.save_check(report, self.actor, self._clock())
         return report
 
     def report_html(self, report: CheckReport) -> str:
@@ -273,7 +318,7 @@ class Workspace:
         return junit(report, self._clock())
 
     def bless(self, label: str, reason: str) -> Evaluation:
-        """Accept what a published version scores now, on its task and data as they are, as its baseline; an event.
+        """Accept what a published version scores now, as it is served, on its data as it is, as its baseline; an event.
 
         Raises StateError without a reason, or for a version that is not published, and BaseMismatchError on another
         base model than the catalog's, on which it is not served.
@@ -295,12 +340,22 @@ class Workspace:
         self.catalog.set_policy(policy, reason, self.actor, self._clock())
 
     def evaluate(self, name: str) -> Evaluation:
-        """Score a task's published version on the rows that its data has now; the score is stored."""
+        """Score a task's published version, as it is served, on the rows that its data has now.
+
+        A new score is stored; where the same one was taken before, that one is given.
+        """
+        from multiprompt.checking import served_task
         from multiprompt.tasks.split import load_test_split
 
-        version, task = self.version(name), self.task(name)
+        version, measuring = self.version(name), self.measuring()
+        task = served_task(version, self.catalog.baseline_of(version))
         split = load_test_split(task)
-        evaluation = self.measuring().version(version, task, split)
+        stored = measuring.stored(task, split, measuring.subject(version))
+        if stored is not None:
+            told = f"{version.label}: {stored.metric} {stored.score:.4f} (reused)"
+            self.catalog.conclude(True, told, self.actor, self._clock())
+            return stored
+        evaluation = measuring.version(version, task, split)
         self.catalog.save_evaluation(version, split, evaluation, self.actor, self._clock())
         return evaluation
 
@@ -314,7 +369,8 @@ class Workspace:
         """What published prompts are checked with, on the base model."""
         return self._checking(self.base_model())
 
-    def _checking(self, base: BaseModel) -> Checking:
+    def _checking(self, base: BaseModel, *, trial: bool = False) -> Checking:
+        """Checks on a base model; in a `trial` nothing is stored."""
         from multiprompt.checking import Checking
 
         return Checking(
@@ -324,6 +380,7 @@ class Workspace:
             progress=self.progress,
             actor=self.actor,
             clock=self._clock,
+            trial=trial,
         )
 
     # Looking up
@@ -557,9 +614,9 @@ class Workspace:
 
     # Steps of the above
 
-    def _as_stored(self) -> BaseModel:
+    def _as_stored(self, *, dry_run: bool = False) -> BaseModel:
         """The base model that its files hold now; the loaded one stays in its place where they changed since."""
-        base = self._loaded()
+        base = self._loaded(dry_run=dry_run)
         return self._load()[0] if self._changed(base) else base
 
     def _changed(self, base: BaseModel) -> bool:
@@ -582,7 +639,7 @@ class Workspace:
             raise BaseModelError(f"the files of {source.folder} changed while they were read: run the command again.")
         return base, stamp
 
-    def _loaded(self) -> BaseModel:
+    def _loaded(self, *, dry_run: bool = False) -> BaseModel:
         """The base model, whichever it is; a catalog that has none yet is bound to it."""
         with self._base_lock:
             if self._base is None:
@@ -590,23 +647,30 @@ class Workspace:
                 base, self._stamp = self._load()
                 if bound is None:
                     self.catalog.bind_base_model(base.record, self.actor, self._clock())
-                if bound is None or bound.identity == base.record.identity:
+                if not dry_run and (bound is None or bound.identity == base.record.identity):
                     self.catalog.set_forward(base.fallback, self.actor, self._clock())
                 self._base, self._bound = base, bound
             return self._base
 
     def _admit(self, admission: Admission, before: Mapping[str, str]) -> LearnReport:
-        """Measure, gate, and publish or reject. `before` are the digests of what was published before the training."""
-        from multiprompt.admission import admit, candidate, measure, require_untouched, untouched
+        """Measure, gate, and publish, hold or reject.
+
+        `before` are the digests of what was published before the training.
+        """
+        from multiprompt.admission import admit, candidate, measure, require_untouched, untouched, yardsticks
+        from multiprompt.continual.floor import interval
 
         measuring = self.measuring()
         require_untouched(measuring, before)
         asking = candidate(measuring, admission, *measure(measuring, admission))
         version, check, reason = admit(measuring, self.checking(), asking, self.actor, self._clock)
+        others = {other.name: other for other in yardsticks(measuring, asking)}
+        most = others.get("majority answer")
+        state = self._learn_state(version)
         return LearnReport(
             version=version.label,
             published=version.state == "published",
-            reason=reason if version.state != "candidate" else f"held, as the task is guarded; {reason}",
+            reason=f"the task is guarded; {reason}" if state == "held" else reason,
             metric=asking.soft.metric,
             hard=asking.hard.score,
             soft=asking.soft.score,
@@ -614,11 +678,22 @@ class Workspace:
             truncated=asking.soft.truncated,
             check=check,
             untouched=untouched(measuring, before),
+            state=state,
+            rows=asking.soft.rows,
+            interval=interval(asking.soft, admission.task.metrics[0]),
+            majority=None if most is None else most.score,
+            p_value=others["hard prompt"].p_value,
         )
+
+    def _learn_state(self, version: VersionRecord) -> LearnState:
+        """Where a version stands; a candidate is held by its task's guard unless it is below the floor."""
+        held = version.state == "candidate" and not self.catalog.is_below_floor(version)
+        return "held" if held else _LEARN_STATES[version.state]
 
     def _nothing_new(self, admission: Admission, known: VersionRecord, before: Mapping[str, str]) -> LearnReport:
         """The report of a training that gave the bytes of an existing version; nothing but its checkpoint changes."""
         from multiprompt.admission import measure, nothing_new, require_untouched
+        from multiprompt.continual.floor import interval
 
         measuring = self.measuring()
         require_untouched(measuring, before)
@@ -635,6 +710,9 @@ class Workspace:
             truncated=soft.truncated,
             check=CheckReport((), 0.0),
             untouched=True,
+            state=self._learn_state(known),
+            rows=soft.rows,
+            interval=interval(soft, admission.task.metrics[0]),
             is_new=False,
         )
 
@@ -680,17 +758,83 @@ class Workspace:
         record = self.catalog.task(name)
         return Task.from_source(record.source, Path(record.folder), where=name)
 
-    def _read_rows(self, task: Task) -> None:
-        """Render every row once, with a token count that costs nothing, to find what is wrong before training does."""
-        from multiprompt.tasks.example import Budget, examples
+    def task_as_on_disk(self, name: str) -> Task:
+        """A task as it was added. Raises StateError where its file on disk says otherwise by now."""
+        record = self.catalog.task(name)
+        changes = _file_changes(record)
+        if changes:
+            raise StateError(
+                f"{name}: its task file {record.file} was edited since it was added ({_told(changes)}). "
+                f"Run `multiprompt add {record.file}`, or learn it with --as-added."
+            )
+        return self.task(name)
+
+    def _file_notes(self, names: Collection[str]) -> list[str]:
+        """What a check tells of task files that were edited or went away since they were added."""
+        notes, missing = [], []
+        for record in (record for record in self.catalog.tasks() if record.name in names):
+            changes = _file_changes(record)
+            if changes:
+                notes.append(
+                    f"{record.name}: its task file {record.file} was edited since it was added ({_told(changes)})"
+                )
+            elif changes is None and record.file != "":
+                missing.append(record.name)
+        if missing:
+            listed = ", ".join(missing[:5]) + ", …" * (len(missing) > 5)
+            notes.append(f"{len(missing)} task files are not there to compare with what was added: {listed}")
+        return notes
+
+    def _is_on_another_base(self, base: BaseModelRecord) -> bool:
+        """Whether another base model or dtype was asked for than the catalog's, whose own files may have changed."""
+        bound = self._bound
+        return (
+            bound is not None
+            and (base.source, base.dtype) != (bound.source, bound.dtype)
+            and base.identity != bound.identity
+        )
+
+    def _checked(self, task: Task) -> tuple[str, ...]:
+        """Check what learning needs, by reading every row once. Gives warnings of what makes its scores doubtful."""
+        from multiprompt.continual.data_faults import UNCOUNTED, data_faults, few_rows
+        from multiprompt.tasks.example import examples
         from multiprompt.tasks.split import load_data, load_test_split
 
-        data = load_data(task) if task.data.training else None
-        everything = Budget(tokens=1, count=lambda _: 0)
-        for split in (data.training, data.validation, data.test) if data else (load_test_split(task),):
-            examples(task, split, everything)
-        for note in data.notes if data else split.notes:
+        if task.data.training is None:
+            test = load_test_split(task)
+            examples(task, test, UNCOUNTED)
+            self._tell_notes(task, test.notes)
+            return (f"{task.name}: it names no training_split, so it can be imported only", *few_rows(task, test))
+        data = load_data(task)
+        for split in (data.training, data.validation, data.test):
+            examples(task, split, UNCOUNTED)
+        self._tell_notes(task, data.notes)
+        return (*self._start_faults(task), *data_faults(task, data))
+
+    def _tell_notes(self, task: Task, notes: Iterable[str]) -> None:
+        for note in notes:
             self._notify(f"{task.name}: {note}")
+
+    def _start_faults(self, task: Task) -> tuple[str, ...]:
+        """Whether the version that a task's prompt starts from is missing; it may be learned later."""
+        try:
+            self.start(task)
+        except NotFoundError as error:
+            return (f"{task.name}: its init_version cannot be started from yet: {error}",)
+        return ()
+
+
+def _file_changes(record: TaskRecord) -> Sequence[str] | None:
+    """How a task's file on disk differs from what was added; None where there is no such file."""
+    from multiprompt.tasks.file_change import file_difference
+
+    return file_difference(record.source, Path(record.file)) if record.file else None
+
+
+def _told(changes: Sequence[str]) -> str:
+    """The lines of a difference on one line."""
+    shown = list(changes[:6]) + ["…"] * (len(changes) > 6)
+    return "; ".join(shown)
 
 
 def open_workspace(

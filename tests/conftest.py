@@ -119,10 +119,19 @@ def make_task(tmp_path: Path) -> MakeTask:
             lines = [json.dumps(_row(kind, number, rng)) + "\n" for number in range(count)]
             (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
         path = folder / "task.yaml"
-        path.write_text(yaml.safe_dump(task_mapping(name, kind) | keys, sort_keys=False), encoding="utf-8")
+        mapping = without_floor(task_mapping(name, kind) | keys)
+        path.write_text(yaml.safe_dump(mapping, sort_keys=False), encoding="utf-8")
         return path
 
     return make
+
+
+def without_floor(mapping: dict[str, Any]) -> dict[str, Any]:
+    """The same task with `floor: none`, unless it sets one: a tiny random model learns too little to beat anything."""
+    settings = mapping.get("multiprompt") or {}
+    if not isinstance(settings.get("regression", {}), dict):
+        return mapping
+    return mapping | {"multiprompt": settings | {"regression": {"floor": "none"} | settings.get("regression", {})}}
 
 
 def task_mapping(name: str = "colour", kind: str = "choice") -> dict[str, Any]:

@@ -376,7 +376,12 @@ def test_a_new_task_file_serves_only_the_versions_made_with_it(workspace: mp.Wor
     before = workspace.predict([("colour", "sky")])
     workspace.add_task(make_task("colour", doc_to_text="{{text}}!!! Colour?"))
     assert workspace.predict([("colour", "sky")]) == before
-    assert workspace.check().results[0].cause == "task file"
+    report = workspace.check()
+    assert (report.results[0].verdict, report.results[0].cause) == ("identical", "")
+    assert (
+        "colour@1 is served with the task file that it was made with; the newest one differs in doc_to_text"
+        in (report.notes[0])
+    )
 
 
 def test_an_evaluation_with_an_equal_key_is_reused(

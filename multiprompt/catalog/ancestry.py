@@ -8,6 +8,7 @@ from sqlalchemy import CTE, ColumnElement, Connection, Select, literal, or_, sel
 
 from multiprompt.catalog import reading
 from multiprompt.catalog import schema as s
+from multiprompt.catalog.baselines import is_held_against
 from multiprompt.catalog.fields import ancestors, begins, descendants
 from multiprompt.errors import NotFoundError, QueryError
 from multiprompt.records import Edge, Impact, VersionRecord
@@ -54,7 +55,7 @@ def _materials(connection: Connection, versions: Select[tuple[int]]) -> Iterator
         .join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
         .join(s.base_models, s.prompt_versions.c.base_model_id == s.base_models.c.id)
         .outerjoin(s.runs, s.prompt_versions.c.run_id == s.runs.c.id)
-        .outerjoin(s.evaluations, s.prompt_versions.c.baseline_id == s.evaluations.c.id)
+        .outerjoin(s.evaluations, is_held_against(s.evaluations))
         .outerjoin(data["trained"], s.runs.c.training_snapshot_id == data["trained"].c.id)
         .outerjoin(data["validated"], s.runs.c.validation_snapshot_id == data["validated"].c.id)
         .outerjoin(data["evaluated"], s.evaluations.c.snapshot_id == data["evaluated"].c.id)
@@ -97,7 +98,8 @@ def impact_of_data(connection: Connection, fingerprint: str) -> list[Impact]:
         select(versions.id, literal("trained-on")).join(s.runs).where(runs.training_snapshot_id.in_(ids)),
         select(versions.id, literal("validated-on")).join(s.runs).where(runs.validation_snapshot_id.in_(ids)),
         select(versions.id, literal("evaluated-on"))
-        .join(s.evaluations, versions.baseline_id == evaluations.id)
+        .select_from(s.prompt_versions)
+        .join(s.evaluations, is_held_against(s.evaluations))
         .where(evaluations.snapshot_id.in_(ids)),
     )
     return [impact for use in uses for impact in _impacts(connection, use)]
@@ -109,9 +111,10 @@ def _impacts(connection: Connection, use: Select[tuple[int, str]]) -> list[Impac
     version, relation = used.c
     query = (
         select(s.tasks.c.name, s.prompt_versions.c.number, relation, s.evaluations.c.rows, s.evaluations.c.seconds)
+        .select_from(used)
         .join(s.prompt_versions, s.prompt_versions.c.id == version)
         .join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
-        .join(s.evaluations, s.prompt_versions.c.baseline_id == s.evaluations.c.id)
+        .join(s.evaluations, is_held_against(s.evaluations))
         .order_by(s.tasks.c.name)
     )
     return [Impact(f"{name}@{number}", how, rows, cost) for name, number, how, rows, cost in connection.execute(query)]

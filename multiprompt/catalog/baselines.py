@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 import zlib
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, select
 
 from multiprompt.catalog import schema as s
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Baseline, Canary
 
 
-def _blessed(column: ColumnElement[int], default: ColumnElement[int]) -> ColumnElement[int]:
-    """A column of the baseline that a version was blessed with last, else what it was made with."""
-    newest = select(func.max(s.baselines.c.id)).where(s.baselines.c.version_id == s.prompt_versions.c.id)
-    blessed = select(column).where(s.baselines.c.id == newest.correlate(s.prompt_versions).scalar_subquery())
-    return func.coalesce(blessed.correlate(s.prompt_versions).scalar_subquery(), default)
+def baseline_id(versions: FromClause = s.prompt_versions, at: datetime | None = None) -> ColumnElement[int]:
+    """The evaluation that a version is held against, now or at a time: the one that it was blessed with last, else the
+    one that it was published with."""
+    blessed = select(s.baselines.c.evaluation_id).where(s.baselines.c.version_id == versions.c.id)
+    if at is not None:
+        blessed = blessed.where(s.baselines.c.created_at <= at)
+    newest = blessed.order_by(s.baselines.c.id.desc()).limit(1).correlate(versions).scalar_subquery()
+    return func.coalesce(newest, versions.c.baseline_id)
 
 
-def baseline_id() -> ColumnElement[int]:
-    """The evaluation that a version is held against."""
-    return _blessed(s.baselines.c.evaluation_id, s.prompt_versions.c.baseline_id)
+def is_held_against(
+    evaluations: FromClause, versions: FromClause = s.prompt_versions, at: datetime | None = None
+) -> ColumnElement[bool]:
+    """Joins versions with their baselines; the first half lets a database begin at either side."""
+    return and_(evaluations.c.version_id == versions.c.id, evaluations.c.id == baseline_id(versions, at))
 
 
 def baselines(connection: Connection, which: ColumnElement[bool]) -> dict[int, Baseline]:
@@ -39,12 +45,9 @@ def baselines(connection: Connection, which: ColumnElement[bool]) -> dict[int, B
             now.c.folder.label("now_folder"),
         )
         .join(s.tasks, s.tasks.c.id == s.prompt_versions.c.task_id)
-        .join(
-            s.task_files,
-            s.task_files.c.id == _blessed(s.baselines.c.task_file_id, s.prompt_versions.c.task_file_id),
-        )
+        .join(s.task_files, s.task_files.c.id == s.prompt_versions.c.task_file_id)
         .join(now, now.c.id == s.tasks.c.task_file_id)
-        .join(s.evaluations, s.evaluations.c.id == baseline_id())
+        .join(s.evaluations, is_held_against(s.evaluations))
         .join(s.data_snapshots, s.data_snapshots.c.id == s.evaluations.c.snapshot_id)
         .where(which)
     )

@@ -33,7 +33,7 @@ from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.garbage import LiveJobs
 from multiprompt.catalog.ledger import Ledger, end, note_checkpoint, require_claim
 from multiprompt.catalog.sql import Attached
-from multiprompt.catalog.writing import Candidate, Stamp
+from multiprompt.catalog.writing import Candidate, Decision, Stamp
 from multiprompt.errors import IntegrityError, StateError
 from multiprompt.records import (
     Adapter,
@@ -64,7 +64,12 @@ if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
 # What a job says of the version that it ended with.
-_ENDED = {"published": "published", "rejected": "rejected", "candidate": "held, as its task is guarded"}
+_ENDED = {
+    ("publish", "published"): "published",
+    ("publish", "candidate"): "held, as its task is guarded",
+    ("hold", "candidate"): "stays a candidate",
+    ("reject", "rejected"): "rejected",
+}
 
 
 class Catalog:
@@ -228,6 +233,21 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.epoch(connection), reading.published(connection)
 
+    def served_since_blessed(self, task: str) -> list[VersionRecord]:
+        """The versions that a task published since its last blessing or roll-back, with the one that this left."""
+        with read_transaction(self._engine) as connection:
+            return reading.served_since_blessed(connection, task)
+
+    def was_regressed(self, label: str) -> bool:
+        """Whether the newest stored check of a version found it regressed, or could not measure it."""
+        with read_transaction(self._engine) as connection:
+            return reading.was_regressed(connection, label)
+
+    def is_below_floor(self, version: VersionRecord) -> bool:
+        """Whether a version did not beat its task's floor when it was admitted."""
+        with read_transaction(self._engine) as connection:
+            return reading.is_below_floor(connection, version)
+
     def adapter(self, version: VersionRecord) -> Adapter:
         """A version's files. Raises IntegrityError when a stored byte changed."""
         with read_transaction(self._engine) as connection:
@@ -291,7 +311,7 @@ class Catalog:
         actor: str,
         at: datetime,
     ) -> None:
-        """Hold a version against another evaluation, of the task as its file is now, from now on; as an event."""
+        """Hold a version against another evaluation, of the task that it is served with, from now on; as an event."""
         with self._write(actor, at) as (connection, stamp):
             checks.bless(connection, version, task, split, evaluation, reason, stamp)
 
@@ -346,10 +366,10 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.evaluation_by_id(connection, identity)
 
-    def evaluation_with_key(self, key: Mapping[str, str]) -> Evaluation | None:
-        """The newest score whose every influence is the same."""
+    def evaluation_with_key(self, key: Mapping[str, str], task: str | None = None) -> Evaluation | None:
+        """The newest score, of a task or of any, whose every influence is the same."""
         with read_transaction(self._engine) as connection:
-            return reading.evaluation_with_key(connection, reading.key_digest(key))
+            return reading.evaluation_with_key(connection, reading.key_digest(key), task)
 
     def lineage(self, task: str, number: int | None = None) -> list[Edge]:
         """The edges above and below a version, all of a task's without a number, and what each was made of."""
@@ -397,20 +417,21 @@ class Catalog:
         candidate: Candidate,
         check: CheckReport,
         *,
-        publish: bool,
+        decision: Decision,
         reason: str,
         epoch: int,
         actor: str,
         at: datetime,
     ) -> VersionRecord:
-        """Store a candidate with its evidence and publish or reject it, in one transaction.
+        """Store a candidate with its evidence and publish, hold or reject it, in one transaction.
 
         Raises ConflictError when another prompt was published since `epoch` was read.
         """
         with self._write(actor, at) as (connection, stamp):
-            version = writing.admit(connection, candidate, publish, reason, epoch, stamp)
+            version = writing.admit(connection, candidate, decision, reason, epoch, stamp)
             checks.save_check(connection, check, version.id, stamp)
-            self._end(connection, version.state != "rejected", f"{version.label} {_ENDED[version.state]}: {reason}", at)
+            ended = f"{version.label} {_ENDED[decision, version.state]}: {reason}"
+            self._end(connection, decision == "publish", ended, at)
             return version
 
     def save_check(self, check: CheckReport, actor: str, at: datetime) -> None:
@@ -425,6 +446,12 @@ class Catalog:
         with self._write(actor, at) as (connection, stamp):
             writing.save_evaluation(connection, version, split, evaluation, stamp)
             self._end(connection, True, f"{version.label}: {evaluation.metric} {evaluation.score:.4f}", at)
+
+    def conclude(self, good: bool, text: str, actor: str, at: datetime) -> None:
+        """End the job that writes here, which stores nothing else; without a job nothing is written."""
+        if self._claim is not None:
+            with self._write(actor, at) as (connection, _):
+                self._end(connection, good, text, at)
 
     def _end(self, connection: Connection, good: bool, text: str, at: datetime) -> None:
         if self._claim is not None:

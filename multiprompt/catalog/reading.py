@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, func, or_, select
 
 from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.baselines import baseline_id
+from multiprompt.catalog.baselines import baseline_id, is_held_against
 from multiprompt.catalog.query import parse
 from multiprompt.catalog.search import words
 from multiprompt.errors import IntegrityError, NotFoundError, nearest
@@ -34,7 +34,9 @@ T = TypeVar("T")
 MAX_NAMES = 10_000
 # The events that say which version serves a task from then on.
 POINTER_MOVES = ("published", "rolled-back")
-NOTED, BLESSED = "noted", "blessed"
+# The verdicts of a check that found a version worse, or could not measure it.
+FOUND_WORSE = ("regressed", "failed")
+NOTED, BLESSED, BELOW_FLOOR = "noted", "blessed", "below-floor"
 # What bytes that are stored behind their own digest begin with.
 SEAL = b"sha256:"
 # What every publishing asks, built once: building a statement takes SQLAlchemy longer than running it takes SQLite.
@@ -88,24 +90,23 @@ def _task_query(as_of: datetime | None = None) -> Select[Any]:
         joined = s.tasks.outerjoin(fields.moved, fields.moved.c.id == last).outerjoin(
             published, (published.c.task_id == s.tasks.c.id) & (published.c.number == fields.moved.c.to_version)
         )
-    query = (
-        select(
-            s.tasks.c.name,
-            s.tasks.c.created_at,
-            guarded.label("guarded"),
-            s.task_files.c.description,
-            s.task_files.c.tags,
-            s.task_files.c.metric,
-            s.task_files.c.fingerprint,
-            s.task_files.c.source,
-            s.task_files.c.folder,
-            published.c.number,
-            published_at.label("published_at"),
-            fields.baseline.c.score,
-        )
-        .select_from(joined)
-        .join(s.task_files, s.task_files.c.id == task_file)
-        .outerjoin(fields.baseline, fields.baseline.c.id == published.c.baseline_id)
+    query = select(
+        s.tasks.c.name,
+        s.tasks.c.created_at,
+        s.tasks.c.file,
+        guarded.label("guarded"),
+        s.task_files.c.description,
+        s.task_files.c.tags,
+        s.task_files.c.metric,
+        s.task_files.c.fingerprint,
+        s.task_files.c.source,
+        s.task_files.c.folder,
+        published.c.number,
+        published_at.label("published_at"),
+        fields.baseline.c.score,
+    ).select_from(
+        joined.join(s.task_files, s.task_files.c.id == task_file)
+        .outerjoin(fields.baseline, is_held_against(fields.baseline, published, as_of))
         .outerjoin(s.base_models, s.base_models.c.id == published.c.base_model_id)
     )
     return query if as_of is None else query.where(s.tasks.c.created_at <= as_of)
@@ -138,6 +139,7 @@ def _task(row: Row[Any]) -> TaskRecord:
         published_at=row.published_at,
         score=row.score,
         guarded=bool(row.guarded),
+        file=row.file,
     )
 
 
@@ -244,6 +246,44 @@ def artifact(connection: Connection, sha256: str, label: str) -> bytes:
     return bytes(data)
 
 
+def is_below_floor(connection: Connection, record: VersionRecord) -> bool:
+    """Whether a version is a candidate because it did not beat its task's floor."""
+    events = s.events.c
+    about = events.task_id == task_id(connection, record.task), events.to_version == record.number
+    return connection.execute(select(events.id).where(*about, events.kind == BELOW_FLOOR)).first() is not None
+
+
+def served_since_blessed(connection: Connection, name: str) -> list[VersionRecord]:
+    """A task's versions that were published since its last blessing or roll-back, and the one that this left."""
+    events = s.events.c
+    moves = connection.execute(
+        select(events.kind, events.to_version)
+        .where(events.task_id == task_id(connection, name), events.kind.in_((*POINTER_MOVES, BLESSED)))
+        .order_by(events.id)
+    )
+    numbers: set[int] = set()
+    for kind, number in moves:
+        numbers = {*numbers, number} if kind == "published" else {number}
+    return [version for version in versions_of(connection, name) if version.number in numbers]
+
+
+def was_regressed(connection: Connection, label: str) -> bool:
+    """Whether the newest stored check that a version was part of found it regressed, or could not measure it."""
+    (record,) = versions_labelled(connection, [label])
+    results, admitted = s.check_results.c, s.prompt_versions
+    others = or_(s.checks.c.version_id.is_(None), admitted.c.task_id != task_id(connection, record.task))
+    newest = (
+        select(s.checks.c.id)
+        .outerjoin(admitted, admitted.c.id == s.checks.c.version_id)
+        .where(others)
+        .order_by(s.checks.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    found = select(results.id).where(results.check_id == newest, results.version_id == record.id)
+    return connection.execute(found.where(results.verdict.in_(FOUND_WORSE))).first() is not None
+
+
 def adapter(connection: Connection, record: VersionRecord) -> Adapter:
     row = connection.execute(
         select(
@@ -342,8 +382,9 @@ def evaluation_by_id(connection: Connection, identity: int) -> Evaluation:
     return evaluation(row)
 
 
-def evaluation_with_key(connection: Connection, key: str) -> Evaluation | None:
-    query = evaluation_query().where(s.evaluations.c.key == key).order_by(s.evaluations.c.id.desc()).limit(1)
+def evaluation_with_key(connection: Connection, key: str, task: str | None = None) -> Evaluation | None:
+    known = (s.evaluations.c.key == key, *([] if task is None else [s.tasks.c.name == task]))
+    query = evaluation_query().where(*known).order_by(s.evaluations.c.id.desc()).limit(1)
     row = connection.execute(query).one_or_none()
     return None if row is None else evaluation(row)
 
@@ -424,7 +465,7 @@ def job_seconds(connection: Connection, kind: str, task: str | None) -> float | 
             + (func.coalesce(runs.c.seconds, 0.0) + func.coalesce(checks.c.seconds, 0.0) if learned else 0.0)
         )
         .select_from(versions)
-        .join(scores, scores.c.id == versions.c.baseline_id)
+        .join(scores, is_held_against(scores))
         .outerjoin(runs, runs.c.id == versions.c.run_id)
         .outerjoin(checks, checks.c.version_id == versions.c.id)
         .where(versions.c.task_id == task_id(connection, task))
@@ -466,12 +507,15 @@ def _base(row: Row[Any]) -> BaseModelRecord:
 
 
 def _version_query() -> Select[Any]:
-    return (
-        select(s.prompt_versions, s.tasks.c.name, fields.baseline.c.metric, fields.baseline.c.score, *_base_columns())
-        .join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
+    joined = (
+        s.prompt_versions.join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
         .join(s.task_files, s.prompt_versions.c.task_file_id == s.task_files.c.id)
         .join(s.base_models, s.prompt_versions.c.base_model_id == s.base_models.c.id)
-        .outerjoin(fields.baseline, fields.baseline.c.id == s.prompt_versions.c.baseline_id)
+        .outerjoin(fields.baseline, is_held_against(fields.baseline))
+    )
+    baseline = fields.baseline.c
+    return select(s.prompt_versions, s.tasks.c.name, baseline.metric, baseline.score, *_base_columns()).select_from(
+        joined
     )
 
 

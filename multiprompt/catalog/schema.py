@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 # The newest migration in migrations/versions; a catalog of another revision is refused or upgraded.
-REVISION = "0006"
+REVISION = "0007"
 
 # What the migrations make beside the tables; without it a published prompt could be changed, or a task not be found.
 _REFUSALS = (
@@ -160,6 +160,7 @@ settings = Table(
     Column("policy", String(20), nullable=False, server_default="block"),
 )
 
+# `file` is the path that the task file was read from: empty where there is none, null where an older release added it.
 tasks = Table(
     "tasks",
     metadata,
@@ -168,6 +169,7 @@ tasks = Table(
     _to("task_file_id", "task_files", nullable=True, cyclic=True),
     Column("guarded", Integer, nullable=False, server_default="0"),
     _at(),
+    Column("file", Text, nullable=True),
 )
 
 # What `search` finds a task by: the words of its name, description, tags and notes.

@@ -15,8 +15,11 @@ from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.fields import published
 from multiprompt.catalog.reading import (
+    BELOW_FLOOR,
     NOTED,
     epoch,
+    evaluation_with_key,
+    is_below_floor,
     key_digest,
     sealed,
     task_id,
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 
 
 PointerMove = Literal["published", "rolled-back"]
+# What becomes of a candidate; one that is held stays a candidate until it is published by force.
+Decision = Literal["publish", "hold", "reject"]
 # Built once: building a statement takes SQLAlchemy longer than running it takes SQLite.
 _STANDING: Select[Any] = (
     select(
@@ -123,9 +128,12 @@ def digest_of(config_sha256: str, weights_sha256: str) -> str:
 def add_task(connection: Connection, task: Task, stamp: Stamp) -> None:
     """Insert a task, or give a known one its new task file; the old one stays with the versions made from it."""
     row = connection.execute(
-        select(s.tasks.c.id, s.tasks.c.task_file_id).where(s.tasks.c.name == task.name)
+        select(s.tasks.c.id, s.tasks.c.task_file_id, s.tasks.c.file).where(s.tasks.c.name == task.name)
     ).one_or_none()
     identity = insert(connection, s.tasks, name=task.name, created_at=stamp.at) if row is None else row.id
+    path = "" if task.file is None else str(task.file)
+    if row is None or row.file != path:
+        connection.execute(s.tasks.update().where(s.tasks.c.id == identity).values(file=path))
     file_id = task_file(connection, identity, task, stamp)
     if row is not None and row.task_file_id == file_id:
         return
@@ -183,12 +191,12 @@ def drop_checkpoint(connection: Connection, name: str) -> None:
 def admit(
     connection: Connection,
     candidate: Candidate,
-    publish: bool,
+    decision: Decision,
     reason: str,
     expected_epoch: int,
     stamp: Stamp,
 ) -> VersionRecord:
-    """Store a candidate with its evidence, and publish or reject it.
+    """Store a candidate with its evidence, and publish, hold or reject it.
 
     Raises ConflictError when a pointer moved since `expected_epoch`, with nothing written.
     """
@@ -204,15 +212,19 @@ def admit(
     snapshots = _snapshots(connection, candidate.data, trained, stamp)
     version_id = _insert_version(connection, identity, number, candidate, snapshots, reason, stamp)
     snapshot_id = snapshots[candidate.data.fingerprint]
-    _evaluation(connection, identity, None, snapshot_id, candidate.hard, stamp)
+    if evaluation_with_key(connection, key_digest(candidate.hard.key), candidate.task.name) is None:
+        _evaluation(connection, identity, None, snapshot_id, candidate.hard, stamp)
     watched = canaries(candidate.data, candidate.soft.predictions)
     baseline_id = _evaluation(connection, identity, version_id, snapshot_id, candidate.soft, stamp, watched)
     _insert_edges(connection, version_id, candidate.parents)
     connection.execute(_DROP_CHECKPOINT, {"task": identity})
-    if publish and standing.guarded:
+    if decision == "hold":
+        _set(connection, version_id, baseline_id=baseline_id)
+        event(connection, BELOW_FLOOR, identity, None, number, reason, stamp)
+    elif decision == "publish" and standing.guarded:
         _set(connection, version_id, baseline_id=baseline_id)
         event(connection, "held", identity, None, number, f"the task is guarded; {reason}", stamp)
-    elif publish:
+    elif decision == "publish":
         _publish(connection, standing, version_id, number, reason, stamp, baseline_id=baseline_id)
     else:
         _set(connection, version_id, state="rejected", baseline_id=baseline_id)
@@ -232,8 +244,8 @@ def move(
 ) -> VersionRecord:
     """Publish a candidate that was held, or roll back to a retired version, by default the newest of these.
 
-    Raises StateError when there is none, when the task is guarded and `force` or a reason is missing, or when another
-    version is published than the one that it `replaces`.
+    Raises StateError when there is none, when the task is guarded or the version did not learn and `force` or a reason
+    is missing, or when another version is published than the one that it `replaces`.
     """
     state = _MOVES_FROM[kind]
     identity = task_id(connection, name)
@@ -253,8 +265,11 @@ def move(
     standing = _standing(connection, identity)
     if replaces is not None and standing.old != replaces:
         raise StateError(f"{name}@{standing.old} was published meanwhile, so {name}@{replaces} is not replaced.")
-    if standing.guarded and not (force and reason.strip()):
+    forced = force and reason.strip()
+    if standing.guarded and not forced:
         raise StateError(f"task {name!r} is guarded: what is published moves only with --force and a --reason.")
+    if not forced and is_below_floor(connection, target):
+        raise StateError(f"{target.label} {target.reason}; it is published only with --force and a --reason.")
     _publish(connection, standing, target.id, target.number, reason or "asked for", stamp, kind)
     return version_by_id(connection, target.id)
 

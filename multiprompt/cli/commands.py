@@ -24,14 +24,17 @@ from multiprompt.cli.options import (
     working,
 )
 from multiprompt.cli.output import (
+    print_added,
     print_check,
     print_diff,
     print_json,
     print_learned,
     print_matrix,
     print_table,
+    told_in_json,
 )
 from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError
+from multiprompt.records import AddedTask, LearnReport
 from multiprompt.workspace import open_workspace
 
 _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
@@ -116,39 +119,54 @@ def init(catalog: str, base_model: str | None, dtype: str) -> None:
 @cli.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TASK.yaml…")
 @catalog_option
-def add(files: tuple[Path, ...], catalog: str) -> None:
-    """Add tasks, or give known ones a new task file."""
-    with working(catalog) as workspace:
+@json_option
+def add(files: tuple[Path, ...], catalog: str, as_json: bool) -> None:
+    """Add tasks, or give known ones a new task file; says which are new, changed (and how) or unchanged.
+
+    What learning needs is checked, and warned of where a task's rows are too few, or used twice.
+    """
+    added: list[AddedTask] = []
+    with working(catalog) as workspace, told_in_json(added, as_json):
         for file in files:
-            record = workspace.add_task(file)
-            click.echo(f"added {record.name} ({record.metric})")
+            added.append(workspace.add_task(file))
+            if not as_json:
+                print_added(added[-1])
 
 
 @cli.command()
 @click.argument("tasks", nargs=-1, metavar="TASK…")
 @click.option("--all", "everything", is_flag=True, help="Every task that has no published version yet.")
 @click.option("--together", is_flag=True, help="Train them in the same passes over the base model.")
+@click.option("--as-added", is_flag=True, help="Learn from the task file that was added, though it was edited since.")
 @catalog_option
 @hub_metrics_option
 @json_option
 def learn(
-    tasks: tuple[str, ...], everything: bool, together: bool, catalog: str, hub_metrics: bool, as_json: bool
+    tasks: tuple[str, ...],
+    everything: bool,
+    together: bool,
+    as_added: bool,
+    catalog: str,
+    hub_metrics: bool,
+    as_json: bool,
 ) -> None:
-    """Train a prompt for each task, check the others, publish or reject it."""
+    """Train a prompt for each task, check the others, publish, hold or reject it.
+
+    A first version that beats neither its instruction nor the most frequent answer stays a candidate.
+    """
     if bool(tasks) == everything:
         raise click.UsageError("name tasks, or give --all")
-    reports = []
-    with working(catalog, hub_metrics=hub_metrics) as workspace:
+    reports: list[LearnReport] = []
+    with working(catalog, hub_metrics=hub_metrics) as workspace, told_in_json(reports, as_json):
         known = {record.name: record for record in workspace.tasks()}
         for name in tasks:
             workspace.catalog.task(name)
         names = list(tasks) or [name for name, record in known.items() if record.published is None]
         for group in [names] if together else [[name] for name in names]:
-            reports += workspace.learn_many(group)
-            for report in [] if as_json else reports[-len(group) :]:
-                print_learned(report)
-    if as_json:
-        print_json(reports)
+            for report in workspace.learn_each(group, as_added=as_added):
+                reports.append(report)
+                if not as_json:
+                    print_learned(report)
     sys.exit(0 if all(report.published or not report.is_new for report in reports) else 1)
 
 
@@ -188,22 +206,34 @@ def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str,
 
 @cli.command()
 @click.option("--full", is_flag=True, help="Run every row of every task, whether anything changed or not.")
+@click.option("--base-model", metavar="M", help="Try another base model: an alias, a folder, or a hub id.")
+@click.option("--dry-run", is_flag=True, help="A trial: store nothing, move nothing, trigger nothing.")
 @click.option("--html", "page", type=_FILE, help="Write the report as a page that needs no network.")
 @click.option("--junit", type=_FILE, help="Write JUnit XML for a build server.")
 @catalog_option
 @hub_metrics_option
 @json_option
-def check(full: bool, page: Path | None, junit: Path | None, catalog: str, hub_metrics: bool, as_json: bool) -> None:
+def check(
+    full: bool,
+    base_model: str | None,
+    dry_run: bool,
+    page: Path | None,
+    junit: Path | None,
+    catalog: str,
+    hub_metrics: bool,
+    as_json: bool,
+) -> None:
     """Hold every published prompt against its baseline; exit 0: no regression, 1: a regression, 2: an error.
 
     Where nothing that can move a score has changed, a few rows a task show that nothing moved; else rows are run until
-    the verdict is certain. A drop counts where the task does not tolerate it and chance does not explain it.
+    the verdict is certain. A drop counts where the task does not tolerate it and chance does not explain it. On another
+    base model than the catalog's it is a trial.
     """
     for file in (page, junit):
         if file is not None and not file.parent.is_dir():
             raise ConfigError(f"{file.parent} does not exist: create the folder, or write the report elsewhere.")
-    with working(catalog, hub_metrics=hub_metrics) as workspace:
-        report = workspace.check(full=full)
+    with working(catalog, base_model, hub_metrics=hub_metrics) as workspace:
+        report = workspace.check(full=full, dry_run=dry_run)
         for file, text in ((page, workspace.report_html), (junit, workspace.report_junit)):
             if file is not None:
                 file.write_text(text(report), encoding="utf-8")
@@ -235,8 +265,8 @@ def bless(label: str, reason: str, catalog: str, hub_metrics: bool) -> None:
 def policy(policy: str | None, reason: str, catalog: str) -> None:
     """Show or set what a regression does, where a task's file does not say.
 
-    block: candidates of other tasks are rejected, and a check fails. warn: it is told only. rollback: as block, and a
-    check gives the task its previous version back where that one is better now.
+    block: a new regression keeps candidates of other tasks out, and a check fails. warn: it is told only. rollback: as
+    block, and a check gives the task its previous version back where that one is better now.
     """
     workspace = open_workspace(catalog, create=False)
     if policy is not None:
@@ -389,7 +419,7 @@ def rollback(task: str, to: int | None, reason: str, force: bool, catalog: str) 
 @force_option
 @catalog_option
 def publish(label: str, reason: str, force: bool, catalog: str) -> None:
-    """Publish a candidate that was held because its task is guarded."""
+    """Publish a candidate that was held: its task is guarded, or it did not learn."""
     version = open_workspace(catalog, create=False).publish(label, reason, force=force)
     click.echo(f"{version.label} is published")
 

@@ -13,7 +13,17 @@ from typing import Any
 
 import click
 
-from multiprompt.records import CheckReport, CheckResult, LearnReport, Matrix, Progress, TokenChange, VersionDiff
+from multiprompt.errors import MultipromptError
+from multiprompt.records import (
+    AddedTask,
+    CheckReport,
+    CheckResult,
+    LearnReport,
+    Matrix,
+    Progress,
+    TokenChange,
+    VersionDiff,
+)
 
 _CELL = 50
 _FLIPS = 20
@@ -21,6 +31,20 @@ _FLIPS = 20
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def told_in_json(records: Sequence[Any], wanted: bool) -> Iterator[None]:
+    """Print records as JSON when the work on them ends, also where it fails; the error is then the last of them."""
+    failed: list[Any] = []
+    try:
+        yield
+    except MultipromptError as error:
+        failed.append({"error": " ".join(str(error).split())})
+        raise
+    finally:
+        if wanted:
+            print_json([*records, *failed])
 
 
 def print_csv(records: Sequence[Any]) -> None:
@@ -53,8 +77,10 @@ def print_learned(report: LearnReport) -> None:
     if not report.is_new:
         click.echo(report.reason)
         return
-    state = "published" if report.published else "rejected"
-    click.echo(f"{report.version} {state}: {report.reason}; hard prompt {report.hard:.4f}")
+    score = "" if report.measured in report.reason else f"; {report.measured}"
+    majority = "" if report.majority is None else f", majority {report.majority:.4f}"
+    click.echo(f"{report.version} {report.state}: {report.reason}{score}; hard prompt {report.hard:.4f}{majority}")
+    print_warnings(report.warnings)
     if report.truncated:
         click.echo(f"  {report.truncated} evaluation rows were cut to fit the model's context")
     check = report.check
@@ -64,6 +90,20 @@ def print_learned(report: LearnReport) -> None:
     if told:
         print_check(replace(check, results=told))
     click.echo(f"  other published prompts {'untouched' if report.untouched else 'CHANGED'}")
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Warnings go to standard error, beside whatever is printed."""
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def print_added(task: AddedTask) -> None:
+    """A task that was added, what changed in its file, and what is wrong with its data."""
+    click.echo(f"added {task.name} ({task.metric}): {task.change}")
+    for line in task.difference:
+        click.echo(f"  {line}")
+    print_warnings(task.warnings)
 
 
 def print_check(report: CheckReport) -> None:

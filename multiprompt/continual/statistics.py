@@ -119,6 +119,39 @@ def bootstrap(
     return Resampled(Interval(float(low), float(high), confidence), error, max(p_value, 0.5**moved))
 
 
+def wilson(hits: float, rows: int, *, confidence: float = CONFIDENCE) -> Interval:
+    """The score interval of a share of rows (Wilson 1927); it stays within 0 and 1, and is wide for few rows."""
+    from scipy.stats import norm
+
+    z = float(norm.isf((1 - confidence) / 2))
+    share, widened = hits / rows, 1 + z * z / rows
+    middle = (share + z * z / (2 * rows)) / widened
+    half = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows)) / widened
+    low = middle - half if hits else 0.0
+    high = middle + half if hits < rows else 1.0
+    return Interval(low, high, confidence)
+
+
+def resampled_interval(
+    values: Floats, of_sums: Callable[[Floats, int], Floats], *, confidence: float = CONFIDENCE, seed: int = 0
+) -> Interval:
+    """A percentile bootstrap interval of a score (Efron & Tibshirani 1993, ch. 13).
+
+    `values` are statistics of rows (rows x k); `of_sums` maps their sums over resamples to scores.
+    """
+    rng = numpy.random.default_rng(seed)
+    rows, tail = len(values), (1 - confidence) / 2
+    step = max(1, _CELLS_A_STEP // rows)
+    scores = numpy.concatenate(
+        [
+            of_sums(_weights(rng, rows, min(step, RESAMPLES - start)) @ values, rows)
+            for start in range(0, RESAMPLES, step)
+        ]
+    )
+    low, high = numpy.quantile(scores, [tail, 1 - tail])
+    return Interval(float(low), float(high), confidence)
+
+
 def paired_interval(
     before: Sequence[float], after: Sequence[float], *, confidence: float = CONFIDENCE, seed: int = 0
 ) -> Interval:

@@ -2,6 +2,7 @@
 
 from multiprompt.records.catalog import (
     Adapter,
+    AddedTask,
     BaseModelRecord,
     Edge,
     Evaluation,
@@ -28,8 +29,10 @@ from multiprompt.records.check import (
     Flip,
     Interval,
     LearnReport,
+    LearnState,
     Matrix,
     Verdict,
+    measured,
 )
 from multiprompt.records.diff import (
     ScoreChange,
@@ -57,6 +60,7 @@ from multiprompt.records.listing import (
 
 __all__ = [
     "Adapter",
+    "AddedTask",
     "BaseModelRecord",
     "Baseline",
     "Canary",
@@ -79,6 +83,7 @@ __all__ = [
     "JobProgress",
     "JobState",
     "LearnReport",
+    "LearnState",
     "Listing",
     "Matrix",
     "Outcome",
@@ -100,4 +105,5 @@ __all__ = [
     "VersionRecord",
     "VersionState",
     "WorkerRecord",
+    "measured",
 ]

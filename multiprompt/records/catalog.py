@@ -47,7 +47,10 @@ class Adapter:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task in the catalog; `published` is the version that serves it."""
+    """A task in the catalog; `published` is the version that serves it.
+
+    `file` is the path of its task file: empty where it was added without one, None where an older release added it.
+    """
 
     name: str
     description: str
@@ -61,6 +64,16 @@ class TaskRecord:
     published_at: datetime | None
     score: float | None
     guarded: bool = False
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class AddedTask(TaskRecord):
+    """A task as it was added: new, changed (`difference` says how) or unchanged, with `warnings` of its data."""
+
+    change: Literal["new", "changed", "unchanged"] = "new"
+    difference: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+LearnState = Literal["published", "held", "candidate", "rejected", "retired"]
 Verdict = Literal["identical", "unchanged", "improved", "inconclusive", "regressed", "failed"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval of a difference."""
+    """A confidence interval of a score, or of a difference of scores."""
 
     low: float
     high: float
@@ -41,7 +42,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a version is held against: its evaluation, without its rows, and the task file that it was made with.
+    """What a version is held against: its evaluation, without its rows, and the task file that it is served with.
 
     `data` is the fingerprint of the rows; `task_file` and `folder` are those of the version, `now` those of its task.
     """
@@ -93,7 +94,8 @@ class CheckResult:
 
     `policy` is what a regression does: it keeps other candidates out ("block"), is told only ("warn"), or also moves
     the task back ("rollback"). `changes` are the parts of the score's key that are not the baseline's. Where it is
-    `reused`, nothing that can move the score has changed, or this very comparison was made before.
+    `reused`, nothing that can move the score has changed, or this very comparison was made before. A regression that is
+    `standing` was found by the check before this one; it keeps no candidate out.
     """
 
     version: str
@@ -109,6 +111,7 @@ class CheckResult:
     changes: tuple[Change, ...] = ()
     evidence: Evidence | None = None
     reused: bool = False
+    standing: bool = False
 
     @property
     def blocks(self) -> bool:
@@ -122,7 +125,8 @@ class CheckReport:
 
     `evaluated`, `canaries` and `reused` count rows: run and compared, run to see that nothing moved, and not run since
     what they would say was known. `noise` is the share of the rows that moved which a second run answers in yet another
-    way, None where none was made. `notes` tell what a reader should know beside the verdicts.
+    way, None where none was made. `notes` tell what a reader should know beside the verdicts. A `trial` changed nothing
+    in the catalog.
     """
 
     results: tuple[CheckResult, ...]
@@ -132,6 +136,7 @@ class CheckReport:
     reused: int = 0
     noise: float | None = None
     notes: tuple[str, ...] = ()
+    trial: bool = False
 
     @property
     def passed(self) -> bool:
@@ -154,8 +159,11 @@ class CheckReport:
 class LearnReport:
     """What learning or importing a prompt came to.
 
-    `untouched` says that every prompt published before still has its digest, recomputed from its stored bytes.
-    `is_new` is False where the training gave the bytes of an existing version: `version` names it, nothing was stored.
+    `state` says where the version stands: published, held (its task is guarded), candidate (it did not learn), rejected
+    or retired. `hard`, `soft` and `majority` (the most frequent right answer) are scores on the same `rows`; `interval`
+    is of `soft`, and `p_value` of its being no better than `hard`. `untouched` says that every prompt published before
+    still has its digest, recomputed from its stored bytes. `warnings` are of the task's data. `is_new` is False where
+    the training gave the bytes of an existing version: `version` names it, and nothing was stored.
     """
 
     version: str
@@ -168,7 +176,24 @@ class LearnReport:
     truncated: int
     check: CheckReport
     untouched: bool
+    state: LearnState = "published"
+    rows: int = 0
+    interval: Interval | None = None
+    majority: float | None = None
+    p_value: float | None = None
+    warnings: tuple[str, ...] = ()
     is_new: bool = True
+
+    @property
+    def measured(self) -> str:
+        """The score with its interval and rows."""
+        return measured(self.metric, self.soft, self.interval, self.rows)
+
+
+def measured(metric: str, score: float, interval: Interval | None, rows: int) -> str:
+    """A score as it is told: "acc 0.9300 (95 % 0.8900 to 0.9600, 200 rows)"."""
+    between = "" if interval is None else f"{interval.confidence:.0%} {interval.low:.4f} to {interval.high:.4f}, "
+    return f"{metric} {score:.4f} ({between.replace('%', ' %', 1)}{rows} rows)"
 
 
 @dataclass(frozen=True)

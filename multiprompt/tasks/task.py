@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,8 @@ class Task:
     metrics: tuple[MetricConfig, ...]
     tags: tuple[str, ...]
     config: TaskConfig
+    # The file that it was read from, None where it was built from a mapping.
+    file: Path | None = field(default=None, compare=False)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Task:
@@ -128,7 +130,7 @@ class Task:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise TaskFileError(f"{path} cannot be read: {error}") from None
-        return cls.from_source(source, path.resolve().parent, where=str(path))
+        return replace(cls.from_source(source, path.resolve().parent, where=str(path)), file=path.resolve())
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], folder: str | Path = ".") -> Task:
@@ -155,10 +157,14 @@ class Task:
         return self.description.fields | self.doc_to_text.fields
 
     @cached_property
+    def mapping(self) -> Mapping[str, Any]:
+        """What its task file holds, key by key."""
+        return _parse(self.source, self.name)
+
+    @cached_property
     def fingerprint(self) -> str:
         """A digest of what moves a score: templates, choices, generation, filters, metrics, truncation."""
-        mapping = _parse(self.source, self.name)
-        scored = {key: mapping[key] for key in _SCORED if key in mapping}
+        scored = {key: self.mapping[key] for key in _SCORED if key in self.mapping}
         scored["keep_description"] = self.config.keep_description
         scored["max_input_tokens"] = self.config.max_input_tokens
         return "sha256:" + hashlib.sha256(json.dumps(scored, sort_keys=True, default=str).encode()).hexdigest()

@@ -108,7 +108,7 @@ def learn(
     return catalog.admit(
         a_candidate(task, score, seed=len(catalog.versions()), **values),
         CheckReport(tuple(checked), 1.0),
-        publish=publish,
+        decision="publish" if publish else "reject",
         reason="better" if publish else "worse",
         epoch=catalog.published()[0],
         actor="tester",
@@ -167,7 +167,7 @@ def test_an_unknown_task_gives_the_nearest(catalog: Catalog) -> None:
 def test_a_candidate_for_an_unknown_task_is_refused(catalog: Catalog) -> None:
     with pytest.raises(NotFoundError):
         catalog.admit(
-            a_candidate(a_task()), CheckReport((), 0.0), publish=True, reason="", epoch=0, actor="tester", at=AT
+            a_candidate(a_task()), CheckReport((), 0.0), decision="publish", reason="", epoch=0, actor="tester", at=AT
         )
     assert catalog.versions() == []
 
@@ -299,7 +299,7 @@ def test_publishing_since_the_epoch_was_read_is_a_conflict_that_writes_nothing(c
         catalog.admit(
             a_candidate(a_task(), 0.9, seed=99),
             CheckReport((), 0.0),
-            publish=True,
+            decision="publish",
             reason="late",
             epoch=epoch,
             actor="tester",
@@ -501,8 +501,70 @@ def test_a_blessed_evaluation_is_the_baseline_from_then_on(catalog: Catalog) -> 
     assert [canary.index for canary in catalog.canaries(held[0][1].evaluation) or ()] == sorted(
         range(2), key=order(ROWS.fingerprint, 2).index
     )
-    assert catalog.version("colour").score == 0.9
     assert catalog.verify() == []
+
+
+def test_a_version_has_one_baseline_wherever_it_is_asked_for(catalog: Catalog) -> None:
+    version = learn(catalog, "colour", 0.9)
+    blessed_rows = Split("test", ({"text": "sea", "label": "blue"}, {"text": "sun", "label": "red"}))
+    evaluation = an_evaluation("colour", 0.7, key={"prompt": "again"}, seconds=8.0)
+    later = AT + timedelta(days=1)
+    catalog.bless(version, a_task("colour"), blessed_rows, evaluation, "labels mended", "ann", later)
+    assert catalog.baseline(version).score == catalog.baseline_of(version).score == 0.7
+    assert [record.score for record in (*catalog.tasks(), *catalog.versions(), catalog.version("colour"))] == [0.7] * 3
+    for listing in (catalog.tasks, catalog.versions):
+        assert [len(listing(f"{query} limit 9")) for query in ("score < 0.8", "score.macro_f1 = 0.35")] == [1, 1]
+        assert listing("score.acc > 0.8 limit 9") == listing("score > 0.8") == []
+    assert [task.score for time in (AT, later) for task in catalog.tasks(as_of=time)] == [0.9, 0.7]
+    for view in ("v_tasks", "v_versions"):
+        assert catalog.sql(f"SELECT score FROM {view}").rows == ((0.7,),)
+    assert ("colour@1", "evaluated-on", blessed_rows.fingerprint) in catalog.sql("SELECT * FROM v_lineage").rows
+    assert [i.relation for i in catalog.impact_of_data(blessed_rows.fingerprint)] == ["evaluated-on"]
+    assert catalog.impact_of_data(ROWS.fingerprint) == []
+    assert [(i.rows, i.seconds) for i in catalog.impact_of_base("tiny")] == [(2, 8.0)]
+    assert {e.parent for e in catalog.lineage("colour") if e.relation == "evaluated-on"} == {blessed_rows.fingerprint}
+    assert catalog.job_seconds("evaluate", "colour") == 8.0
+    assert catalog.matrix().scores == ((0.9,),), "history keeps what was learned then"
+
+
+def test_a_regression_stands_while_the_newest_check_of_that_version_found_it(catalog: Catalog) -> None:
+    learn(catalog, "colour", 0.9)
+    learn(catalog, "shape", 0.4)
+    assert not catalog.was_regressed("colour@1")
+    lost = replace(a_check("colour@1", 0.9, 0.5), verdict="regressed")
+    catalog.save_check(CheckReport((lost,), 1.0), "tester", AT)
+    assert catalog.was_regressed("colour@1")
+    assert not catalog.was_regressed("shape@1")
+    learn(catalog, "colour", 0.3, publish=False)
+    assert catalog.was_regressed("colour@1"), "a candidate of its own task checked the others alone"
+    same = replace(lost, verdict="identical", reused=True)
+    catalog.save_check(CheckReport((same,), 1.0), "tester", AT)
+    assert not catalog.was_regressed("colour@1")
+    learn(catalog, "shape", 0.5, checked=[replace(lost, verdict="failed", score=None)])
+    assert catalog.was_regressed("colour@1")
+
+
+def test_a_candidate_below_its_floor_is_published_by_force_and_with_a_reason(catalog: Catalog) -> None:
+    catalog.add_task(a_task(), "tester", AT)
+    epoch = catalog.epoch()
+    version = catalog.admit(
+        a_candidate(a_task()), CheckReport((), 0.0), decision="hold", reason="did not learn", epoch=epoch,
+        actor="tester", at=AT,
+    )  # fmt: skip
+    assert (version.state, catalog.is_below_floor(version)) == ("candidate", True)
+    assert catalog.events()[-1].kind == "below-floor"
+    for force, reason in ((False, "for now"), (True, " ")):
+        with pytest.raises(StateError, match="colour@1 did not learn; it is published only with --force"):
+            catalog.publish("colour", 1, reason, "tester", AT, force=force)
+    assert catalog.publish("colour", 1, "for now", "tester", AT, force=True).state == "published"
+
+
+def test_the_path_of_a_task_file_is_kept_and_follows_the_file(catalog: Catalog, tmp_path: Path) -> None:
+    assert catalog.add_task(a_task(), "tester", AT).file == ""
+    file = tmp_path / "colour.yaml"
+    file.write_text(a_task().source)
+    assert catalog.add_task(Task.from_file(file), "tester", AT).file == str(file)
+    assert catalog.tasks()[0].file == str(file)
 
 
 def test_the_policy_of_a_catalog_is_kept_with_an_event(catalog: Catalog) -> None:
@@ -753,7 +815,7 @@ class CatalogMachine(RuleBasedStateMachine):
         late = self.catalog.published()[0] - 1
         with pytest.raises((ConflictError, NotFoundError)):
             self.catalog.admit(
-                candidate, CheckReport((), 0.0), publish=True, reason="", epoch=late, actor="late", at=self.now()
+                candidate, CheckReport((), 0.0), decision="publish", reason="", epoch=late, actor="late", at=self.now()
             )
 
     @precondition(lambda self: self.states)

@@ -215,7 +215,7 @@ def test_sql_reads_every_view(tmp_path: Path) -> None:
     assert catalog.sql("SELECT name, published FROM v_tasks WHERE guarded = 1").rows == (("a", 1),)
     edges = catalog.sql("SELECT relation, parent FROM v_lineage WHERE child = 'a@2' AND relation LIKE '%from'").rows
     assert edges == (("retrained-from", "a@1"),)
-    assert catalog.sql("SELECT count(*) FROM v_evaluations").rows == ((6,),)
+    assert catalog.sql("SELECT count(*) FROM v_evaluations").rows == ((5,),)
     assert catalog.sql("SELECT kind FROM v_events ORDER BY id DESC", limit=2).rows == (("guarded",), ("noted",))
     assert catalog.sql("SELECT kind FROM v_events", limit=2).cut
     assert not versions.cut

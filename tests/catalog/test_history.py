@@ -462,7 +462,7 @@ def test_of_threads_that_publish_from_one_epoch_one_does(catalog: Catalog) -> No
     def publish(seed: int) -> Callable[[], Any]:
         candidate = a_candidate(a_task(), seed=seed)
         return lambda: catalog.admit(
-            candidate, CheckReport((), 0.0), publish=True, reason="", epoch=epoch, actor=f"{seed}", at=AT
+            candidate, CheckReport((), 0.0), decision="publish", reason="", epoch=epoch, actor=f"{seed}", at=AT
         )
 
     results = at_once(*(publish(seed) for seed in range(100, 105)))

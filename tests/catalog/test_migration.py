@@ -129,6 +129,8 @@ def test_going_back_a_schema_and_forward_again_keeps_what_is_searched_and_scored
     # An older schema has no canaries; they are rows of the baseline, and found there.
     results = "evaluation_results"
     assert after.pop(results) == [(*row[:2], None) for row in before.pop(results)]
+    # Nor does it know where a task's file lies.
+    assert after.pop("tasks") == [(*row[:-1], None) for row in before.pop("tasks")]
     assert after == before
     assert catalog.verify() == []
 
@@ -174,7 +176,10 @@ def test_a_catalog_of_an_older_release_is_upgraded_after_a_copy(tmp_path: Path, 
     assert [(v.label, v.state) for v in catalog.versions()] == [("colour@1", "retired"), ("colour@2", "published")]
     assert catalog.verify() == []
     assert definitions(path) == definitions(database_path(created(tmp_path / "new")))
+    assert catalog.version("colour").score == catalog.baseline(catalog.version("colour")).score
+    assert catalog.task("colour").file is None
     assert learn(catalog).label == "colour@3"
+    assert catalog.task("colour").file == ""
 
 
 def test_a_failed_upgrade_leaves_the_catalog_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

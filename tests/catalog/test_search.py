@@ -228,7 +228,7 @@ def test_versions_and_evaluations_are_found_by_their_task_s_text(changed: Catalo
     learn(changed, "other")
     assert [version.label for version in changed.versions("matches('film')")] == ["sst2@1", "sst2@2"]
     assert {record.task for record in changed.evaluations("not matches('film')")} == {"other"}
-    assert len(changed.evaluations("matches('film') and kind = 'hard'")) == 2
+    assert len(changed.evaluations("matches('film') and kind = 'hard'")) == 1
 
 
 def test_a_changed_task_file_is_found_by_what_it_says_now(changed: Catalog) -> None:
@@ -463,8 +463,8 @@ def test_what_is_no_descendant_is_all_the_others(family: Catalog) -> None:
     # What is not published came from nothing, whether the version asked for has descendants or not.
     assert names(family, "not descendant_of('e@1')") == ["a", "b", "c", "d", "e", "unpublished"]
     assert names(family, "not descendant_of('c@2')") == ["a", "b", "c", "e", "unpublished"]
-    assert len(family.evaluations("not descendant_of('e@1') and kind = 'hard'")) == len(FAMILY)
-    assert len(family.evaluations("not descendant_of('c@2') and kind = 'hard'")) == len(FAMILY)
+    assert len(family.evaluations("not descendant_of('e@1') and kind = 'hard'")) == len({label[0] for label in FAMILY})
+    assert len(family.evaluations("not descendant_of('c@2') and kind = 'hard'")) == len({label[0] for label in FAMILY})
 
 
 def test_functions_are_combined(family: Catalog) -> None:

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from multiprompt.cli import commands
-from tests.conftest import MakeTask, task_mapping
+from tests.conftest import MakeTask, task_mapping, write_tiny_model
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -249,13 +249,85 @@ def test_a_guarded_task_moves_by_force_and_with_a_reason(changed: Run) -> None:
     assert catalog("guard", "colour", "--reason", "in the contract").out == "colour is guarded\n"
     held = catalog("learn", "colour")
     assert held.status == 1
-    assert "held, as the task is guarded" in held.out
+    assert held.out.startswith("colour@2 held: the task is guarded; acc ")
     assert catalog("tasks", "name = 'colour'", "--json").json[0]["published"] == 1
     assert "moves only with --force and a --reason" in catalog("publish", "colour@2").err
     assert "moves only" in catalog("publish", "colour@2", "--force").err
     assert catalog("publish", "colour@2", "--force", "--reason", "agreed").out == "colour@2 is published\n"
     assert catalog("guard", "colour", "--off").out == "colour is guarded no longer\n"
     assert catalog("rollback", "colour").out == "colour@1 is published\n"
+
+
+def test_adding_says_what_is_new_changed_or_unchanged_and_warns(
+    run: Run, tiny_model: Path, make_task: MakeTask
+) -> None:
+    run("init", "--base-model", tiny_model, "--dtype", "float32")
+    path = make_task("colour")
+    added = run("add", path)
+    assert added.out == "added colour (acc): new\n"
+    assert "warning: colour: the 12 rows of split 'test' can show a drop of 0.5000 at the least" in added.err
+    assert run("add", path).out == "added colour (acc): unchanged\n"
+    path.write_text(path.read_text().replace("steps: 6", "steps: 4"))
+    told = run("add", path).out.splitlines()
+    assert told == [
+        "added colour (acc): changed",
+        "  -multiprompt.training.steps: 6",
+        "  +multiprompt.training.steps: 4",
+    ]
+    (again,) = run("add", path, "--json").json
+    assert (again["name"], again["change"], len(again["warnings"])) == ("colour", "unchanged", 1)
+    failed = run("add", path, path.with_name("gone.yaml"), "--json")
+    assert (failed.status, failed.json[0]["name"]) == (2, "colour")
+    assert "gone.yaml cannot be read" in failed.json[1]["error"]
+
+
+def test_learning_warns_of_an_edited_file_and_tells_what_was_published_before_a_failure(
+    catalog: Run, make_task: MakeTask
+) -> None:
+    path = make_task("shade")
+    catalog("add", path)
+    path.write_text(path.read_text().replace("Answer:", "Reply:"))
+    done = catalog("learn", "word", "shade", "--json")
+    assert done.status == 2
+    assert [said.get("version") for said in done.json] == ["word@1", None]
+    assert "shade: its task file" in done.json[1]["error"]
+    assert done.json[1]["error"] in done.err
+    assert catalog("learn", "shade", "--as-added").status == 0
+    assert "note: shade: its task file" in catalog("check").out
+
+
+def test_a_published_version_is_told_with_rows_and_interval(catalog: Run) -> None:
+    line = catalog("learn", "colour").out.splitlines()[0]
+    score = r"acc 0\.\d{4} \(95 % 0\.\d{4} to \d\.\d{4}, 12 rows\)"
+    assert re.fullmatch(rf"colour@2 published: {score}; hard prompt 0\.\d{{4}}, majority 0\.5000", line), line
+
+
+def test_a_prompt_that_learned_nothing_is_published_by_force_alone(
+    run: Run, tiny_model: Path, make_task: MakeTask
+) -> None:
+    run("init", "--base-model", tiny_model, "--dtype", "float32")
+    run(
+        "add",
+        make_task(
+            "colour", multiprompt={"num_virtual_tokens": 4, "training": {"steps": 2}, "regression": {"floor": "hard"}}
+        ),
+    )
+    done = run("learn", "colour")
+    assert done.status == 1
+    assert done.out.startswith("colour@1 candidate: did not learn: acc ")
+    assert "only with --force and a --reason" in run("publish", "colour@1").err
+    assert run("publish", "colour@1", "--force", "--reason", "a demonstration").out == "colour@1 is published\n"
+
+
+def test_a_check_on_another_base_model_or_dry_says_that_it_is_a_trial(
+    catalog: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    other = write_tiny_model(tmp_path / "other", seed=1)
+    for options in (("--dry-run",), ("--base-model", other)):
+        assert "note: this is a trial: nothing was stored, moved or triggered" in catalog("check", *options).out
+        assert catalog("check", *options, "--json").json["trial"] is True
+    assert "trial" not in catalog("check", "--base-model", tiny_model).out
+    assert catalog("sql", "SELECT count(*) FROM v_events", "--json").status == 0
 
 
 def test_a_note_is_found(catalog: Run) -> None:

@@ -16,7 +16,7 @@ from multiprompt import steps
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.engine import evaluation
 from multiprompt.engine.adapter import to_adapter
-from multiprompt.errors import SupersededError, UnavailableError
+from multiprompt.errors import StateError, SupersededError, UnavailableError
 from multiprompt.jobs.kinds import STEPS
 from multiprompt.records import Outcome, VersionRecord
 from multiprompt.steps import Desk, run_job
@@ -99,6 +99,45 @@ def test_evaluate_scores_what_is_published_on_the_rows_of_today(ready: mp.Worksp
     assert (newest.version, newest.rows, len(ready.evaluations("task = 'shape'"))) == ("shape@1", 9, before + 1)
     outcome = ready.catalog.ledger.outcome("job")
     assert outcome == Outcome(True, f"shape@1: acc {newest.score:.4f}")
+
+
+def test_a_score_that_is_known_ends_its_job_and_is_not_stored_again(ready: mp.Workspace) -> None:
+    before = len(ready.evaluations())
+    run_job(desk(ready, "first", "evaluate", "shape"), ignore)
+    assert len(ready.evaluations()) == before
+    score = ready.version("shape").score
+    assert ready.catalog.ledger.outcome("job") == Outcome(True, f"shape@1: acc {score:.4f} (reused)")
+
+
+@pytest.mark.parametrize("kind", ["learn", "retrain"])
+def test_a_job_does_not_learn_from_a_task_file_that_was_edited_since(
+    ready: mp.Workspace, make_task: MakeTask, kind: str
+) -> None:
+    make_task("colour", doc_to_text="{{text}} Reply:")
+    with pytest.raises(StateError, match="colour: its task file .* was edited since it was added"):
+        run_job(desk(ready, "first", kind), ignore)
+    assert ready.versions("task = 'colour'") == []
+
+
+def test_a_job_logs_what_is_wrong_with_the_data_and_what_a_check_notes(
+    ready: mp.Workspace, make_task: MakeTask
+) -> None:
+    run_job(desk(ready, "first"), ignore)
+    assert "colour: the 12 rows of split 'test' can show" in ready.catalog.ledger.logs("job")[1].message
+    make_task("colour", doc_to_text="{{text}} Reply:")
+    claim, _ = ready.catalog.ledger.claim("check", "second", "second", AT)
+    claimed = ready.claimed_by(claim, lambda what, done, total: None)
+    run_job(Desk(claimed, claim, "check", None, 0, "tester", lambda: AT), ignore)
+    assert any("colour: its task file" in line.message for line in ready.catalog.ledger.logs("check"))
+
+
+def test_a_job_whose_prompt_learned_nothing_says_so_and_is_no_success(ready: mp.Workspace, make_task: MakeTask) -> None:
+    settings = {"num_virtual_tokens": 4, "training": {"steps": 2}, "regression": {"floor": "hard"}}
+    ready.add_task(make_task("colour", multiprompt=settings))
+    run_job(desk(ready, "first"), ignore)
+    outcome = ready.catalog.ledger.outcome("job")
+    assert outcome is not None
+    assert (outcome.good, outcome.text.startswith("colour@1 stays a candidate: did not learn: acc ")) == (False, True)
 
 
 @pytest.mark.parametrize("step", STEPS["learn"])

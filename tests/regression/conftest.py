@@ -40,7 +40,7 @@ def write_task(folder: Path, name: str, share: float, rows: int = ROWS, **regres
     mapping["multiprompt"] = {
         "num_virtual_tokens": 8,
         "training": {"steps": 40, "batch_size": 16, "validate_every": 20, "learning_rate": 0.1},
-        **({"regression": regression} if regression else {}),
+        "regression": {"floor": "none", **regression},
     }
     path = folder / "task.yaml"
     path.write_text(yaml.safe_dump(mapping, sort_keys=False))

@@ -49,11 +49,14 @@ def test_what_was_compared_once_is_not_run_again(opened: Opened, monkeypatch: py
     assert workspace.check().evaluated == first.evaluated
 
 
-def test_another_tolerance_is_another_comparison_of_the_same_scores(opened: Opened, folder: Path) -> None:
-    workspace = opened(dtype="bfloat16")
-    assert workspace.check().evaluated == 2 * ROWS
+def test_another_tolerance_is_another_comparison_of_the_same_scores(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_library(monkeypatch)
+    workspace = opened()
+    assert workspace.check(full=True).evaluated == 2 * ROWS
     file = folder / "sky" / "task.yaml"
-    file.write_text(file.read_text().replace("multiprompt:\n", "multiprompt:\n  regression: {max_drop: 0.02}\n", 1))
+    file.write_text(file.read_text().replace("floor: none", "max_drop: 0.02"))
     workspace.add_task(file)
     report = workspace.check()
     assert {r.version: r.max_drop for r in report.results} == {"sky@1": 0.02, "sea@1": 0.01}
@@ -168,7 +171,7 @@ def test_a_task_file_overrules_the_policy_of_the_catalog(opened: Opened, folder:
     workspace = opened()
     workspace.set_policy("warn")
     file = folder / "sky" / "task.yaml"
-    file.write_text(file.read_text().replace("multiprompt:\n", "multiprompt:\n  regression: {policy: block}\n", 1))
+    file.write_text(file.read_text().replace("floor: none", "policy: block"))
     workspace.add_task(file)
     for name in ("sky", "sea"):
         write_rows(folder / name, "test", ROWS, 0.0, random.Random(1))
@@ -280,13 +283,16 @@ def test_a_score_that_was_taken_under_the_same_key_is_compared_without_running_a
     assert report.evaluated <= ROWS
 
 
-def test_blessing_an_edited_template_keeps_nobody_out(opened: Opened, folder: Path) -> None:
+def test_blessing_a_prompt_whose_template_was_edited_keeps_nobody_out(opened: Opened, folder: Path) -> None:
     workspace = opened()
     file = folder / "sky" / "task.yaml"
     file.write_text(file.read_text().replace("Answer:", "red red red:"))
     workspace.add_task(file)
     workspace.check()
-    workspace.bless("sky", "a new template")
+    assert (
+        workspace.bless("sky", "as it is served").key["task file"]
+        == workspace.catalog.task_file(workspace.version("sky")).fingerprint
+    )
     assert [(r.verdict, r.cause) for r in workspace.check().results] == [("identical", "")] * 2
     workspace.add_task(write_task(folder, "third", 0.9, rows=20))
     report = workspace.learn("third")

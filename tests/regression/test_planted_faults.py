@@ -100,23 +100,34 @@ def test_a_changed_tokenizer(opened: Opened, folder: Path) -> None:
     assert not report.passed
 
 
-def test_an_edited_template(opened: Opened, folder: Path) -> None:
-    edit(folder, "sky", "Answer:", "Nothing of the kind, not blue, red? red! red:")
+@pytest.mark.parametrize(
+    ("old", "new", "keys"),
+    [
+        ("Answer:", "Nothing of the kind, not blue, red? red! red:", "doc_to_text"),
+        ("description:", "target_delimiter: ''\ndescription:", "target_delimiter"),
+        ("test: test.jsonl", "test: train.jsonl", "dataset_kwargs.data_files.test"),
+    ],
+)
+def test_an_edited_task_file_is_drift_and_the_served_prompt_is_measured(
+    opened: Opened, folder: Path, old: str, new: str, keys: str
+) -> None:
+    edit(folder, "sky", old, new)
     workspace = opened()
     workspace.add_task(folder / "sky" / "task.yaml")
     report = workspace.check()
-    assert seen(report)["sky"][1] == "task file"
-    assert seen(report)["sky"][0] in ("regressed", "unchanged", "inconclusive")
-    assert seen(report)["sea"] == ("identical", "")
-    (change,) = by_task(report)["sky"].changes
-    assert change.before != change.after
+    assert seen(report) == {"sky": ("identical", ""), "sea": ("identical", "")}
+    (note,) = report.notes
+    assert note.startswith("sky@1 is served with the task file that it was made with")
+    assert f"differs in {keys}: run `multiprompt learn sky`" in note
+    assert workspace.evaluate("sky").score == by_task(report)["sky"].baseline
 
 
-def test_another_way_of_decoding(opened: Opened, folder: Path) -> None:
-    edit(folder, "sky", "description:", "generation_kwargs: {do_sample: true, temperature: 0.7}\ndescription:")
+def test_moved_data_is_seen_through_an_edited_template(opened: Opened, folder: Path) -> None:
+    edit(folder, "sky", "Answer:", "red red red:")
     workspace = opened()
     workspace.add_task(folder / "sky" / "task.yaml")
-    assert seen(workspace.check())["sky"] == ("identical", "decoding, task file")
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    assert seen(workspace.check())["sky"] == ("regressed", "data")
 
 
 def test_edited_test_data(opened: Opened, folder: Path) -> None:

@@ -1,0 +1,65 @@
+"""What changed in a task file, key by key, in few and short lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from multiprompt.errors import MultipromptError
+from multiprompt.tasks.task import Task
+
+MAX_LINES, MAX_CHARACTERS = 20, 80
+
+
+def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The keys of a task file that were added, removed or given another value, such as `multiprompt.training.steps`."""
+    old, new = _flat(before), _flat(after)
+    return [key for key in dict.fromkeys([*old, *new]) if _line(old, key) != _line(new, key)]
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line `-key: value` for what was, and `+key: value` for what is; at most 20 lines, long values cut."""
+    old, new = _flat(before), _flat(after)
+    lines = [
+        f"{sign}{_cut(_line(side, key))}"
+        for key in changed_keys(before, after)
+        for sign, side in (("-", old), ("+", new))
+        if key in side
+    ]
+    if len(lines) <= MAX_LINES:
+        return tuple(lines)
+    return (*lines[: MAX_LINES - 1], f"… and {len(lines) - MAX_LINES + 1} more lines")
+
+
+def file_difference(source: str, file: Path) -> tuple[str, ...] | None:
+    """How a task file on disk differs from the `source` that a task was read from before.
+
+    Empty where it says the same, None where it is gone.
+    """
+    if not file.exists():
+        return None
+    try:
+        if file.read_text(encoding="utf-8") == source:
+            return ()
+        before = Task.from_source(source, file.parent, where=str(file))
+        return difference(before.mapping, Task.from_file(file).mapping)
+    except (OSError, ValueError, MultipromptError) as error:
+        return (f"it cannot be read as a task file any more: {' '.join(str(error).split())}",)
+
+
+def _flat(mapping: Mapping[Any, Any], head: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        inner = isinstance(value, Mapping) and value
+        flat |= _flat(value, f"{head}{key}.") if inner else {f"{head}{key}": value}
+    return flat
+
+
+def _line(flat: Mapping[str, Any], key: str) -> str:
+    return f"{key}: {json.dumps(flat[key], ensure_ascii=False, default=str)}" if key in flat else ""
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= MAX_CHARACTERS else f"{line[: MAX_CHARACTERS - 1]}…"
