@@ -521,12 +521,26 @@ class Workspace:
         Raises BaseMismatchError naming both when it is another than the catalog's.
         """
         base = self._loaded()
-        if self._bound is not None and self._bound.identity != base.record.identity:
+        if self._bound is not None and not base.is_of(self._bound):
             raise BaseMismatchError(
-                f"{self.catalog.location} holds prompts for {self._bound}, but {base.record} was loaded. "
+                f"{self.catalog.location} holds prompts for {self._bound}, but {base.record} was loaded, with "
+                f"{self._bound.difference(base.record)}. "
                 "Open it with that base model and dtype, or make another catalog for this one."
             )
         return base
+
+    def bind(self, base: BaseModel) -> None:
+        """Work on a base model that was loaded; a catalog that has none is bound to it.
+
+        A catalog that knows it by the fingerprints of an earlier release is from now on held to those of this one.
+        """
+        _, _, bound = self.catalog.base_model()
+        if bound is None or (base.is_of(bound) and bound.identity != base.record.identity):
+            self.catalog.bind_base_model(base.record, self.actor, self._clock(), former=bound)
+            bound = self.catalog.base_model()[2]
+        if bound is None or base.is_of(bound):
+            self.catalog.set_forward(base.fallback, self.actor, self._clock())
+        self._base, self._bound = base, bound
 
     # Steps of the above
 
@@ -537,14 +551,10 @@ class Workspace:
 
         with self._base_lock:
             if self._base is None:
-                reference, dtype, bound = self.catalog.base_model()
+                reference, dtype, _ = self.catalog.base_model()
                 source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self._notify)
-                base = load_base_model(source, self._dtype or dtype)
-                if bound is None:
-                    self.catalog.bind_base_model(base.record, self.actor, self._clock())
-                if bound is None or bound.identity == base.record.identity:
-                    self.catalog.set_forward(base.fallback, self.actor, self._clock())
-                self._base, self._bound = base, bound
+                self.bind(load_base_model(source, self._dtype or dtype))
+            assert self._base is not None
             return self._base
 
     def _admit(self, admission: Admission, before: Mapping[str, str]) -> LearnReport:
@@ -609,3 +619,24 @@ def open_workspace(
         if option not in known:
             raise ConfigError(f"open has no option {option!r}; {nearest(option, known)}")
     return Workspace(Catalog.open(str(catalog), create=create), base_model, **options)
+
+
+def init_workspace(
+    catalog: str | Path, base_model: str | None = None, dtype: str | None = None, **options: Any
+) -> Workspace:
+    """Open a catalog with its base model loaded; a missing one is made after the base model was found to be usable.
+
+    `options` are those of `open_workspace`. Raises BaseModelError, with no catalog made.
+    """
+    if Catalog.exists(str(catalog)):
+        workspace = open_workspace(catalog, base_model, create=False, dtype=dtype, **options)
+        workspace.base_model()
+        return workspace
+    from multiprompt.engine.hub import locate
+    from multiprompt.engine.loading import load_base_model
+
+    source = locate(base_model or DEFAULT_BASE_MODEL, options.get("notify", lambda _: None))
+    base = load_base_model(source, dtype or "auto")
+    workspace = open_workspace(catalog, base_model, dtype=dtype, **options)
+    workspace.bind(base)
+    return workspace

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import yaml
 
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.engine.fingerprint import former_identity
 from multiprompt.errors import (
     AdapterError,
     BaseMismatchError,
@@ -23,6 +27,7 @@ from multiprompt.errors import (
     StateError,
     TaskFileError,
 )
+from multiprompt.records import BaseModelRecord
 from tests.catalog.databases import new_database
 from tests.conftest import MakeTask, between_versions, write_tiny_model
 
@@ -260,6 +265,48 @@ def test_another_dtype_is_another_base_model(workspace: mp.Workspace, make_task:
     learn(workspace, make_task("colour"))
     with pytest.raises(BaseMismatchError, match=r"float32\).*bfloat16\)"):
         mp.open(workspace.catalog.path, str(tiny_model), dtype="bfloat16").predict([("colour", "x")])
+
+
+def test_a_catalog_with_the_fingerprints_of_an_earlier_release_is_renewed_once(
+    workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    _, tokenizer, config, _ = former = former_identity(model, "float32")
+    with monkeypatch.context() as patched:
+        patched.setattr("multiprompt.engine.loading.tokenizer_fingerprint", lambda _: tokenizer)
+        patched.setattr("multiprompt.engine.loading.config_fingerprint", lambda *_: config)
+        learn(workspace, make_task("colour"))
+        answers = workspace.predict([("colour", "x")])
+    digests = workspace.catalog.digests()
+
+    for _ in range(2):
+        again = mp.open(workspace.catalog.path, str(model), actor="tester")
+        assert again.predict([("colour", "x")]) == answers
+        assert again.check().passed
+    (event,) = again.events("kind = 'base-model-renewed'")
+    bound = again.catalog.base_model()[2]
+    assert bound is not None
+    assert bound.identity != former
+    assert (event.actor, event.reason.endswith(f"is now identified as {bound}")) == ("tester", True)
+    assert again.version("colour@1").base_model.identity == former
+    assert (again.catalog.digests(), again.catalog.verify()) == (digests, [])
+
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps(settings | {"clean_up_tokenization_spaces": True}))
+    with pytest.raises(BaseMismatchError):
+        mp.open(workspace.catalog.path, str(model)).base_model()
+
+
+def test_a_catalog_with_earlier_fingerprints_of_another_model_is_not_renewed(
+    workspace: mp.Workspace, tiny_model: Path, tmp_path: Path
+) -> None:
+    weights, _, config, dtype = former_identity(tiny_model, "float32")
+    other = BaseModelRecord("other", "other", "local", "Llama", dtype, weights, "sha256:another", config)
+    workspace.catalog.bind_base_model(other, "tester", datetime(2026, 1, 1, tzinfo=UTC))
+    before = snapshot(workspace.catalog.path)
+    with pytest.raises(BaseMismatchError, match=r"tokenizer sha256:another"):
+        workspace.base_model()
+    assert snapshot(workspace.catalog.path) == before
 
 
 def test_the_catalog_remembers_its_base_model(workspace: mp.Workspace, make_task: MakeTask) -> None:
