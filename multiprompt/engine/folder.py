@@ -18,6 +18,8 @@ _MAX_JSON_BYTES = 20_000_000
 # Settings that are counts of modules or of labels, for each of which Python makes an object.
 _COUNT = re.compile(r"(layers?|heads?|groups?|blocks?|experts|labels|depths?)$")
 _MAX_COUNT = 1000
+# dtypes in which weights are no numbers without the scales that quantisation keeps beside them.
+_NARROW = ("I8", "U8", "I4", "U4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2")
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,12 @@ def _objects(value: Any, depth: int) -> Iterator[dict[str, Any]]:
 def _require_counts(path: Path, settings: Mapping[str, Any], most: int) -> None:
     for part in _objects(settings, 0):
         for key, value in part.items():
-            if isinstance(value, (int, float)) and _COUNT.search(key.lower()) and abs(value) > most:
-                raise BaseModelError(f"{path / 'config.json'} has {key} {value}; more than {most} is not supported.")
+            if not isinstance(value, (int, float)):
+                continue
+            if _COUNT.search(key.lower()) and value > most:
+                raise BaseModelError(f"{path / 'config.json'} has {key} {value:.6g}; the most is {most}.")
+            if value < -1 and "token" not in key:
+                raise BaseModelError(f"{path / 'config.json'} has {key} {value:.6g}; a setting is not negative.")
 
 
 def _tensors(files: Sequence[Path]) -> Tensors:
@@ -151,9 +157,15 @@ def _tensors(files: Sequence[Path]) -> Tensors:
     for file in files:
         try:
             with safe_open(file, "pt") as opened:
-                sizes = {name: _size(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+                slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+                sizes = {name: _size(one.get_shape()) for name, one in slices.items()}
+                narrow = [
+                    name for name, one in slices.items() if one.get_dtype() in _NARROW and name.endswith("weight")
+                ]
         except (SafetensorError, OSError) as error:
             raise BaseModelError(f"{file} cannot be read as safetensors: {' '.join(str(error).split())}.") from None
+        if narrow:
+            raise BaseModelError(f"{file} holds {narrow[0]} in 8 bits or fewer: give the model's unquantised weights.")
         twice = sorted(set(sizes) & set(seen))
         if twice:
             raise BaseModelError(f"{file.parent} holds {twice[0]} in two of its weight files; keep one.")

@@ -153,7 +153,11 @@ def _require_embeddings(base: BaseModel) -> None:
 
     Some classes of tokenizers add tokens that no file names; a text that holds one is refused when it is encoded.
     """
-    numbers = base.tokenizer.get_vocab()
+    numbers = dict(base.tokenizer.get_vocab())
+    words = set(numbers) - set(base.tokenizer.get_added_vocab()) - set(base.tokenizer.all_special_tokens)
+    if len(words) < 2:
+        kind = type(base.tokenizer).__name__
+        raise BaseModelError(f"{base.folder}: {kind} found no vocabulary in the folder: add the tokenizer's files.")
     numbers |= {str(base.tokenizer.convert_ids_to_tokens(number)): number for number in base.tokenizer.encode("a")}
     beyond = [token for token, number in numbers.items() if number >= base.vocabulary]
     if not beyond:

@@ -57,6 +57,8 @@ def _own_forward(base: BaseModel) -> tuple[BaseModel, Layers]:
     tokens = _tokens(base)[:8]
     tolerance = _TOLERANCE[base.dtype]
     states = plain.states(base, VirtualTokens(), tokens)
+    if not torch.isfinite(states).all():
+        raise _unusable(base, "gives numbers that are not finite")
     is_causal = _apart(plain.states(base, VirtualTokens(), tokens[:5]), states[:5]) <= tolerance
     past, given = checked_past(base, tokens, states, tolerance)
     if not _apart(plain.states(base, VirtualTokens(), tokens), states) <= tolerance:

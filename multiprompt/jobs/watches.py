@@ -14,7 +14,7 @@ from multiprompt.records import Schedule
 from multiprompt.tasks.source import hub_revision, source_digest
 from multiprompt.tasks.task import Task
 
-_MODEL_FILES = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt")
+_MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.tiktoken")
 
 
 @dataclass(frozen=True)

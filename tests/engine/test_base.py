@@ -274,6 +274,7 @@ def test_a_config_that_is_none_is_refused(folder: Path, content: str) -> None:
         {"hidden_size": "32"},
         {"hidden_size": None},
         {"hidden_size": 10**400},
+        {"max_position_embeddings": -5},
         {"vocab_size": 10**12},
         {"vocab_size": 1},
         {"num_hidden_layers": 10**9},
@@ -305,6 +306,28 @@ def test_a_config_that_the_weights_do_not_fit_is_refused_in_one_line(folder: Pat
     assert str(folder) in str(refused.value)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 700
+
+
+@pytest.mark.parametrize("kind", ["GPT2Tokenizer", "LlamaTokenizer", "BertTokenizer", "T5Tokenizer"])
+def test_a_tokenizer_without_its_vocabulary_is_refused(folder: Path, kind: str) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+    with pytest.raises(BaseModelError, match=f"{kind} found no vocabulary"):
+        record(folder)
+
+
+def test_weights_that_are_no_numbers_by_themselves_are_refused(folder: Path) -> None:
+    name = f"{LAYER}.down_proj.weight"
+    edit_weights(folder, drop=[name], **{name: torch.ones(32, 64, dtype=torch.int8)})
+    with pytest.raises(BaseModelError, match=rf"{name} in 8 bits"):
+        record(folder)
+
+
+def test_weights_that_give_no_finite_numbers_are_refused(folder: Path) -> None:
+    name = "model.norm.weight"
+    edit_weights(folder, drop=[name], **{name: torch.full((32,), torch.nan)})
+    with pytest.raises(BaseModelError, match="not finite"):
+        record(folder)
 
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "generation_config.json"])
