@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 # The largest difference, as a share of the largest hidden state; rounding stays far below, a wrong mask far above.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
+# The tokens that rows grow by.
+_NEXT = (5, 9)
+
 
 def checked(base: BaseModel) -> BaseModel:
     """The base model set up for the packed forward, or, with a warning in the log, for the plain one.
@@ -145,15 +148,20 @@ def _rows(base: BaseModel, given: Layers) -> list[Row]:
     rows = [Row.of(prefix, [*prefix.tokens, *tokens[start:]]) for start in (6, 14, 19) for prefix in prefixes]
     if given:
         rows += [Row.of(Prefix(VirtualTokens(layers=given), ()), tokens[start:]) for start in (12, 17)]
+    # The last one has a tree.
     tree = TokenTree((tokens[1], tokens[2], tokens[3]), (-1, 0, -1))
     return [*rows, Row.of(prefixes[0], [*prefixes[0].tokens, *tokens[10:15]], tree)]
 
 
 def _plain_states(base: BaseModel, rows: list[Row]) -> Iterator[Tensor]:
-    """States of rows, the same again for another order, and of rows as they grow."""
-    states = plain.run(base, rows).states
+    """States of rows, the same again for another order, and of rows as they grow; of a causal model in one pass."""
+    growing, tree = rows[:-1], rows[-1]
+    hidden = plain.run(base, [replace(row, tokens=(*row.tokens, *_NEXT)) for row in growing])
+    spans = [(start, start + len(row)) for start, row in zip(hidden.starts, growing, strict=True)]
+    states = torch.cat([*(hidden.states[start:end] for start, end in spans), plain.run(base, [tree]).states])
     yield from (states, states)
-    yield from _grown(plain.PlainDecoder(base, [row for row in rows if not row.tree.tokens]))
+    for count in range(len(_NEXT) + 1):
+        yield hidden.states[[end - 1 + count for _, end in spans]]
 
 
 def _packed_states(base: BaseModel, rows: list[Row]) -> Iterator[Tensor]:
@@ -162,17 +170,13 @@ def _packed_states(base: BaseModel, rows: list[Row]) -> Iterator[Tensor]:
     hidden = packed.run(base, rows[::-1])
     yield _in_order(replace(hidden, starts=list(hidden.starts)[::-1]), rows)
     compiled = {prefix: packed.compile_prefix(base, prefix) for prefix in {row.prefix: None for row in rows}}
-    rows = [replace(row, prefix=compiled[row.prefix]) for row in rows if not row.tree.tokens]
-    yield from _grown(packed.PackedDecoder(base, rows))
+    decoder = packed.PackedDecoder(base, [replace(row, prefix=compiled[row.prefix]) for row in rows[:-1]])
+    yield decoder.hidden
+    for token in _NEXT:
+        decoder.step(torch.full((len(decoder.hidden),), token, device=decoder.hidden.device))
+        yield decoder.hidden
 
 
 def _in_order(hidden: Hidden, rows: list[Row]) -> Tensor:
     order = [start + t for start, row in zip(hidden.starts, rows, strict=True) for t in range(len(row))]
     return hidden.states[order]
-
-
-def _grown(decoder: plain.PlainDecoder | packed.PackedDecoder) -> Iterator[Tensor]:
-    for token in (5, 9):
-        yield decoder.hidden
-        decoder.step(torch.full((len(decoder.hidden),), token, device=decoder.hidden.device))
-    yield decoder.hidden
