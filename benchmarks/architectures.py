@@ -62,7 +62,7 @@ SIZES: dict[str, Any] = {
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon multi-query": ("falcon", {"multi_query": True, "alibi": False, "new_decoder_architecture": False}),
     "falcon grouped": ("falcon", {"alibi": False, "new_decoder_architecture": True, "parallel_attn": True}),
-    "gpt_bigcode multi-query": ("gpt_bigcode", {"multi_query": True}),
+    "gpt_bigcode multi-query": ("gpt_bigcode", {"multi_query": True, "num_key_value_heads": 1}),
     "deepseek_v2 MLA": ("deepseek_v2", {"num_key_value_heads": 4}),
     "deepseek_v3 MLA": ("deepseek_v3", {"num_key_value_heads": 4}),
     "minicpm3 MLA": ("minicpm3", {"num_key_value_heads": 4}),
@@ -117,9 +117,8 @@ def tiny_config(kind: str, settings: dict[str, Any]) -> PretrainedConfig:
     return config(**{name: size for name, size in SIZES.items() if name in names} | settings)
 
 
-def examine(name: str, config: PretrainedConfig, folder: Path) -> Outcome:
-    """Write a random model and hold its rows, in a mixed batch and alone, against transformers' own forward."""
-    write_model(folder, config)
+def examine(name: str, folder: Path) -> Outcome:
+    """Hold a model's rows, in a mixed batch and alone, against transformers' own forward."""
     try:
         base = load_base_model(locate(str(folder)), "float32")
     except BaseModelError as error:
@@ -221,9 +220,22 @@ def candidates(names: Sequence[str]) -> Iterator[tuple[str, PretrainedConfig | s
             with torch.device("meta"):
                 weights = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
         except Exception as error:  # configs fail on sizes in ways of their own
-            yield name, f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+            yield name, _short(error)
             continue
         yield name, config if weights <= MOST_WEIGHTS else f"{weights:,} weights at its smallest"
+
+
+def _written(config: PretrainedConfig, folder: Path) -> str:
+    """Write a random model; says why transformers cannot."""
+    try:
+        write_model(folder, config)
+    except Exception as error:
+        return _short(error)
+    return ""
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
 
 
 def main(names: Sequence[str]) -> int:
@@ -232,15 +244,16 @@ def main(names: Sequence[str]) -> int:
     torch.set_num_threads(1)
     outcomes, without = [], []
     for name, config in candidates(names):
-        if isinstance(config, str):
-            without.append(f"{name}: {config}")
-            continue
         with tempfile.TemporaryDirectory() as folder:
+            if isinstance(config, PretrainedConfig):
+                config = _written(config, Path(folder))
+            if config:
+                without.append(f"{name}: {config}")
+                continue
             try:
-                outcome = examine(name, config, Path(folder) / "model")
+                outcome = examine(name, Path(folder))
             except Exception as error:
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                outcome = Outcome(name, "FAILED", {}, 0, (reason,))
+                outcome = Outcome(name, "FAILED", {}, 0, (_short(error),))
         outcomes.append(outcome)
         print(outcome, flush=True)
     ways = {way: sum(one.way == way for one in outcomes) for way in ("packed", "plain", "refused", "FAILED")}

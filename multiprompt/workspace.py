@@ -101,12 +101,15 @@ class Workspace:
     def add_task(self, task: Task | str | Path) -> TaskRecord:
         """Put a task into the catalog after reading its data once, so that what is wrong with it shows now.
 
-        Raises TaskFileError, TemplateError, MetricError, ConfigError or DataError; then nothing is added.
+        Raises TaskFileError, TemplateError, MetricError, ConfigError or DataError; then nothing is added. Once the
+        base model is loaded, AdapterError for prefix tuning on one that takes no keys and values.
         """
         from multiprompt.tasks.task import Task
 
         read = task if isinstance(task, Task) else Task.from_file(task)
         self._read_rows(read)
+        if self._base is not None and read.config.prompt.method == "prefix-tuning":
+            self._base.require_past()
         return self.catalog.add_task(read, self.actor, self._clock())
 
     def learn(self, name: str) -> LearnReport:
@@ -612,13 +615,18 @@ def open_workspace(
     """Open a catalog (a path or a SQLAlchemy URL), making a missing one.
 
     `base_model` is an alias, a folder or a hub id; by default the catalog's own, or smollm2-135m for a new catalog.
+    A catalog remembers the name, also where the model then cannot be loaded.
     `options` are those of Workspace: dtype, hub_metrics, actor, clock, progress, notify.
     """
     known: Iterable[str] = ("dtype", "hub_metrics", "actor", "clock", "progress", "notify")
     for option in options:
         if option not in known:
             raise ConfigError(f"open has no option {option!r}; {nearest(option, known)}")
-    return Workspace(Catalog.open(str(catalog), create=create), base_model, **options)
+    opened = Catalog.open(str(catalog), create=create)
+    if base_model is not None:
+        folder = Path(base_model).expanduser()
+        opened.name_base_model(str(folder.resolve()) if folder.is_dir() else base_model)
+    return Workspace(opened, base_model, **options)
 
 
 def init_workspace(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import MambaConfig
 
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
@@ -29,7 +30,7 @@ from multiprompt.errors import (
 )
 from multiprompt.records import BaseModelRecord
 from tests.catalog.databases import new_database
-from tests.conftest import MakeTask, between_versions, write_tiny_model
+from tests.conftest import MakeTask, between_versions, write_model, write_tiny_model
 
 
 def learn(workspace: mp.Workspace, path: Path) -> Any:
@@ -307,6 +308,30 @@ def test_a_catalog_with_earlier_fingerprints_of_another_model_is_not_renewed(
     with pytest.raises(BaseMismatchError, match=r"tokenizer sha256:another"):
         workspace.base_model()
     assert snapshot(workspace.catalog.path) == before
+
+
+def test_a_catalog_that_was_opened_with_an_unusable_model_does_not_take_the_default_one(
+    tmp_path: Path, make_task: MakeTask
+) -> None:
+    (tmp_path / "empty").mkdir()
+    mp.open(tmp_path / "catalog.db", str(tmp_path / "empty")).add_task(make_task("colour"))
+    with pytest.raises(BaseModelError, match="empty holds no"):
+        mp.open(tmp_path / "catalog.db").learn("colour")
+
+
+def test_prefix_tuning_on_a_model_without_keys_and_values_is_refused_before_training(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}
+    model = write_model(tmp_path / "mamba", MambaConfig(**sizes))
+    task = make_task("colour", multiprompt={"method": "prefix-tuning", "init": "random"})
+    workspace = mp.open(tmp_path / "catalog.db", str(model), dtype="float32")
+    workspace.add_task(task)
+    reason = r"prefix-tuning cannot be used on mamba \(MambaForCausalLM\), as 0 of its 2 layers keep keys and values"
+    for refused in (lambda: workspace.learn("colour"), lambda: workspace.add_task(task)):
+        with pytest.raises(AdapterError, match=reason):
+            refused()
+    assert workspace.versions() == []
 
 
 def test_the_catalog_remembers_its_base_model(workspace: mp.Workspace, make_task: MakeTask) -> None:

@@ -156,6 +156,13 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.base_model(connection)
 
+    def name_base_model(self, reference: str) -> None:
+        """Keep what base model the catalog is meant for, as long as it is bound to none."""
+        known, _, bound = self.base_model()
+        if bound is None and known != reference:
+            with write_transaction(self._engine) as connection:
+                writing.name_base_model(connection, reference)
+
     def bind_base_model(
         self, record: BaseModelRecord, actor: str, at: datetime, former: BaseModelRecord | None = None
     ) -> None:

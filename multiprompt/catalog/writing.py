@@ -149,6 +149,11 @@ def guard(connection: Connection, name: str, guarded: bool, reason: str, stamp: 
         event(connection, "guarded" if guarded else "unguarded", identity, None, None, reason, stamp)
 
 
+def name_base_model(connection: Connection, reference: str) -> None:
+    unbound = s.settings.c.base_model_id.is_(None)
+    connection.execute(s.settings.update().where(unbound).values(base_model_source=reference))
+
+
 def bind_base_model(
     connection: Connection, record: BaseModelRecord, former: BaseModelRecord | None, stamp: Stamp
 ) -> None:

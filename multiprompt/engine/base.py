@@ -87,15 +87,20 @@ class BaseModel:
         tables: list[Any] = [self.model.get_input_embeddings(), *([] if head is None else [head])]
         return min(int(table.weight.shape[0]) for table in tables)
 
-    @property
-    def key_value_shape(self) -> tuple[int, int]:
-        """KV heads and head dimension, the same in every layer. Raises AdapterError where the model has none."""
+    def require_past(self) -> Past:
+        """The shape of the keys and values that it takes. Raises AdapterError where it takes none."""
         if isinstance(self.past, str):
             raise AdapterError(
                 f"prefix-tuning cannot be used on {self.record.name} ({self.record.architecture}), as {self.past}: "
                 "use prompt-tuning or p-tuning."
             )
-        return self.past.heads, self.past.head_dim
+        return self.past
+
+    @property
+    def key_value_shape(self) -> tuple[int, int]:
+        """KV heads and head dimension, the same in every layer. Raises AdapterError where the model has none."""
+        past = self.require_past()
+        return past.heads, past.head_dim
 
     def embed(self, tokens: Sequence[int]) -> Tensor:
         """Word embeddings, (len(tokens), hidden)."""

@@ -274,7 +274,7 @@ def test_rows_of_every_method_are_mixed_and_alone_what_transformers_gives(name: 
     """The same over all architectures is `python -m benchmarks.architectures`."""
     ((_, found),) = candidates([name])
     assert isinstance(found, PretrainedConfig), found
-    outcome = examine(name, found, tmp_path / "model")
+    outcome = examine(name, write_model(tmp_path / "model", found))
     assert outcome.wrong == ()
     assert tuple(outcome.refused) == UNUSUAL[name]
     assert outcome.rows == 3 * (5 - len(UNUSUAL[name]))
