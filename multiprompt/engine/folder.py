@@ -17,6 +17,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _MAX_JSON_BYTES = 20_000_000
 # Settings that are counts of modules or of labels, for each of which Python makes an object.
 _COUNT = re.compile(r"(layers?|heads?|groups?|blocks?|experts|labels|depths?)$")
+_SIZE = re.compile(r"(layers?|heads?|experts|size|dim|embeddings|positions|length)$")
 _MAX_COUNT = 1000
 # dtypes in which weights are no numbers without the scales that quantisation keeps beside them.
 _NARROW = ("I8", "U8", "I4", "U4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2")
@@ -147,8 +148,8 @@ def _require_counts(path: Path, settings: Mapping[str, Any], most: int) -> None:
                 continue
             if _COUNT.search(key.lower()) and value > most:
                 raise BaseModelError(f"{path / 'config.json'} has {key} {value:.6g}; the most is {most}.")
-            if value < -1 and "token" not in key:
-                raise BaseModelError(f"{path / 'config.json'} has {key} {value:.6g}; a setting is not negative.")
+            if _SIZE.search(key.lower()) and value < -1:
+                raise BaseModelError(f"{path / 'config.json'} has {key} {value:.6g}; a size is not negative.")
 
 
 def _tensors(files: Sequence[Path]) -> Tensors:

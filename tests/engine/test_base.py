@@ -338,6 +338,11 @@ def test_a_damaged_file_beside_the_weights_is_no_traceback(folder: Path, file: s
         record(folder)
 
 
+def test_a_setting_that_is_no_size_may_be_negative(folder: Path) -> None:
+    edit_json(folder / "config.json", kda_lower_bound=-5.0, pad_token_id=-100)
+    record(folder)
+
+
 def test_an_encoder_is_refused_as_not_causal(tmp_path: Path) -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     folder = write_model(tmp_path / "bert", BertConfig(**sizes, initializer_range=0.3))
