@@ -119,7 +119,7 @@ def load_prompt(
 
     `foreign` is for measuring what another base model does to it, where only the shapes must fit.
     """
-    if version.base_model.identity != base.record.identity and not foreign:
+    if not base.is_of(version.base_model) and not foreign:
         raise BaseMismatchError(
             f"{version.label} was trained on {version.base_model}, but the catalog is open with {base.record}. "
             f"Open it with that base model, or run `multiprompt learn {version.task}`."

@@ -18,7 +18,6 @@ from multiprompt.catalog.writing import Parent, digest
 from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, POLICIES
 from multiprompt.errors import (
     BaseMismatchError,
-    BaseModelError,
     ConfigError,
     IntegrityError,
     MultipromptError,
@@ -106,8 +105,6 @@ class Workspace:
         self.progress = progress
         self._notify = notify
         self._base: BaseModel | None = None
-        # The stamp of the base model's files when it was loaded.
-        self._stamp = ""
         # What the catalog was bound to when the base model was loaded.
         self._bound: BaseModelRecord | None = None
         self._base_lock = Lock()
@@ -118,13 +115,16 @@ class Workspace:
     def add_task(self, task: Task | str | Path) -> AddedTask:
         """Put a task into the catalog after checking everything that learning it needs, but for lengths in tokens.
 
-        Raises TaskFileError, TemplateError, MetricError, ConfigError or DataError; then nothing is added.
+        Raises TaskFileError, TemplateError, MetricError, ConfigError or DataError; then nothing is added. Once the
+        base model is loaded, AdapterError for prefix tuning on one that takes no keys and values.
         """
         from multiprompt.tasks.file_change import difference
         from multiprompt.tasks.task import Task
 
         read = task if isinstance(task, Task) else Task.from_file(task)
         warnings = self._checked(read)
+        if self._base is not None and read.config.prompt.method == "prefix-tuning":
+            self._base.require_past()
         changed: tuple[str, ...] | None
         try:
             changed = difference(self.task(read.name).mapping, read.mapping)
@@ -595,9 +595,10 @@ class Workspace:
         Raises BaseMismatchError naming both when it is another than the catalog's.
         """
         base = self._loaded()
-        if self._bound is not None and self._bound.identity != base.record.identity:
+        if self._bound is not None and not base.is_of(self._bound):
             raise BaseMismatchError(
-                f"{self.catalog.location} holds prompts for {self._bound}, but {base.record} was loaded. "
+                f"{self.catalog.location} holds prompts for {self._bound}, but {base.record} was loaded, with "
+                f"{self._bound.difference(base.record)}. "
                 "Open it with that base model and dtype, or make another catalog for this one."
             )
         return base
@@ -608,48 +609,46 @@ class Workspace:
         What `predict` compiled for the model before is dropped.
         """
         with self._base_lock:
-            if self._base is not None and self._changed(self._base):
+            if self._base is not None and self._base.files_changed:
                 self._base = self._inference = None
         self._loaded()
+
+    def bind(self, base: BaseModel, *, dry_run: bool = False) -> None:
+        """Work on a base model that was loaded; a catalog that has none is bound to it.
+
+        A catalog that knows it by the fingerprints of an earlier release is from now on held to those of this one.
+        A dry run writes nothing.
+        """
+        _, _, bound = self.catalog.base_model()
+        if not dry_run:
+            if bound is None or (base.is_of(bound) and bound.identity != base.record.identity):
+                self.catalog.bind_base_model(base.record, self.actor, self._clock(), former=bound)
+                bound = self.catalog.base_model()[2]
+            if bound is None or base.is_of(bound):
+                self.catalog.set_forward(base.fallback, self.actor, self._clock())
+        self._base, self._bound = base, bound
 
     # Steps of the above
 
     def _as_stored(self, *, dry_run: bool = False) -> BaseModel:
         """The base model that its files hold now; the loaded one stays in its place where they changed since."""
         base = self._loaded(dry_run=dry_run)
-        return self._load()[0] if self._changed(base) else base
+        return self._load() if base.files_changed else base
 
-    def _changed(self, base: BaseModel) -> bool:
-        """Whether the files of a loaded base model were written, replaced or deleted since."""
-        from multiprompt.jobs.watches import files_stamp
-
-        return files_stamp(base.folder) != self._stamp
-
-    def _load(self) -> tuple[BaseModel, str]:
-        """The base model, with the stamp of its files. Raises BaseModelError when they change while they are read."""
+    def _load(self) -> BaseModel:
         from multiprompt.engine.hub import locate
         from multiprompt.engine.loading import load_base_model
-        from multiprompt.jobs.watches import files_stamp
 
         reference, dtype, _ = self.catalog.base_model()
         source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self._notify)
-        stamp = files_stamp(source.folder)
-        base = load_base_model(source, self._dtype or dtype)
-        if files_stamp(source.folder) != stamp:
-            raise BaseModelError(f"the files of {source.folder} changed while they were read: run the command again.")
-        return base, stamp
+        return load_base_model(source, self._dtype or dtype)
 
     def _loaded(self, *, dry_run: bool = False) -> BaseModel:
         """The base model, whichever it is; a catalog that has none yet is bound to it."""
         with self._base_lock:
             if self._base is None:
-                bound = self.catalog.base_model()[2]
-                base, self._stamp = self._load()
-                if bound is None:
-                    self.catalog.bind_base_model(base.record, self.actor, self._clock())
-                if not dry_run and (bound is None or bound.identity == base.record.identity):
-                    self.catalog.set_forward(base.fallback, self.actor, self._clock())
-                self._base, self._bound = base, bound
+                self.bind(self._load(), dry_run=dry_run)
+            assert self._base is not None
             return self._base
 
     def _admit(self, admission: Admission, before: Mapping[str, str]) -> LearnReport:
@@ -843,10 +842,36 @@ def open_workspace(
     """Open a catalog (a path or a SQLAlchemy URL), making a missing one.
 
     `base_model` is an alias, a folder or a hub id; by default the catalog's own, or smollm2-135m for a new catalog.
+    A catalog remembers the name, also where the model then cannot be loaded.
     `options` are those of Workspace: dtype, hub_metrics, actor, clock, progress, notify.
     """
     known: Iterable[str] = ("dtype", "hub_metrics", "actor", "clock", "progress", "notify")
     for option in options:
         if option not in known:
             raise ConfigError(f"open has no option {option!r}; {nearest(option, known)}")
-    return Workspace(Catalog.open(str(catalog), create=create), base_model, **options)
+    opened = Catalog.open(str(catalog), create=create)
+    if base_model is not None:
+        folder = Path(base_model).expanduser()
+        opened.name_base_model(str(folder.resolve()) if folder.is_dir() else base_model)
+    return Workspace(opened, base_model, **options)
+
+
+def init_workspace(
+    catalog: str | Path, base_model: str | None = None, dtype: str | None = None, **options: Any
+) -> Workspace:
+    """Open a catalog with its base model loaded; a missing one is made after the base model was found to be usable.
+
+    `options` are those of `open_workspace`. Raises BaseModelError, with no catalog made.
+    """
+    if Catalog.exists(str(catalog)):
+        workspace = open_workspace(catalog, base_model, create=False, dtype=dtype, **options)
+        workspace.base_model()
+        return workspace
+    from multiprompt.engine.hub import locate
+    from multiprompt.engine.loading import load_base_model
+
+    source = locate(base_model or DEFAULT_BASE_MODEL, options.get("notify", lambda _: None))
+    base = load_base_model(source, dtype or "auto")
+    workspace = open_workspace(catalog, base_model, dtype=dtype, **options)
+    workspace.bind(base)
+    return workspace

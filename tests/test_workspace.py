@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from transformers import MambaConfig
 
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.engine import loading
+from multiprompt.engine.fingerprint import former_identity
 from multiprompt.errors import (
     AdapterError,
     BaseMismatchError,
@@ -25,8 +28,9 @@ from multiprompt.errors import (
     StateError,
     TaskFileError,
 )
+from multiprompt.records import BaseModelRecord
 from tests.catalog.databases import new_database
-from tests.conftest import MakeTask, between_versions, write_tiny_model
+from tests.conftest import MakeTask, between_versions, write_model, write_tiny_model
 
 
 def learn(workspace: mp.Workspace, path: Path) -> Any:
@@ -264,23 +268,70 @@ def test_another_dtype_is_another_base_model(workspace: mp.Workspace, make_task:
         mp.open(workspace.catalog.path, str(tiny_model), dtype="bfloat16").predict([("colour", "x")])
 
 
-def test_a_base_model_that_changes_while_it_is_read_is_refused(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_catalog_with_the_fingerprints_of_an_earlier_release_is_renewed_once(
+    workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = shutil.copytree(tiny_model, tmp_path / "model")
-    load = loading.load_base_model
-
-    def load_meanwhile(*given: Any) -> Any:
-        (model / "config.json").write_bytes((model / "config.json").read_bytes())
-        return load(*given)
-
-    workspace = mp.open(tmp_path / "catalog.db", str(model), dtype="float32")
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    _, tokenizer, config, _ = former = former_identity(model, "float32")
     with monkeypatch.context() as patched:
-        patched.setattr(loading, "load_base_model", load_meanwhile)
-        with pytest.raises(BaseModelError, match="changed while they were read"):
-            workspace.base_model()
-    assert workspace.catalog.base_model()[2] is None
-    workspace.base_model()
+        patched.setattr("multiprompt.engine.loading.tokenizer_fingerprint", lambda _: tokenizer)
+        patched.setattr("multiprompt.engine.loading.config_fingerprint", lambda *_: config)
+        learn(workspace, make_task("colour"))
+        answers = workspace.predict([("colour", "x")])
+    digests = workspace.catalog.digests()
+
+    for _ in range(2):
+        again = mp.open(workspace.catalog.path, str(model), actor="tester")
+        assert again.predict([("colour", "x")]) == answers
+        assert again.check().passed
+    (event,) = again.events("kind = 'base-model-renewed'")
+    bound = again.catalog.base_model()[2]
+    assert bound is not None
+    assert bound.identity != former
+    assert (event.actor, event.reason.endswith(f"is now identified as {bound}")) == ("tester", True)
+    assert again.version("colour@1").base_model.identity == former
+    assert (again.catalog.digests(), again.catalog.verify()) == (digests, [])
+
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps(settings | {"clean_up_tokenization_spaces": True}))
+    with pytest.raises(BaseMismatchError):
+        mp.open(workspace.catalog.path, str(model)).base_model()
+
+
+def test_a_catalog_with_earlier_fingerprints_of_another_model_is_not_renewed(
+    workspace: mp.Workspace, tiny_model: Path, tmp_path: Path
+) -> None:
+    weights, _, config, dtype = former_identity(tiny_model, "float32")
+    other = BaseModelRecord("other", "other", "local", "Llama", dtype, weights, "sha256:another", config)
+    workspace.catalog.bind_base_model(other, "tester", datetime(2026, 1, 1, tzinfo=UTC))
+    before = snapshot(workspace.catalog.path)
+    with pytest.raises(BaseMismatchError, match=r"tokenizer sha256:another"):
+        workspace.base_model()
+    assert snapshot(workspace.catalog.path) == before
+
+
+def test_a_catalog_that_was_opened_with_an_unusable_model_does_not_take_the_default_one(
+    tmp_path: Path, make_task: MakeTask
+) -> None:
+    (tmp_path / "empty").mkdir()
+    mp.open(tmp_path / "catalog.db", str(tmp_path / "empty")).add_task(make_task("colour"))
+    with pytest.raises(BaseModelError, match="empty holds no"):
+        mp.open(tmp_path / "catalog.db").learn("colour")
+
+
+def test_prefix_tuning_on_a_model_without_keys_and_values_is_refused_before_training(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}
+    model = write_model(tmp_path / "mamba", MambaConfig(**sizes))
+    task = make_task("colour", multiprompt={"method": "prefix-tuning", "init": "random"})
+    workspace = mp.open(tmp_path / "catalog.db", str(model), dtype="float32")
+    workspace.add_task(task)
+    reason = r"prefix-tuning cannot be used on mamba \(MambaForCausalLM\), as 0 of its 2 layers keep keys and values"
+    for refused in (lambda: workspace.learn("colour"), lambda: workspace.add_task(task)):
+        with pytest.raises(AdapterError, match=reason):
+            refused()
+    assert workspace.versions() == []
 
 
 def test_the_catalog_remembers_its_base_model(workspace: mp.Workspace, make_task: MakeTask) -> None:

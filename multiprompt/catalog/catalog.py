@@ -95,6 +95,15 @@ class Catalog:
         migration.require_current(catalog._engine)
         return catalog
 
+    @classmethod
+    def exists(cls, url: str) -> bool:
+        """Whether there is a catalog. Raises SchemaError when there is something else."""
+        engine = database_engine(url)
+        try:
+            return migration.exists(engine)
+        finally:
+            engine.dispose()
+
     def claimed_by(self, claim: Claim) -> Catalog:
         """The same catalog for a job, for which nothing is written once the claim is no longer the newest on it.
 
@@ -153,14 +162,26 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.base_model(connection)
 
-    def bind_base_model(self, record: BaseModelRecord, actor: str, at: datetime) -> None:
-        """Bind the catalog to its base model. Raises StateError when it is bound already."""
+    def name_base_model(self, reference: str) -> None:
+        """Keep what base model the catalog is meant for, as long as it is bound to none."""
+        known, _, bound = self.base_model()
+        if bound is None and known != reference:
+            with write_transaction(self._engine) as connection:
+                writing.name_base_model(connection, reference)
+
+    def bind_base_model(
+        self, record: BaseModelRecord, actor: str, at: datetime, former: BaseModelRecord | None = None
+    ) -> None:
+        """Bind the catalog to its base model, or bind it anew where `former` is the same model in older fingerprints.
+
+        Versions keep the record that they were made with. Raises StateError when it is bound to another one.
+        """
         with self._write(actor, at) as (connection, stamp):
             _, _, bound = reading.base_model(connection)
-            if bound is not None and bound.identity != record.identity:
+            if bound is None or (former is not None and bound.identity == former.identity):
+                writing.bind_base_model(connection, record, former, stamp)
+            elif bound.identity != record.identity:
                 raise StateError(f"{self.location} is bound to {bound} already.")
-            if bound is None:
-                writing.bind_base_model(connection, record, stamp)
 
     def forward(self) -> str | None:
         """Why the base model is not run by the packed forward; empty if it is, None before it was loaded."""

@@ -26,6 +26,12 @@ def revision(engine: Engine) -> str | None:
         return revision_of(connection, location(engine))
 
 
+def exists(engine: Engine) -> bool:
+    """Whether there is a catalog, without making a file by looking. Raises SchemaError when there is something else."""
+    _require_parent(engine)
+    return (not is_sqlite(engine) or database_path(engine).exists()) and revision(engine) is not None
+
+
 def require_file(engine: Engine) -> None:
     """Raises CatalogError when a catalog on SQLite has no file; looking for it would make one."""
     if is_sqlite(engine) and not database_path(engine).exists():
@@ -62,8 +68,7 @@ def create(engine: Engine) -> None:
 
 def prepare(engine: Engine) -> bool:
     """Make ready for a catalog to be created, where there is none. Says whether there is none."""
-    if is_sqlite(engine) and not database_path(engine).parent.is_dir():
-        raise CatalogError(f"{database_path(engine).parent} does not exist: create the folder, or choose another path.")
+    _require_parent(engine)
     if not is_sqlite(engine):
         return revision(engine) is None
     path = database_path(engine)
@@ -72,6 +77,11 @@ def prepare(engine: Engine) -> bool:
         if is_new:
             write_ahead(path)
     return is_new
+
+
+def _require_parent(engine: Engine) -> None:
+    if is_sqlite(engine) and not database_path(engine).parent.is_dir():
+        raise CatalogError(f"{database_path(engine).parent} does not exist: create the folder, or choose another path.")
 
 
 def upgrade(engine: Engine) -> tuple[str, str, Path | None]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -158,12 +158,23 @@ def guard(connection: Connection, name: str, guarded: bool, reason: str, stamp: 
         event(connection, "guarded" if guarded else "unguarded", identity, None, None, reason, stamp)
 
 
-def bind_base_model(connection: Connection, record: BaseModelRecord, stamp: Stamp) -> None:
+def name_base_model(connection: Connection, reference: str) -> None:
+    unbound = s.settings.c.base_model_id.is_(None)
+    connection.execute(s.settings.update().where(unbound).values(base_model_source=reference))
+
+
+def bind_base_model(
+    connection: Connection, record: BaseModelRecord, former: BaseModelRecord | None, stamp: Stamp
+) -> None:
+    if former is not None:
+        record = replace(record, name=former.name, source=former.source, revision=former.revision)
     identity = _base_model(connection, record, stamp)
     connection.execute(
         s.settings.update().values(base_model_id=identity, base_model_source=record.source, dtype=record.dtype)
     )
-    event(connection, "base-model-bound", None, None, None, str(record), stamp)
+    kind = "base-model-bound" if former is None else "base-model-renewed"
+    said = str(record) if former is None else f"{former} is now identified as {record}"
+    event(connection, kind, None, None, None, said, stamp)
 
 
 def set_forward(connection: Connection, fallback: str, stamp: Stamp) -> None:

@@ -11,7 +11,7 @@ import click
 
 from multiprompt.cli.output import progress_bars
 from multiprompt.config import DEFAULT_CATALOG
-from multiprompt.workspace import Workspace, open_workspace
+from multiprompt.workspace import Workspace, init_workspace, open_workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -49,7 +49,7 @@ def hub_metrics_option(command: Command) -> Command:
 def working(
     catalog: str, base_model: str | None = None, *, create: bool = False, **options: Any
 ) -> Iterator[Workspace]:
-    """A workspace for long work, with progress bars and quiet libraries."""
+    """A workspace for long work, with progress bars and quiet libraries; with `create` a missing catalog is made."""
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -57,6 +57,8 @@ def working(
 
     logging.disable_progress_bar()
     with progress_bars() as progress:
-        yield open_workspace(
-            catalog, base_model, create=create, progress=progress, notify=lambda m: click.echo(m, err=True), **options
-        )
+        options |= {"progress": progress, "notify": lambda message: click.echo(message, err=True)}
+        if create:
+            yield init_workspace(catalog, base_model, **options)
+        else:
+            yield open_workspace(catalog, base_model, create=False, **options)

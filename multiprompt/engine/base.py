@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from multiprompt.errors import AdapterError
+from multiprompt.engine.fingerprint import Identity, former_identity
+from multiprompt.engine.folder import FileStates, file_states
+from multiprompt.errors import AdapterError, DataError
 from multiprompt.records import BaseModelRecord
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -21,18 +23,46 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 _LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 
+@dataclass(frozen=True)
+class Past:
+    """The shape of the keys and values that a model takes as a past, the same in each of its layers."""
+
+    layers: int
+    heads: int
+    head_dim: int
+
+
 @dataclass(frozen=True, eq=False)
 class BaseModel:
     """A frozen causal language model. `record` identifies it; two with equal identity give equal scores.
 
-    `fallback` says why the packed forward cannot be used on it; it is empty where it can.
+    `files` are the states of its folder's files when it was loaded. `fallback` says why the packed forward cannot be
+    used on it; it is empty where it can. `past` are the keys and values that it takes as a past, or why it takes none.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     record: BaseModelRecord
     folder: Path
+    files: FileStates
     fallback: str = ""
+    past: Past | str = "it was not looked at"
+
+    def is_of(self, record: BaseModelRecord) -> bool:
+        """Whether a record is of this base model, by its fingerprints or by those of releases up to schema 0006."""
+        return record.identity == self.record.identity or record.identity == self._former_identity
+
+    @property
+    def files_changed(self) -> bool:
+        """Whether a file of its folder was written, replaced or deleted since it was loaded."""
+        try:
+            return file_states(self.folder) != self.files
+        except OSError:
+            return True
+
+    @cached_property
+    def _former_identity(self) -> Identity:
+        return former_identity(self.folder, self.record.dtype)
 
     @property
     def device(self) -> torch.device:
@@ -60,17 +90,27 @@ class BaseModel:
     def num_layers(self) -> int:
         return int(self.model.config.get_text_config().num_hidden_layers)
 
+    @cached_property
+    def vocabulary(self) -> int:
+        """How many tokens the model has both embeddings and logits for."""
+        head = self.model.get_output_embeddings()
+        tables: list[Any] = [self.model.get_input_embeddings(), *([] if head is None else [head])]
+        return min(int(table.weight.shape[0]) for table in tables)
+
+    def require_past(self) -> Past:
+        """The shape of the keys and values that it takes. Raises AdapterError where it takes none."""
+        if isinstance(self.past, str):
+            raise AdapterError(
+                f"prefix-tuning cannot be used on {self.record.name} ({self.record.architecture}), as {self.past}: "
+                "use prompt-tuning or p-tuning."
+            )
+        return self.past
+
     @property
     def key_value_shape(self) -> tuple[int, int]:
         """KV heads and head dimension, the same in every layer. Raises AdapterError where the model has none."""
-        config = self.model.config.get_text_config()
-        heads = getattr(config, "num_attention_heads", None)
-        if not heads:
-            raise AdapterError(
-                f"{self.record.architecture} has no keys and values to put a prefix in: use prompt-tuning or p-tuning."
-            )
-        head_dim = getattr(config, "head_dim", None) or self.hidden_size // heads
-        return int(getattr(config, "num_key_value_heads", None) or heads), int(head_dim)
+        past = self.require_past()
+        return past.heads, past.head_dim
 
     def embed(self, tokens: Sequence[int]) -> Tensor:
         """Word embeddings, (len(tokens), hidden)."""
@@ -117,11 +157,25 @@ class BaseModel:
         return int(found[0] if isinstance(found, list) else found or 0)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids as the harness gets them: with the special tokens that the tokenizer adds by itself."""
-        return cast("list[int]", self.tokenizer.encode(text))
+        """Token ids as the harness gets them: with the special tokens that the tokenizer adds by itself.
+
+        Raises DataError for a token that the model has no embedding for.
+        """
+        return self._known(cast("list[int]", self.tokenizer.encode(text)))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return cast("list[list[int]]", self.tokenizer(list(texts))["input_ids"]) if texts else []
+        """The same for several texts."""
+        encoded = cast("list[list[int]]", self.tokenizer(list(texts))["input_ids"]) if texts else []
+        return [self._known(tokens) for tokens in encoded]
+
+    def _known(self, tokens: list[int]) -> list[int]:
+        highest = max(tokens, default=0)
+        if highest >= self.vocabulary:
+            raise DataError(
+                f"a text holds the token {self.tokenizer.convert_ids_to_tokens(highest)!r} with the id {highest}, but "
+                f"{self.record.name} has embeddings for {self.vocabulary} tokens: take it out of the text."
+            )
+        return tokens
 
     def count_tokens(self, text: str) -> int:
         return len(self.encode(text))

@@ -81,7 +81,7 @@ def _from_hub(reference: str, notify: Notify) -> Source:
     try:
         commit = HfApi().model_info(name, revision=revision or None).sha
         assert commit is not None
-        patterns = ["*.safetensors", "*.json", "tokenizer.model", "merges.txt"]
+        patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.tiktoken"]
         folder = snapshot_download(name, revision=commit, allow_patterns=patterns)
     except Exception as error:  # the hub client raises errors of several libraries
         raise BaseModelError(

@@ -2,76 +2,75 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import mmap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from multiprompt.engine.base import DTYPES, BaseModel
+from multiprompt.engine.fingerprint import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
+from multiprompt.engine.folder import ModelFolder
 from multiprompt.engine.hub import Source
 from multiprompt.engine.selfcheck import checked
-from multiprompt.errors import BaseModelError
+from multiprompt.errors import BaseModelError, MultipromptError
 from multiprompt.records import BaseModelRecord
 
-# Names, what wrote the file, and what other parts of the record hold.
-_CONFIG_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
-_TOKENIZER_CONFIG_WITHOUT_EFFECT = (
-    "name_or_path", "tokenizer_file", "is_local", "local_files_only", "backend", "model_max_length", "chat_template",
-    "processor_class",
-)  # fmt: skip
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "special_tokens_map.json")
+# What a config may describe beyond the weights in the files, before any memory is taken for it.
+_NUMBERS_OF_ROOM = 100_000_000
+_MAX_COMPUTED_NUMBERS = 2**31
+# Tensors of older releases that a model computes by itself.
+_COMPUTED = ("inv_freq", "masked_bias")
 
 
 def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
     """Load a base model from its folder. `dtype` is auto, float32, bfloat16 or float16.
 
-    Only safetensors are read and no code of the folder is run. A self-check decides how its rows go.
+    Only the folder's own safetensors are read and no code of it is run. A self-check decides how its rows go.
     Raises BaseModelError naming the folder.
     """
     if dtype != "auto" and dtype not in DTYPES:
         raise BaseModelError(f"dtype is {dtype!r}; it must be one of: auto, {', '.join(DTYPES)}.")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     resolved = _fastest_dtype(device) if dtype == "auto" else dtype
-    weights = sorted(source.folder.glob("*.safetensors"))
-    if not weights:
-        raise BaseModelError(
-            f"{source.folder} holds no *.safetensors weights; convert the model, pickles are not read."
+    with _reading(source.folder):
+        folder = ModelFolder.read(source.folder)
+        weights = weights_fingerprint(folder.weights)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
+        model = _model(folder, DTYPES[resolved])
+        record = BaseModelRecord(
+            name=source.name,
+            source=source.reference,
+            revision=source.revision,
+            architecture=type(model).__name__,
+            dtype=resolved,
+            weights=weights,
+            tokenizer=tokenizer_fingerprint(tokenizer),
+            config=config_fingerprint(folder.settings, folder.generation),
         )
+        folder.require_unchanged()
+        base = BaseModel(model.requires_grad_(False).eval().to(device), tokenizer, record, source.folder, folder.states)
+        _require_embeddings(base)
+        return checked(base)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """A folder may hold anything, on which transformers and tokenizers fail with errors of any kind."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            source.folder,
-            dtype=DTYPES[resolved],
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise BaseModelError(f"{source.folder} cannot be loaded as a causal language model: {error}") from error
-    _detach_from_files(model.requires_grad_(False).eval().to(device))
-    record = BaseModelRecord(
-        name=source.name,
-        source=source.reference,
-        revision=source.revision,
-        architecture=type(model).__name__,
-        dtype=resolved,
-        weights=_weights_fingerprint(weights),
-        tokenizer=_tokenizer_fingerprint(source.folder),
-        config=_fingerprint(_settings(source.folder / "config.json", _CONFIG_WITHOUT_EFFECT)),
-    )
-    return checked(BaseModel(model, tokenizer, record, source.folder))
-
-
-def _detach_from_files(model: nn.Module) -> None:
-    """Copy every tensor out of the mapped files, so that a file that is written over changes no loaded model."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.clone()
+        yield
+    except MultipromptError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or "no reason given"
+        shown = said if len(said) <= 300 else f"{said[:300]}…"
+        raise BaseModelError(
+            f"{folder} cannot be loaded as a causal language model ({type(error).__name__}: {shown})."
+        ) from error
 
 
 def _fastest_dtype(device: str) -> str:
@@ -83,33 +82,92 @@ def _fastest_dtype(device: str) -> str:
     return "bfloat16" if native else "float32"
 
 
-def _weights_fingerprint(files: Sequence[Path]) -> str:
-    """A digest of every tensor's name, dtype, shape and bytes, however they are spread over files."""
-    tensors: dict[str, bytes] = {}
-    for file in files:
-        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            start = 8 + int.from_bytes(data[:8], "little")
-            for name, entry in json.loads(data[8:start]).items():
-                if name != "__metadata__":
-                    begin, end = (start + offset for offset in entry["data_offsets"])
-                    with memoryview(data)[begin:end] as content:
-                        tensor = hashlib.sha256(f"{name} {entry['dtype']} {entry['shape']}\n".encode())
-                        tensor.update(content)
-                    tensors[name] = tensor.digest()
-    return "sha256:" + hashlib.sha256(b"".join(tensors[name] for name in sorted(tensors))).hexdigest()
+def _model(folder: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
+    """The model, every tensor of which comes from the folder and lies in memory of its own."""
+    config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False, local_files_only=True)
+    _require_room(folder, config)
+    load: Any = AutoModelForCausalLM.from_pretrained
+    model, info = load(
+        folder.path,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+    for what, names in (("lacks", info["missing_keys"]), ("has other shapes for", info["mismatched_keys"])):
+        if names:
+            raise BaseModelError(
+                f"{folder.path} {what} {_first(names)}, which {type(model).__name__} needs: give the whole model."
+            )
+    unused = [name for name in info["unexpected_keys"] if _would_matter(model, name)]
+    if unused:
+        raise BaseModelError(
+            f"{folder.path} holds {_first(unused)}, which {type(model).__name__} as config.json describes it leaves "
+            "out: give the config that belongs to the weights."
+        )
+    for tensor in (*model.parameters(), *model.buffers()):
+        # transformers maps float32 files into memory, where whoever writes the file changes the model.
+        tensor.data = tensor.data.clone()
+    return cast("PreTrainedModel", model)
 
 
-def _tokenizer_fingerprint(folder: Path) -> str:
-    files = {name: (folder / name).read_bytes() for name in _TOKENIZER_FILES if (folder / name).is_file()}
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    return _fingerprint(digests | _settings(folder / "tokenizer_config.json", _TOKENIZER_CONFIG_WITHOUT_EFFECT))
+def _require_room(folder: ModelFolder, config: Any) -> None:
+    """Refuse a config that describes far more than the files hold; a missing tensor is named once it was looked for."""
+    with torch.device("meta"), no_init_weights():
+        described = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    numbers = sum(parameter.numel() for parameter in described.parameters())
+    computed = sum(buffer.numel() for buffer in described.buffers())
+    if numbers > 2 * folder.tensors.numbers + _NUMBERS_OF_ROOM or computed > _MAX_COMPUTED_NUMBERS:
+        raise BaseModelError(
+            f"{folder.path / 'config.json'} describes {numbers:,} weights and {computed:,} computed numbers, but the "
+            f"files hold {folder.tensors.numbers:,}: give the config that belongs to the weights."
+        )
 
 
-def _settings(path: Path, without: Collection[str]) -> dict[str, Any]:
-    """A JSON file's settings less those that change no output."""
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {key: value for key, value in settings.items() if key not in without}
+def _would_matter(model: PreTrainedModel, name: str) -> bool:
+    """Whether a tensor that was left out belongs to a module of the model, or to a layer behind its last one."""
+    if name.endswith(_COMPUTED):
+        return False
+    prefix = f"{model.base_model_prefix}."
+    modules = {module for module, _ in model.named_modules()}
+    buffers = {buffer for buffer, _ in model.named_buffers()}
+    for known in (name, prefix + name, name.removeprefix(prefix)):
+        parts = known.split(".")
+        layers = [i for i, part in enumerate(parts) if part.isdigit() and ".".join(parts[:i]) in modules]
+        if known not in buffers and (".".join(parts[:-1]) in modules - {""} or layers):
+            return True
+    return False
 
 
-def _fingerprint(value: Mapping[str, Any]) -> str:
-    return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def _first(names: Any) -> str:
+    """The first names of some, and how many there are."""
+    listed = sorted(str(name[0] if isinstance(name, tuple) else name) for name in names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more
+
+
+def _require_embeddings(base: BaseModel) -> None:
+    """Raises BaseModelError where the folder's tokenizer has a token that the model has no embedding for.
+
+    Some classes of tokenizers add tokens that no file names; a text that holds one is refused when it is encoded.
+    """
+    numbers = dict(base.tokenizer.get_vocab())
+    words = set(numbers) - set(base.tokenizer.get_added_vocab()) - set(base.tokenizer.all_special_tokens)
+    if len(words) < 2:
+        kind = type(base.tokenizer).__name__
+        raise BaseModelError(f"{base.folder}: {kind} found no vocabulary in the folder: add the tokenizer's files.")
+    numbers |= {str(base.tokenizer.convert_ids_to_tokens(number)): number for number in base.tokenizer.encode("a")}
+    beyond = [token for token, number in numbers.items() if number >= base.vocabulary]
+    if not beyond:
+        return
+    files = [file for file in base.folder.iterdir() if file.suffix in (".json", ".txt", ".model")]
+    named = b"".join(file.read_bytes() for file in files)
+    for token in beyond:
+        if token.encode() in named or json.dumps(token)[1:-1].encode() in named:
+            raise BaseModelError(
+                f"{base.folder}: the tokenizer's token {token!r} has the id {numbers[token]}, but the model has "
+                f"embeddings for {base.vocabulary} tokens: resize the model (resize_token_embeddings) or take the "
+                "token out."
+            )

@@ -20,6 +20,7 @@ from peft.tuners import MultitaskPromptEmbedding, PrefixEncoder, PromptEmbedding
 from torch import Tensor, nn
 
 from multiprompt.config import PromptConfig
+from multiprompt.engine import past
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.prefix import VirtualTokens
@@ -194,14 +195,14 @@ def _initialise(base: BaseModel, prompt: SoftPrompt, config: PromptConfig, text:
 
 
 def _start_tokens(base: BaseModel, config: PromptConfig, text: str) -> list[int]:
-    vocabulary = int(base.model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
     if config.start == "text":
         return base.encode(text)
     if config.start == "sample-vocab":
-        return cast("list[int]", torch.randint(vocabulary, (config.num_virtual_tokens,)).tolist())
+        return cast("list[int]", torch.randint(base.vocabulary, (config.num_virtual_tokens,)).tolist())
     tokens = list(config.init_tokens or ())
-    if tokens and max(tokens) >= vocabulary:
-        raise AdapterError(f"init_tokens holds {max(tokens)}, but {base.record.name} has {vocabulary} tokens.")
+    unknown = [token for token in tokens if not 0 <= token < base.vocabulary]
+    if unknown:
+        raise AdapterError(f"init_tokens holds {unknown[0]}, but {base.record.name} has {base.vocabulary} tokens.")
     return tokens
 
 
@@ -242,9 +243,8 @@ def _activations(base: BaseModel, virtual: VirtualTokens) -> Tensor:
     """The keys and values that embeddings come to, laid out as prefix tuning's parameters (Li & Liang 2021, sec. 5.3:
     starting from real words' activations is better than from random numbers)."""
     if base.fallback:
-        raise AdapterError(
-            f"prefix tuning on {base.record.name} can only start with init: random, as it runs by the plain forward."
-        )
-    layers = compile_prefix(base, virtual, ()).compiled or ()
+        layers = past.of_embeddings(base, cast("Tensor", virtual.embeddings).to(base.dtype))
+    else:
+        layers = compile_prefix(base, virtual, ()).compiled or ()
     stacked = torch.stack([torch.stack(pair) for pair in layers])
     return stacked.permute(3, 0, 1, 2, 4).reshape(stacked.shape[3], -1).float()

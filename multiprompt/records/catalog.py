@@ -29,6 +29,12 @@ class BaseModelRecord:
         """What must be equal for a prompt to run on it."""
         return self.weights, self.tokenizer, self.config, self.dtype
 
+    def difference(self, other: BaseModelRecord) -> str:
+        """Which parts of the identity differ, to be read after "with"."""
+        names = ("other weights", "another tokenizer", "another config", "another dtype")
+        pairs = zip(names, self.identity, other.identity, strict=True)
+        return " and ".join(name for name, mine, theirs in pairs if mine != theirs)
+
     def __str__(self) -> str:
         return f"{self.name} ({self.weights[:15]}…, tokenizer {self.tokenizer[:15]}…, {self.dtype})"
 

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,6 +84,29 @@ def test_init_binds_the_base_model(run: Run, tiny_model: Path, tmp_path: Path) -
     done = run("init", "--base-model", tiny_model, "--dtype", "float32")
     assert done.status == 0
     assert re.fullmatch(rf"{tmp_path}/catalog.db is bound to tiny \(sha256:.*, float32\)\n", done.out)
+
+
+@pytest.mark.parametrize(
+    "damage", ["{}", "[]", '{"model_type": "bert"}', '{"quantization_config": {"quant_method": "awq"}}']
+)
+def test_a_failed_init_leaves_no_catalog_that_add_and_learn_would_take(
+    run: Run, tiny_model: Path, tmp_path: Path, make_task: MakeTask, damage: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "damaged"))
+    (folder / "config.json").write_text(damage)
+    commands = (("init", "--base-model", folder), ("add", make_task("colour")), ("learn", "colour"))
+    for command in commands:
+        done = run(*command)
+        assert (done.status, done.out) == (2, "")
+        assert len(done.err.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("catalog.db*"))
+
+
+def test_init_again_leaves_the_catalog_as_it_is(catalog: Run, tiny_model: Path) -> None:
+    before = catalog("tasks").out
+    assert catalog("init").status == 0
+    assert catalog("init", "--base-model", tiny_model, "--dtype", "bfloat16").status == 2
+    assert catalog("tasks").out == before
 
 
 def test_learning_tells_scores_and_that_others_are_untouched(catalog: Run) -> None:

@@ -21,6 +21,7 @@ from peft import (
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from benchmarks.architectures import VARIANTS, tiny_config
 from multiprompt.engine import adapter as adapters
 from multiprompt.engine.adapter import (
     CONFIG_FILE,
@@ -33,8 +34,11 @@ from multiprompt.engine.adapter import (
     write_adapter,
 )
 from multiprompt.engine.base import BaseModel
+from multiprompt.engine.hub import locate
+from multiprompt.engine.loading import load_base_model
 from multiprompt.errors import AdapterError
 from multiprompt.records import Adapter
+from tests.conftest import write_model
 from tests.engine.test_prompt import ENCODED, LENGTH, METHODS, logits_behind, made
 
 # PEFT calls parts of transformers that are deprecated.
@@ -87,6 +91,20 @@ def test_peft_loads_an_exported_adapter_and_gives_the_same_logits(
     tokens = base.encode("the colour of the sky")
     theirs = peft_logits(loaded, tokens)
     torch.testing.assert_close(our_logits(base, adapter, tokens), theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["falcon multi-query", "gpt_bigcode multi-query", "opt projected", "bloom"])
+def test_peft_loads_an_exported_prefix_for_models_with_keys_and_values_of_other_sizes(
+    name: str, tmp_path: Path
+) -> None:
+    kind, settings = VARIANTS.get(name, (name, {}))
+    folder = write_model(tmp_path / "model", tiny_config(kind, settings))
+    base = load_base_model(locate(str(folder)), "float32")
+    adapter = moved(base, "prefix tuning")
+    write_adapter(adapter, tmp_path / "out")
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "out").eval()
+    tokens = base.encode("the colour of the sky")
+    torch.testing.assert_close(our_logits(base, adapter, tokens), peft_logits(loaded, tokens), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PretrainedConfig
 
+from benchmarks.architectures import candidates, examine
 from multiprompt.engine import attention
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
@@ -27,7 +28,7 @@ from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.rows import Row
-from multiprompt.errors import BaseModelError
+from multiprompt.errors import AdapterError, BaseModelError
 from tests.conftest import write_model
 from tests.engine.reference import numbers, plain_greedy, plain_logits, plain_loglikelihood, writing_numbers
 
@@ -254,11 +255,87 @@ def test_a_limit_on_how_far_a_token_sees_holds_for_long_rows(name: str, tmp_path
     assert_generation_is_that_of_the_plain_forward(base, cases, [4, 2])
 
 
+# Models with few, projected, unequal or no keys and values: the methods that are refused on each.
+PREFIX = "prefix-tuning"
+UNUSUAL = {
+    "falcon multi-query": (),
+    "falcon grouped": (),
+    "gpt_bigcode multi-query": (),
+    "opt projected": (),
+    "bloom": (),
+    "deepseek_v3 MLA": (PREFIX,),
+    "lfm2 hybrid": (PREFIX,),
+    "recurrent_gemma hybrid": (PREFIX,),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_rows_of_every_method_are_mixed_and_alone_what_transformers_gives(name: str, tmp_path: Path) -> None:
+    """The same over all architectures is `python -m benchmarks.architectures`."""
+    ((_, found),) = candidates([name])
+    assert isinstance(found, PretrainedConfig), found
+    outcome = examine(name, write_model(tmp_path / "model", found))
+    assert outcome.wrong == ()
+    assert tuple(outcome.refused) == UNUSUAL[name]
+    assert outcome.rows == 3 * (5 - len(UNUSUAL[name]))
+
+
 def test_a_model_without_a_transformer_of_its_own_is_refused(tmp_path: Path) -> None:
     settings = SHARED_HEADS | {"intermediate_size_mlp": 64, "num_local_experts": 2, "head_dim": 8}
     folder = write_model(tmp_path / "llama4", transformers.Llama4TextConfig(**settings, pad_token_id=0))
     with pytest.raises(BaseModelError, match=str(folder)):
         load(folder)
+
+
+def test_a_model_that_looks_up_embeddings_by_token_id_in_each_layer_is_refused(tmp_path: Path) -> None:
+    own = GEMMA | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 400, "num_kv_shared_layers": 0}
+    folder = write_model(tmp_path / "gemma4", transformers.Gemma4TextConfig(**own))
+    with pytest.raises(BaseModelError, match="looks up embeddings for each layer by token id"):
+        load(folder)
+
+
+def leaking(base: BaseModel, embeddings: Tensor, *args: object, **others: object) -> Tensor:
+    """A forward that adds what it kept of the sequence before."""
+    states = HIDDEN(base, embeddings, *args, **others)
+    kept = getattr(base.model, "kept", torch.zeros(states.shape[-1]))
+    base.model.kept = states[0, -1].clone()
+    return states + kept
+
+
+def own_words_only(base: BaseModel, embeddings: Tensor, *args: object, **others: object) -> Tensor:
+    """A forward of embeddings that is another one than that of token ids."""
+    return HIDDEN(base, embeddings * 2, *args, **others)
+
+
+HIDDEN = BaseModel.hidden
+
+
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        (leaking, "keeps something of a row for the next one"),
+        (own_words_only, "does something to its inputs or logits"),
+    ],
+)
+def test_a_plain_forward_that_is_not_the_models_own_is_refused(
+    loaded: Load, forward: Callable[..., Tensor], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = loaded("gpt2").folder
+    monkeypatch.setattr(BaseModel, "hidden", forward)
+    with pytest.raises(BaseModelError, match=reason):
+        load(folder)
+
+
+def test_a_past_that_counts_for_nothing_refuses_prefix_tuning_alone(
+    loaded: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = loaded("llama").folder
+    monkeypatch.setattr(
+        BaseModel, "hidden", lambda self, embeddings, positions=None, cache=None: HIDDEN(self, embeddings, positions)
+    )
+    base = load(folder)
+    with pytest.raises(AdapterError, match="prefix-tuning cannot be used on llama .*differs from its own forward by"):
+        _ = base.key_value_shape
 
 
 def without_mask(block: attention.Block, _window: int | None, dtype: torch.dtype) -> Tensor:

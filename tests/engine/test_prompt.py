@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -209,11 +208,14 @@ def test_text_initialisation_without_a_text_says_how_to_give_one(base: BaseModel
         made(base, method, text=" \n")
 
 
-def test_prefix_tuning_without_the_packed_forward_starts_at_random_alone(base: BaseModel) -> None:
-    plain = dataclasses.replace(base, fallback="for this test")
-    with pytest.raises(AdapterError, match="can only start with init: random"):
-        made(plain, "prefix tuning", init="text")
-    assert made(plain, "prefix tuning", init="random").virtual_tokens().length == LENGTH
+def test_prefix_tuning_starts_from_a_texts_activations_without_the_packed_forward_too(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multiprompt.engine.selfcheck._switch", lambda *_: "for this test")
+    plain = load_base_model(locate(str(base.folder)), "float32")
+    assert plain.fallback == "for this test"
+    started = [made(one, "prefix tuning", init="text").output() for one in (plain, base)]
+    assert torch.allclose(*started, atol=1e-5)
 
 
 def test_a_copy_is_trained_without_moving_the_prompt(base: BaseModel) -> None:

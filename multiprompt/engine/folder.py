@@ -1,0 +1,183 @@
+"""The folder of a base model: which of its files are loaded, and what is refused before anything is built from them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from multiprompt.errors import BaseModelError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_MAX_JSON_BYTES = 20_000_000
+# Settings that are counts of modules or of labels, for each of which Python makes an object.
+_COUNT = re.compile(r"(layers?|heads?|groups?|blocks?|experts|labels|depths?)$")
+_SIZE = re.compile(r"(layers?|heads?|experts|size|dim|embeddings|positions|length)$")
+_MAX_COUNT = 1000
+# dtypes in which weights are no numbers without the scales that quantisation keeps beside them.
+_NARROW = ("I8", "U8", "I4", "U4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2")
+
+FileStates = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """The tensors of the weight files: how many, and how many numbers they hold together."""
+
+    count: int
+    numbers: int
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A base model's files. `weights` are those that are loaded, `settings` and `generation` its config files."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    weights: Sequence[Path]
+    tensors: Tensors
+    states: FileStates
+
+    @classmethod
+    def read(cls, path: Path) -> ModelFolder:
+        """Read and check a folder. Raises BaseModelError naming it and what is wrong."""
+        if (path / "adapter_config.json").exists():
+            raise BaseModelError(
+                f"{path} holds a PEFT adapter (adapter_config.json), and no base model of its own: merge it into its "
+                "base model (merge_and_unload, save_pretrained), or give the folder of the model underneath."
+            )
+        states = file_states(path)
+        weights = _weight_files(path)
+        settings = read_settings(path / "config.json")
+        _require_plain(path, settings)
+        tensors = _tensors(weights)
+        _require_counts(path, settings, max(_MAX_COUNT, tensors.count))
+        generation = path / "generation_config.json"
+        return cls(path, settings, read_settings(generation) if generation.exists() else {}, weights, tensors, states)
+
+    def require_unchanged(self) -> None:
+        """Raises BaseModelError when a file was written since the folder was read."""
+        now = file_states(self.path)
+        changed = sorted(name for name in {*now, *self.states} if now.get(name) != self.states.get(name))
+        if changed:
+            raise BaseModelError(f"{self.path} changed while it was loaded ({', '.join(changed[:3])}); try again.")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises BaseModelError when it is none, or is too large."""
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise BaseModelError(f"{path} has {path.stat().st_size} bytes; the limit is {_MAX_JSON_BYTES}.")
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BaseModelError(
+            f"{path.parent} is no base model: {path.name} cannot be read ({error.strerror})."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise BaseModelError(f"{path} is no JSON that can be read: {str(error)[:200]}.") from None
+    if not isinstance(settings, dict):
+        raise BaseModelError(f"{path} holds {type(settings).__name__}; it must be a JSON object.")
+    return settings
+
+
+def file_states(path: Path) -> FileStates:
+    """Inode, size and times of each file, by name: a file that is written or replaced has others. Nothing is read."""
+    found = ((file.name, file.stat()) for file in path.iterdir() if file.is_file())
+    return {name: (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found}
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """The files that transformers loads: one, or those that an index names."""
+    if (path / WEIGHTS).is_file():
+        return [path / WEIGHTS]
+    if not (path / INDEX).is_file():
+        raise BaseModelError(
+            f"{path} holds no *.safetensors weights named {WEIGHTS} or by {INDEX}; convert the model, "
+            "pickles are not read."
+        )
+    named = read_settings(path / INDEX).get("weight_map")
+    names = list(named.values()) if isinstance(named, dict) else []
+    strange = [name for name in names if not isinstance(name, str) or Path(name).name != name]
+    if strange or not names:
+        raise BaseModelError(
+            f"{path / INDEX} must name files of its own folder, but it names {(strange or ['none'])[0]!r}."
+        )
+    return [path / name for name in sorted(set(names))]
+
+
+def _require_plain(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse what makes other weights or code run than the folder's files and transformers."""
+    for part in _objects(settings, 0):
+        for key in ("quantization_config", "compression_config"):
+            if part.get(key):
+                method = part[key].get("quant_method") if isinstance(part[key], dict) else None
+                raise BaseModelError(
+                    f"{path} is quantised with {str(method or 'an unnamed method')[:50]}, which multiprompt does not "
+                    "run: give the model's unquantised weights."
+                )
+        for key in ("attn_implementation", "_attn_implementation"):
+            if "/" in str(part.get(key)):
+                raise BaseModelError(f"{path / 'config.json'} asks for code from elsewhere ({key}): remove the key.")
+    if settings.get("transformers_weights"):
+        raise BaseModelError(
+            f"{path / 'config.json'} names weights of its own (transformers_weights): name them {WEIGHTS} instead."
+        )
+    if settings.get("is_encoder_decoder"):
+        raise BaseModelError(f"{path} is an encoder-decoder; multiprompt runs decoder-only causal language models.")
+
+
+def _objects(value: Any, depth: int) -> Iterator[dict[str, Any]]:
+    """A config and the configs in it."""
+    if depth > 20:
+        raise BaseModelError("config.json is nested more than 20 levels deep; a model's settings are not.")
+    if isinstance(value, dict):
+        yield value
+    if isinstance(value, (dict, list)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _objects(part, depth + 1)
+
+
+def _require_counts(path: Path, settings: Mapping[str, Any], most: int) -> None:
+    for part in _objects(settings, 0):
+        for key, value in part.items():
+            if not isinstance(value, (int, float)):
+                continue
+            if _COUNT.search(key.lower()) and value > most:
+                raise BaseModelError(f"{path / 'config.json'} has {key} {value:.6g}; the most is {most}.")
+            if _SIZE.search(key.lower()) and value < -1:
+                raise BaseModelError(f"{path / 'config.json'} has {key} {value:.6g}; a size is not negative.")
+
+
+def _tensors(files: Sequence[Path]) -> Tensors:
+    """Read the headers of the weight files. Raises BaseModelError for a damaged one, or a name that comes twice."""
+    seen: dict[str, int] = {}
+    for file in files:
+        try:
+            with safe_open(file, "pt") as opened:
+                slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+                sizes = {name: _size(one.get_shape()) for name, one in slices.items()}
+                narrow = [
+                    name for name, one in slices.items() if one.get_dtype() in _NARROW and name.endswith("weight")
+                ]
+        except (SafetensorError, OSError) as error:
+            raise BaseModelError(f"{file} cannot be read as safetensors: {' '.join(str(error).split())}.") from None
+        if narrow:
+            raise BaseModelError(f"{file} holds {narrow[0]} in 8 bits or fewer: give the model's unquantised weights.")
+        twice = sorted(set(sizes) & set(seen))
+        if twice:
+            raise BaseModelError(f"{file.parent} holds {twice[0]} in two of its weight files; keep one.")
+        seen |= sizes
+    return Tensors(len(seen), sum(seen.values()))
+
+
+def _size(shape: Sequence[int]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
