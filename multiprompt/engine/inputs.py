@@ -1,0 +1,125 @@
+"""Model inputs: the tokens that a row of a task is asked with, and those that training teaches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from multiprompt.engine.base import BaseModel
+from multiprompt.engine.encoding import encode_answers, encode_choices
+from multiprompt.engine.generation import before
+from multiprompt.engine.training import TrainingExample
+from multiprompt.errors import DataError
+from multiprompt.tasks.example import Example, Query
+from multiprompt.tasks.task import Task
+
+logger = logging.getLogger(__name__)
+
+
+def continuations(task: Task, query: Query) -> tuple[str, ...]:
+    """The texts that a query's choices are scored as."""
+    return tuple(task.target_delimiter + choice for choice in query.choices or ())
+
+
+def taught(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
+    """Contexts with the same tokens as they are asked with, and the right answers.
+
+    Raises DataError naming the row.
+    """
+    teach = _choices if task.is_multiple_choice else _texts
+    try:
+        return teach(base, task, rows)
+    except DataError as error:
+        refused = refusals([row.query for row in rows], lambda number: teach(base, task, [rows[number]]))
+        raise next(iter(refused.values()), error) from None
+
+
+def refusals(queries: Iterable[Query], read: Callable[[int], object]) -> dict[int, DataError]:
+    """The rows that cannot be read, by their index; each error names its row."""
+    refused = {}
+    for number, query in enumerate(queries):
+        try:
+            read(number)
+        except DataError as error:
+            refused[number] = DataError(f"{query.where}: {error}")
+    return refused
+
+
+def end_of(base: BaseModel, task: Task, row: Example) -> str:
+    """What a generated answer is taught to end with: a stop string that may follow it, or else the end token.
+
+    That is the first stop string, unless it would be found too early and a later one would not. Raises DataError where
+    there is neither, as no answer could end.
+    """
+    until = task.generation.until
+    if until:
+        return next((stop for stop in until if not _is_cut(task, row, stop)), until[0])
+    if not base.end_tokens:
+        raise DataError(
+            f"{task.name}: generation_kwargs.until is empty and {base.record.name} has no end token, so no answer "
+            "could end: name a stop string."
+        )
+    return base.decode(base.end_tokens[:1], special=True)
+
+
+def warn_of_lost_answers(
+    base: BaseModel, task: Task, rows: Sequence[Example], examples: Sequence[TrainingExample]
+) -> None:
+    """Log how many answers are taught that generation cuts. Raises DataError where each holds a stop string."""
+    if task.is_multiple_choice:
+        return
+    cut = [row for row in rows if _is_cut(task, row, end_of(base, task, row))]
+    if rows and len(cut) == len(rows):
+        raise DataError(
+            f"{task.name}: every training answer holds one of the stop strings {list(task.generation.until)}, at which "
+            "generation ends: name other ones in generation_kwargs.until."
+        )
+    limit = task.generation.max_new_tokens
+    long = [
+        row
+        for row, example in zip(rows, examples, strict=True)
+        if len(example.answer) > limit and row.answer not in base.decode(example.answer[:limit])
+    ]
+    for lost, why in ((cut, "a stop string within it"), (long, f"max_gen_toks, which is {limit}")):
+        if lost:
+            logger.warning(
+                "%s: %d of %d training answers cannot be given whole, because of %s; the first is %s.",
+                task.name, len(lost), len(rows), why, lost[0].query.where,
+            )  # fmt: skip
+
+
+def _choices(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
+    right = [task.target_delimiter + row.answer for row in rows]
+    scored = [
+        continuations(task, row.query) if _may_merge(base, task, row.query.context) else (text,)
+        for row, text in zip(rows, right, strict=True)
+    ]
+    encoded = encode_choices(base, [row.query.context for row in rows], scored)
+    return [
+        TrainingExample(tuple(row.context), tuple(row.continuations[texts.index(text)]))
+        for row, texts, text in zip(encoded, scored, right, strict=True)
+    ]
+
+
+def _may_merge(base: BaseModel, task: Task, context: str) -> bool:
+    """Whether any choice could merge with the context's last token, so that the others decide where it is cut."""
+    between = context[len(context.rstrip()) :] + task.target_delimiter
+    return between[:1] != " " or not base.splits_at_spaces
+
+
+def _texts(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
+    ends = [end_of(base, task, row) for row in rows]
+    token = () if task.generation.until else base.end_tokens[:1]
+    answers = [row.answer + ("" if token else end) for row, end in zip(rows, ends, strict=True)]
+    encoded = encode_answers(base, [row.query.context for row in rows], task.target_delimiter, answers)
+    examples = [TrainingExample(tuple(context), (*answer, *token)) for context, answer in encoded]
+    if not all(example.answer for example in examples):
+        raise DataError("the answer and its end have no token.")
+    return examples
+
+
+def _is_cut(task: Task, row: Example, end: str) -> bool:
+    """Whether an answer that is followed by its end would be cut before that."""
+    delimiter = "" if row.query.context[-1:].isspace() else task.target_delimiter
+    answer = delimiter + row.answer
+    return before(answer + end, (*task.generation.until, end)) != answer
