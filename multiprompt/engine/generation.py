@@ -82,11 +82,27 @@ class Stops:
             return before(base.decode(tokens[:-1]), self.texts), True
         for stop, part, token in self.marked:
             if token in tokens and stop in base.decode(tokens, special=True):
-                place = len(tokens) - 1 - tokens[::-1].index(token)
-                return base.decode(tokens[:place]).removesuffix(part), True
+                return _before_last(base, tokens, token, part), True
         text = base.decode(tokens)
         kept = before(text, self.texts)
         return kept, len(kept) < len(text)
+
+    def settled(self, base: BaseModel, tokens: Sequence[int], text: str) -> int:
+        """How many characters of a text are no part of a stop string that later tokens may complete."""
+        starts = (n for stop in self.texts for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        kept = len(text) - max(starts, default=0)
+        for stop, part, token in self.marked:
+            if token in tokens:
+                whole = base.decode(tokens, special=True)
+                if any(whole.endswith(stop[:n]) for n in range(len(part) + 1, len(stop))):
+                    kept = min(kept, len(_before_last(base, tokens, token, part)))
+        return kept
+
+
+def _before_last(base: BaseModel, tokens: Sequence[int], token: int, part: str) -> str:
+    """The text before the last occurrence of a token, without `part` at its end."""
+    place = len(tokens) - 1 - tokens[::-1].index(token)
+    return base.decode(tokens[:place]).removesuffix(part)
 
 
 def before(text: str, stops: Sequence[str]) -> str:
@@ -117,8 +133,7 @@ class _Answer:
         if self.done:
             return len(self.text)
         text = self.text.rstrip(_UNFINISHED)
-        starts = (n for stop in self.stops.texts for n in range(1, len(stop)) if text.endswith(stop[:n]))
-        settled = len(text) - max(starts, default=0)
+        settled = self.stops.settled(base, self.tokens, text)
         space = text.rfind(" ", len(text) - _CLEANED) if base.tokenizer.clean_up_tokenization_spaces else -1
         return settled if space < 0 else min(settled, space)
 
