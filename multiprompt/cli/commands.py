@@ -32,6 +32,7 @@ from multiprompt.cli.output import (
     print_matrix,
     print_table,
 )
+from multiprompt.cli.rendering import render
 from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError
 from multiprompt.workspace import open_workspace
 
@@ -74,7 +75,7 @@ def cli() -> None:
     """One frozen language model, many soft prompts: a catalog of them, and a gate that checks for forgetting."""
 
 
-for command in (*listings.COMMANDS, *keeping.COMMANDS, *job_commands.COMMANDS):
+for command in (*listings.COMMANDS, *keeping.COMMANDS, *job_commands.COMMANDS, render):
     cli.add_command(command)
 
 

@@ -54,6 +54,11 @@ from multiprompt.records.listing import (
     Progress,
     Rows,
 )
+from multiprompt.records.rendering import (
+    RenderedAnswer,
+    Rendering,
+    Token,
+)
 
 __all__ = [
     "Adapter",
@@ -87,12 +92,15 @@ __all__ = [
     "Problem",
     "Progress",
     "PromptKind",
+    "RenderedAnswer",
+    "Rendering",
     "Rows",
     "Run",
     "Schedule",
     "ScoreChange",
     "SqlResult",
     "TaskRecord",
+    "Token",
     "TokenChange",
     "TokenView",
     "Verdict",

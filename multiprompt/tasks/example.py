@@ -66,12 +66,16 @@ def constant_text(task: Task) -> str:
 
 def examples(task: Task, split: Split, budget: Budget) -> list[Example]:
     """Every row of a split as an example. Raises DataError naming split and row of the first that cannot be one."""
-    made = []
-    for number, row in enumerate(split.rows):
-        where = f"{task.name}: row {number} of split {split.name!r}"
-        query = _query(task, row, budget, where)
-        made.append(Example(query, _target(task, row, query, where)))
-    return made
+    return [
+        example(task, row, budget, f"{task.name}: row {number} of split {split.name!r}")
+        for number, row in enumerate(split.rows)
+    ]
+
+
+def example(task: Task, row: Row, budget: Budget, where: str) -> Example:
+    """A row as an example; `where` names it in errors. Raises DataError."""
+    query = _query(task, row, budget, where)
+    return Example(query, _target(task, row, query, where))
 
 
 def queries(task: Task, rows: Iterable[Row], budget: Budget) -> list[Query]:

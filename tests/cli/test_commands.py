@@ -396,6 +396,7 @@ WRONG = [
     (("submit", "--kind", "learn"), "a job of kind learn takes a task"),
     (("job", "show", "nope"), "no job 'nope'"),
     (("plan", "--catalog", "nowhere.db"), "there is no catalog at"),
+    (("render", "colour", "--row", "99"), "there is no row 99"),
     (("job", "logs", "nope"), "no job 'nope'"),
     (("job", "cancel", "nope"), "no job 'nope'"),
     (("job", "retry", "nope"), "no job 'nope'"),
@@ -496,3 +497,22 @@ def test_listing_loads_no_torch(catalog: Run, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "colour" in done.stdout
+
+
+def test_render_prints_the_models_exact_input(catalog: Run) -> None:
+    done = catalog("render", "colour", "sky")
+    assert done.out.splitlines() == [
+        "[soft prompt: 4 virtual tokens of colour@1]",
+        "Which colour?",
+        "sky",
+        "Answer:",
+        *(f'[choice: " {colour}", 1 token]' for colour in ("red", "green", "blue", "yellow")),
+    ]
+    shown = catalog("render", "word", "--row", 0, "--split", "training", "--tokens")
+    assert "[soft prompt: 4 virtual tokens of word, not learned yet]" in shown.out
+    assert '[answer: " red\\n", 2 tokens]' in shown.out
+    (record,) = catalog("render", "word", "--row", 0, "--json").json
+    assert [token["text"] for token in record["answer"]["tokens"]] == [" red", "\n"]
+    for token in record["answer"]["tokens"]:
+        assert re.search(rf"^ +\d+ +{token['id']} +", shown.out, re.MULTILINE)
+    assert catalog("render", "colour").status == 2
