@@ -22,10 +22,16 @@ def continuations(task: Task, query: Query) -> tuple[str, ...]:
 
 
 def taught(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
-    """Contexts with the same tokens as they are asked with, and the right answers.
+    """Contexts with the tokens that they are asked with, and the right answers.
 
-    Raises DataError naming the row.
+    A generated answer is taught to end: with a stop string, or without any with an end token. Raises DataError where
+    there is neither, or for a row without tokens, naming it.
     """
+    if not (task.is_multiple_choice or task.generation.until or base.end_tokens):
+        raise DataError(
+            f"{task.name}: generation_kwargs.until is empty and {base.record.name} has no end token, so no answer "
+            "could end: name a stop string."
+        )
     teach = _choices if task.is_multiple_choice else _texts
     try:
         return teach(base, task, rows)
@@ -45,41 +51,25 @@ def refusals(queries: Iterable[Query], read: Callable[[int], object]) -> dict[in
     return refused
 
 
-def end_of(base: BaseModel, task: Task, row: Example) -> str:
-    """What a generated answer is taught to end with: a stop string that may follow it, or else the end token.
-
-    That is the first stop string, unless it would be found too early and a later one would not. Raises DataError where
-    there is neither, as no answer could end.
-    """
-    until = task.generation.until
-    if until:
-        return next((stop for stop in until if not _is_cut(task, row, stop)), until[0])
-    if not base.end_tokens:
-        raise DataError(
-            f"{task.name}: generation_kwargs.until is empty and {base.record.name} has no end token, so no answer "
-            "could end: name a stop string."
-        )
-    return base.decode(base.end_tokens[:1], special=True)
-
-
 def warn_of_lost_answers(
     base: BaseModel, task: Task, rows: Sequence[Example], examples: Sequence[TrainingExample]
 ) -> None:
     """Log how many answers are taught that generation cuts. Raises DataError where each holds a stop string."""
     if task.is_multiple_choice:
         return
-    cut = [row for row in rows if _is_cut(task, row, end_of(base, task, row))]
+    until, limit = task.generation.until, task.generation.max_new_tokens
+    cut, long = [], []
+    for row, example in zip(rows, examples, strict=True):
+        written, answer = base.decode(example.answer), row.answer.strip()
+        if answer in written and answer not in before(written, until):
+            cut.append(row)
+        elif len(example.answer) > limit and answer in written and answer not in base.decode(example.answer[:limit]):
+            long.append(row)
     if rows and len(cut) == len(rows):
         raise DataError(
-            f"{task.name}: every training answer holds one of the stop strings {list(task.generation.until)}, at which "
-            "generation ends: name other ones in generation_kwargs.until."
+            f"{task.name}: every training answer holds one of the stop strings {list(until)}, where generation ends: "
+            "name other ones in generation_kwargs.until."
         )
-    limit = task.generation.max_new_tokens
-    long = [
-        row
-        for row, example in zip(rows, examples, strict=True)
-        if len(example.answer) > limit and row.answer not in base.decode(example.answer[:limit])
-    ]
     for lost, why in ((cut, "a stop string within it"), (long, f"max_gen_toks, which is {limit}")):
         if lost:
             logger.warning(
@@ -108,9 +98,9 @@ def _may_merge(base: BaseModel, task: Task, context: str) -> bool:
 
 
 def _texts(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
-    ends = [end_of(base, task, row) for row in rows]
-    token = () if task.generation.until else base.end_tokens[:1]
-    answers = [row.answer + ("" if token else end) for row, end in zip(rows, ends, strict=True)]
+    until = task.generation.until
+    token = () if until else base.end_tokens[:1]
+    answers = [row.answer + _stop(row.answer, until) for row in rows]
     encoded = encode_answers(base, [row.query.context for row in rows], task.target_delimiter, answers)
     examples = [TrainingExample(tuple(context), (*answer, *token)) for context, answer in encoded]
     if not all(example.answer for example in examples):
@@ -118,8 +108,6 @@ def _texts(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[Trainin
     return examples
 
 
-def _is_cut(task: Task, row: Example, end: str) -> bool:
-    """Whether an answer that is followed by its end would be cut before that."""
-    delimiter = "" if row.query.context[-1:].isspace() else task.target_delimiter
-    answer = delimiter + row.answer
-    return before(answer + end, (*task.generation.until, end)) != answer
+def _stop(answer: str, until: Sequence[str]) -> str:
+    """The stop string that an answer is taught with: the first that is not found too early, or else the first."""
+    return next((stop for stop in until if before(answer + stop, until) == answer), "".join(until[:1]))

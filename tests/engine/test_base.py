@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+import transformers
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.hub import locate
@@ -112,3 +114,25 @@ def test_damaged_weights_name_the_folder(folder: Path, damage: bytes) -> None:
 
 def test_parameters_are_frozen(base: BaseModel) -> None:
     assert not any(parameter.requires_grad for parameter in base.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "longest"),
+    [
+        ("LlamaConfig", {"max_position_embeddings": 96}, 96),
+        ("GPT2Config", {"n_positions": 96}, 96),
+        ("MptConfig", {"d_model": 32, "n_heads": 4, "n_layers": 1, "max_seq_len": 96}, 96),
+        ("OPTConfig", {"max_position_embeddings": 96, "ffn_dim": 32, "word_embed_proj_dim": 32}, 96),
+        ("BloomConfig", {"n_layer": 1, "n_head": 4}, 2048),
+        ("BloomConfig", {"n_layer": 1, "n_head": 4, "seq_length": 96}, 96),
+        ("RobertaConfig", {"max_position_embeddings": 96, "is_decoder": True, "pad_token_id": 1}, 94),
+        ("MambaConfig", {}, 2048),
+    ],
+)
+def test_the_longest_input_is_read_under_each_configs_name(
+    base: BaseModel, kind: str, settings: dict[str, object], longest: int
+) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32}
+    config = getattr(transformers, kind)(vocab_size=40, **(sizes if "d_model" not in settings else {}), **settings)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    assert dataclasses.replace(base, model=model).max_tokens == longest

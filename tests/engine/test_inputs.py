@@ -13,6 +13,7 @@ from tokenizers import normalizers
 from multiprompt.engine.answering import Answer, Question, answer, budget
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_choices, encode_contexts
+from multiprompt.engine.evaluation import Subject, evaluation_key
 from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import Stops
 from multiprompt.engine.inputs import continuations, taught
@@ -76,7 +77,7 @@ def test_without_a_stop_string_and_an_end_token_no_answer_is_learned(
 ) -> None:
     made = task("text", generation_kwargs={"until": [], "max_gen_toks": 6})
     endless = without_end(base, monkeypatch)
-    with pytest.raises(DataError, match=r"until is empty and .* has no end token.*name a stop string"):
+    with pytest.raises(DataError, match=r"^colour: generation_kwargs.until is empty and .* has no end token"):
         learn(endless, made)
     monkeypatch.setattr(base.model.generation_config, "eos_token_id", [41, 42])
     assert {example.answer[-1] for example in taught(replace(endless), made, rows(made))} == {41}
@@ -103,6 +104,11 @@ def test_answers_that_hold_a_stop_string_are_told_of_and_refused_where_all_do(
     ]
     with pytest.raises(DataError, match=r"every training answer holds one of the stop strings \['\\n'\]"):
         learn(base, made, {"text": "a", "label": "red\nblue"}, {"text": "b", "label": "a\nb"})
+
+
+def test_a_stop_string_that_stands_before_the_answer_is_refused(base: BaseModel) -> None:
+    with pytest.raises(DataError, match=r"every training answer holds one of the stop strings \[' '\]"):
+        learn(base, task("text", generation_kwargs={"until": [" "], "max_gen_toks": 6}))
 
 
 def test_an_answer_too_long_for_the_model_names_its_row_and_the_numbers(base: BaseModel) -> None:
@@ -148,3 +154,15 @@ def test_a_choice_without_a_token_names_its_row(base: BaseModel) -> None:
 def test_probabilities_of_equal_choices_are_one_share_each_text_and_sum_to_one() -> None:
     found = Answer(0, (-1.0, -2.0, -1.0)).probabilities(("red", "blue", "red"))
     assert found == pytest.approx({"red": 0.7310586, "blue": 0.2689414})
+
+
+def test_end_tokens_that_only_the_model_has_are_part_of_the_key_of_generated_scores(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoding(base: BaseModel, task: Task) -> str:
+        return evaluation_key(base, task, "data", Subject.hard(task))["decoding"]
+
+    assert decoding(base, task("text")) == decoding(base, task()) == "greedy"
+    monkeypatch.setattr(base.model.generation_config, "eos_token_id", [0, 41, 42])
+    assert decoding(replace(base), task("text")) == "greedy, ends at 41, ends at 42"
+    assert decoding(replace(base), task()) == "greedy"
