@@ -12,7 +12,7 @@ from multiprompt.catalog.labels import parse_label
 from multiprompt.engine.adapter import from_adapter, trainable
 from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task, stream_answer, unanswerable
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.prefix import DEFAULT_CACHE_BYTES, PrefixCache
+from multiprompt.engine.prefix import DEFAULT_CACHE_BYTES, Prefix, PrefixCache
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.errors import BaseMismatchError, DataError, MultipromptError
 from multiprompt.records import Prediction, VersionRecord
@@ -80,13 +80,15 @@ class Inference:
         return iter([_prediction(asked, found).output])
 
     def _ask(self, label: str, served: _Served, row: Mapping[str, Any] | str, seed: int) -> _Asked:
+        (query,) = queries(served.task, [as_row(served.task, row)], served.room)
+        return _Asked(label, served, Question(served.task, self._prefix(served), query, seed))
+
+    def _prefix(self, served: _Served) -> Prefix:
         version = served.version
-        prefix = self._prefixes.get(
+        return self._prefixes.get(
             version.id,
             lambda: compile_task(self._base, served.task, load_prompt(self._catalog, self._base, version)),
         )
-        (query,) = queries(served.task, [as_row(served.task, row)], served.room)
-        return _Asked(label, served, Question(served.task, prefix, query, seed))
 
     def _answered(self, asked: Sequence[_Asked | Prediction], advance: Callable[[int], None]) -> list[Prediction]:
         questions = [one.question for one in asked if isinstance(one, _Asked)]

@@ -50,16 +50,19 @@ def encode_contexts(base: BaseModel, contexts: Sequence[str]) -> list[list[int]]
 def encode_answers(base: BaseModel, contexts: Sequence[str], delimiter: str, answers: Sequence[str]) -> list[Pair]:
     """Token ids of each context, as it is asked with, and of the answer that it is to be continued with.
 
-    The answer's are those of running text, with the delimiter in between. Where the running text has other tokens in
-    place of the context's last, as behind a trailing space, the answer is encoded on its own.
+    The answer's are those of running text, with the delimiter in between; one of white space is left out where the
+    context ends in white space. Where running text has other tokens in place of the context's last, as behind a
+    trailing space, the answer is encoded on its own.
     """
+    between = [
+        answer if delimiter.isspace() and context[-1:].isspace() else delimiter + answer
+        for context, answer in zip(contexts, answers, strict=True)
+    ]
     asked = base.encode_batch(contexts)
-    wholes = base.encode_batch([c + delimiter + answer for c, answer in zip(contexts, answers, strict=True)])
+    wholes = base.encode_batch([context + text for context, text in zip(contexts, between, strict=True)])
     return [
-        (ids or [base.first_token], whole[len(ids) :])
-        if whole[: len(ids)] == ids
-        else (ids, _alone(base, answer if context[-1:].isspace() else delimiter + answer))
-        for context, answer, ids, whole in zip(contexts, answers, asked, wholes, strict=True)
+        (ids or [base.first_token], whole[len(ids) :] if whole[: len(ids)] == ids else _alone(base, text))
+        for text, ids, whole in zip(between, asked, wholes, strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ from multiprompt.engine.encoding import encode_answers, encode_choices
 from multiprompt.engine.generation import before
 from multiprompt.engine.training import TrainingExample
 from multiprompt.errors import DataError
-from multiprompt.tasks.example import Example, Query
+from multiprompt.tasks.example import Example, Query, postprocess
 from multiprompt.tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -54,28 +54,35 @@ def refusals(queries: Iterable[Query], read: Callable[[int], object]) -> dict[in
 def warn_of_lost_answers(
     base: BaseModel, task: Task, rows: Sequence[Example], examples: Sequence[TrainingExample]
 ) -> None:
-    """Log how many answers are taught that generation cuts. Raises DataError where each holds a stop string."""
-    if task.is_multiple_choice:
-        return
-    until, limit = task.generation.until, task.generation.max_new_tokens
-    cut, long = [], []
-    for row, example in zip(rows, examples, strict=True):
-        written, answer = base.decode(example.answer), row.answer.strip()
-        if answer in written and answer not in before(written, until):
-            cut.append(row)
-        elif len(example.answer) > limit and answer in written and answer not in base.decode(example.answer[:limit]):
-            long.append(row)
-    if rows and len(cut) == len(rows):
-        raise DataError(
-            f"{task.name}: every training answer holds one of the stop strings {list(until)}, where generation ends: "
-            "name other ones in generation_kwargs.until."
-        )
-    for lost, why in ((cut, "a stop string within it"), (long, f"max_gen_toks, which is {limit}")):
-        if lost:
-            logger.warning(
-                "%s: %d of %d training answers cannot be given whole, because of %s; the first is %s.",
-                task.name, len(lost), len(rows), why, lost[0].query.where,
-            )  # fmt: skip
+    """Log how many answers are taught that generation would give otherwise, a line for each reason."""
+    reasons: dict[str, list[Example]] = {}
+    if not task.is_multiple_choice:
+        for row, example in zip(rows, examples, strict=True):
+            reasons.setdefault(_why_lost(base, task, row, example), []).append(row)
+    reasons.pop("", None)
+    for why, lost in reasons.items():
+        logger.warning(
+            "%s: %d of %d training answers cannot be given as they are, because of %s; the first is %s.",
+            task.name, len(lost), len(rows), why, lost[0].query.where,
+        )  # fmt: skip
+
+
+def _why_lost(base: BaseModel, task: Task, row: Example, example: TrainingExample) -> str:
+    """Why generation gives another text than a row's answer though its tokens are right; empty where it does not."""
+    settings = task.generation
+    written, answer = base.decode(example.answer), row.answer.strip()
+    if answer not in written:
+        return ""  # the tokenizer reads the answer back as another text, as an uncased one does
+    given = before(written, settings.until)
+    if answer not in given:
+        return "a stop string in front of their end (generation_kwargs.until)"
+    if len(example.answer) > settings.max_new_tokens and answer not in base.decode(
+        example.answer[: settings.max_new_tokens]
+    ):
+        return f"generation_kwargs.max_gen_toks, which is {settings.max_new_tokens}"
+    if task.metrics[0].name == "exact_match" and postprocess(task, given) != postprocess(task, row.answer):
+        return "the target_delimiter in front of them, which no filter removes (remove_whitespace)"
+    return ""
 
 
 def _choices(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:

@@ -90,25 +90,41 @@ def test_the_end_is_the_first_stop_string_that_may_follow_the_answer(base: BaseM
     assert base.decode(early.answer) == " blue\n!"
 
 
-def test_answers_that_hold_a_stop_string_are_told_of_and_refused_where_all_do(
-    base: BaseModel, caplog: pytest.LogCaptureFixture
-) -> None:
-    made = task("text", generation_kwargs={"until": ["\n"], "max_gen_toks": 6})
+def warnings(base: BaseModel, task: Task, caplog: pytest.LogCaptureFixture, *data: dict[str, Any]) -> list[str]:
     with caplog.at_level(logging.WARNING, "multiprompt"):
-        learn(base, made, *ROWS, {"text": "a", "label": "red\nblue"}, {"text": "a", "label": "red, " * 9})
-    assert [record.getMessage() for record in caplog.records] == [
-        "colour: 1 of 6 training answers cannot be given whole, because of a stop string within it; "
-        "the first is colour: row 4 of split 'train'.",
-        "colour: 1 of 6 training answers cannot be given whole, because of max_gen_toks, which is 6; "
-        "the first is colour: row 5 of split 'train'.",
+        learn(base, task, *data)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_answers_that_generation_would_cut_are_told_of(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
+    made = task("text", generation_kwargs={"until": ["\n"], "max_gen_toks": 6})
+    data = (*ROWS, {"text": "a", "label": "red\nblue"}, {"text": "a", "label": "red, " * 9})
+    assert warnings(base, made, caplog, *data) == [
+        "colour: 1 of 6 training answers cannot be given as they are, because of a stop string in front of their end "
+        "(generation_kwargs.until); the first is colour: row 4 of split 'train'.",
+        "colour: 1 of 6 training answers cannot be given as they are, because of generation_kwargs.max_gen_toks, "
+        "which is 6; the first is colour: row 5 of split 'train'.",
     ]
-    with pytest.raises(DataError, match=r"every training answer holds one of the stop strings \['\\n'\]"):
-        learn(base, made, {"text": "a", "label": "red\nblue"}, {"text": "b", "label": "a\nb"})
 
 
-def test_a_stop_string_that_stands_before_the_answer_is_refused(base: BaseModel) -> None:
-    with pytest.raises(DataError, match=r"every training answer holds one of the stop strings \[' '\]"):
-        learn(base, task("text", generation_kwargs={"until": [" "], "max_gen_toks": 6}))
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"generation_kwargs": {"until": [" "], "max_gen_toks": 6}}, ["because of a stop string in front of"]),
+        ({"filter_list": None}, ["because of the target_delimiter in front of them, which no filter removes"]),
+        ({"filter_list": None, "target_delimiter": ""}, []),
+        ({"filter_list": None, "doc_to_text": "{{text}}: "}, []),
+        ({}, []),
+    ],
+)
+def test_answers_that_no_row_could_give_are_told_of(
+    base: BaseModel, caplog: pytest.LogCaptureFixture, keys: dict[str, Any], why: list[str]
+) -> None:
+    told = warnings(base, task("text", **keys), caplog)
+    assert len(told) == len(why)
+    for message, reason in zip(told, why, strict=True):
+        assert message.startswith("colour: 4 of 4 training answers")
+        assert reason in message
 
 
 def test_an_answer_too_long_for_the_model_names_its_row_and_the_numbers(base: BaseModel) -> None:
