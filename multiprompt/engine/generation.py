@@ -78,11 +78,11 @@ class Stops:
 
     def cut(self, base: BaseModel, tokens: Sequence[int]) -> tuple[str, bool]:
         """The text of tokens before the first stop, which only the last of them can bring, and whether there is one."""
-        if tokens[-1] in self.tokens:
-            return before(base.decode(tokens[:-1]), self.texts), True
         for stop, part, token in self.marked:
             if token in tokens and stop in base.decode(tokens, special=True):
-                return _before_last(base, tokens, token, part), True
+                return before(_before_last(base, tokens, token, part), self.texts), True
+        if tokens[-1] in self.tokens:
+            return before(base.decode(tokens[:-1]), self.texts), True
         text = base.decode(tokens)
         kept = before(text, self.texts)
         return kept, len(kept) < len(text)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_answers, encode_choices
-from multiprompt.engine.generation import before
+from multiprompt.engine.generation import Stops, before
 from multiprompt.engine.training import TrainingExample
 from multiprompt.errors import DataError
 from multiprompt.tasks.example import Example, Query, postprocess
@@ -57,8 +57,9 @@ def warn_of_lost_answers(
     """Log how many answers are taught that generation would give otherwise, a line for each reason."""
     reasons: dict[str, list[Example]] = {}
     if not task.is_multiple_choice:
+        stops = Stops.of(base, task.generation.until)
         for row, example in zip(rows, examples, strict=True):
-            reasons.setdefault(_why_lost(base, task, row, example), []).append(row)
+            reasons.setdefault(_why_lost(base, task, stops, row, example.answer), []).append(row)
     reasons.pop("", None)
     for why, lost in reasons.items():
         logger.warning(
@@ -67,19 +68,16 @@ def warn_of_lost_answers(
         )  # fmt: skip
 
 
-def _why_lost(base: BaseModel, task: Task, row: Example, example: TrainingExample) -> str:
+def _why_lost(base: BaseModel, task: Task, stops: Stops, row: Example, tokens: Sequence[int]) -> str:
     """Why generation gives another text than a row's answer though its tokens are right; empty where it does not."""
-    settings = task.generation
-    written, answer = base.decode(example.answer), row.answer.strip()
-    if answer not in written:
+    answer, limit = row.answer.strip(), task.generation.max_new_tokens
+    if answer not in base.decode(tokens):
         return ""  # the tokenizer reads the answer back as another text, as an uncased one does
-    given = before(written, settings.until)
+    given, _ = stops.cut(base, tokens)
     if answer not in given:
         return "a stop string in front of their end (generation_kwargs.until)"
-    if len(example.answer) > settings.max_new_tokens and answer not in base.decode(
-        example.answer[: settings.max_new_tokens]
-    ):
-        return f"generation_kwargs.max_gen_toks, which is {settings.max_new_tokens}"
+    if len(tokens) > limit and answer not in base.decode(tokens[:limit]):
+        return f"generation_kwargs.max_gen_toks, which is {limit}"
     if task.metrics[0].name == "exact_match" and postprocess(task, given) != postprocess(task, row.answer):
         return "the target_delimiter in front of them, which no filter removes (remove_whitespace)"
     return ""

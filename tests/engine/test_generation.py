@@ -260,6 +260,12 @@ def test_a_stop_string_that_is_or_holds_a_special_token_stops(
         assert "".join(stream(saying(special, written), asked)) == text
 
 
+def test_a_stop_string_around_the_end_token_is_left_out_whole(base: BaseModel, prefix: Prefix) -> None:
+    written = [*base.encode("the sky\n"), base.tokenizer.eos_token_id]
+    asked = request(prefix, "a", 50, ("\n<|end|>",))
+    assert one(saying(base, written), asked) == "".join(stream(saying(base, written), asked)) == "the sky"
+
+
 def test_a_special_token_that_is_no_stop_is_left_out_of_the_text(base: BaseModel, prefix: Prefix) -> None:
     special = with_special_tilde(base)
     asked = request(prefix, "a", 50, ("~!",))

@@ -30,6 +30,9 @@ ROOM = Budget(10_000, len)
 ROWS = tuple({"text": f"sky {n}", "label": label} for n, label in enumerate(("red", "blue", "green", "yellow")))
 
 
+ENDS_SPECIAL = {"until": ["!<|end|>"], "max_gen_toks": 6}
+
+
 def task(kind: str = "choice", **keys: Any) -> Task:
     return Task.from_mapping(task_mapping(kind=kind) | keys)
 
@@ -114,6 +117,14 @@ def test_answers_that_generation_would_cut_are_told_of(base: BaseModel, caplog: 
         ({"filter_list": None}, ["because of the target_delimiter in front of them, which no filter removes"]),
         ({"filter_list": None, "target_delimiter": ""}, []),
         ({"filter_list": None, "doc_to_text": "{{text}}: "}, []),
+        (
+            {
+                "filter_list": None,
+                "target_delimiter": "",
+                "generation_kwargs": {"until": ["!<|end|>"], "max_gen_toks": 6},
+            },
+            [],
+        ),
         ({}, []),
     ],
 )
