@@ -56,13 +56,15 @@ def compile_task(base: BaseModel, task: Task, prompt: SoftPrompt | None) -> Pref
 
 def budget(base: BaseModel, task: Task, num_virtual_tokens: int) -> Budget:
     """How many tokens a row's context may have beside prompt and answer. Raises DataError when none are left."""
-    room = base.max_tokens - num_virtual_tokens - _answer_tokens(base, task)
+    longest = _answer_tokens(base, task)
+    room = base.max_tokens - num_virtual_tokens - longest
     most = task.config.max_input_tokens
     limit = room if most is None else min(room, most)
     if limit < 1:
         raise DataError(
-            f"{task.name}: {base.record.name} takes {base.max_tokens} tokens; {num_virtual_tokens} of prompt and the "
-            "answer leave none for the text. Lower num_virtual_tokens or max_gen_toks."
+            f"{task.name}: {base.record.name} takes {base.max_tokens} tokens; {num_virtual_tokens} of prompt and "
+            f"{longest} of the answer leave none for the text. Lower num_virtual_tokens or max_gen_toks, or shorten "
+            "the longest choice."
         )
     return Budget(limit, base.count_tokens, room)
 

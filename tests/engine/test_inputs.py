@@ -155,6 +155,28 @@ def test_a_choice_of_a_row_is_counted_and_the_text_is_cut_for_it(base: BaseModel
         rows(made, {"text": "sky " * 300}, room=room)
 
 
+@pytest.mark.parametrize(
+    "keys", [{"doc_to_choice": ["red", "word " * 200]}, {"generation_kwargs": {"max_gen_toks": 300}}]
+)
+def test_an_answer_that_leaves_no_room_is_refused_with_its_length(base: BaseModel, keys: dict[str, Any]) -> None:
+    made = task("text" if "generation_kwargs" in keys else "choice", **keys)
+    with pytest.raises(DataError, match=r"takes 256 tokens; 4 of prompt and \d{3,4} of the answer leave none"):
+        budget(base, made, 4)
+
+
+def test_a_text_without_unicode_names_its_row(base: BaseModel) -> None:
+    half = r"^colour: row 1 of split 'train': the tokenizer of tiny cannot read the text: U\+D800"
+    own = task(doc_to_choice="{{['red', label]}}", doc_to_text="Say: ", doc_to_target=0)
+    data = ({"text": "a", "label": "red"}, {"text": "a \ud800", "label": "\ud800"})
+    with pytest.raises(DataError, match=half):
+        rows(task(), *data, room=budget(base, task(), 4))
+    with pytest.raises(DataError, match=half):
+        rows(own, *data, room=budget(base, own, 4))
+    made = task("text", doc_to_text="Say: ", generation_kwargs={"max_gen_toks": 6})
+    with pytest.raises(DataError, match=half):
+        taught(base, made, rows(made, *data, room=budget(base, made, 4)))
+
+
 def test_a_row_of_the_longest_length_is_answered(base: BaseModel) -> None:
     made = task()
     prefix = compile_prefix(base, VirtualTokens(base.embed([40, 41, 42, 43])), [])
