@@ -89,3 +89,26 @@ def test_equal_choices_share_one_probability(workspace: mp.Workspace, make_task:
     assert set(equal.probabilities or {}) == {"red", "green"}
     for found in (equal, other):
         assert sum((found.probabilities or {}).values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"doc_to_text": "{{text}} -> ", "target_delimiter": ""},
+        {"doc_to_text": "{{text}} -> "},
+        {"doc_to_text": "{{text}}\n", "generation_kwargs": {"until": ["<|end|>"], "max_gen_toks": 6}},
+        {"doc_to_text": "{{text}} ->", "target_delimiter": "", "generation_kwargs": {"until": [], "max_gen_toks": 6}},
+    ],
+)
+def test_what_is_right_token_by_token_in_training_is_right_when_it_is_generated(
+    workspace: mp.Workspace, make_task: MakeTask, keys: dict[str, Any]
+) -> None:
+    training = {"steps": 80, "batch_size": 8, "learning_rate": 0.3, "validate_every": 20}
+    short = {"num_virtual_tokens": 8, "training": training}
+    keys = {"validation_split": "test", "filter_list": None, **keys}
+    workspace.add_task(make_task("word", kind="generate", multiprompt=short, **keys))
+    report = workspace.learn("word")
+    run = workspace.catalog.run(workspace.version(report.version))
+    assert run is not None
+    (exact,) = [exact for step, exact, _ in run.validations if step == run.best_step]
+    assert report.soft >= exact > 0
