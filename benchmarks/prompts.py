@@ -48,10 +48,11 @@ def _ours(base: BaseModel, prompt: SoftPrompt, folder: Path) -> list[str]:
         rng = random.Random(count)
         loads = [_timed(inference, f"task{number}") for number in rng.sample(range(count), min(LOADS, count))]
         versions = catalog.versions()
-        _, prefix = inference._switch("task0")
+        served = inference._labels()
+        prefix = inference._prefix(served("task0"))
         for version in versions:
             inference._prefixes.get(version.id, lambda prefix=prefix: prefix)
-            inference._serve(version.label.partition("@")[0])
+            served(version.label.partition("@")[0])
         looks = [_timed(inference, f"task{rng.randrange(count)}") for _ in range(LOOKS)]
         found.append(
             f"switch among {count:>6} prompts: compiled {statistics.median(looks) * 1e3:.3f} ms "
@@ -63,8 +64,7 @@ def _ours(base: BaseModel, prompt: SoftPrompt, folder: Path) -> list[str]:
 def _timed(inference: Inference, label: str) -> float:
     """From a label to a compiled prefix, the catalog asked whether a pointer has moved."""
     started = time.perf_counter()
-    inference._follow_catalog()
-    inference._switch(label)
+    inference._prefix(inference._labels()(label))
     return time.perf_counter() - started
 
 

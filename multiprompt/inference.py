@@ -10,7 +10,7 @@ from typing import Any
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import parse_label
 from multiprompt.engine.adapter import from_adapter, trainable
-from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task, stream_answer
+from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task, stream_answer, unanswerable
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prefix import DEFAULT_CACHE_BYTES, Prefix, PrefixCache
 from multiprompt.engine.prompt import SoftPrompt
@@ -37,8 +37,9 @@ class _Served:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A row on its way to an answer."""
+    """A row on its way to an answer, under the label that it was asked by."""
 
+    label: str
     served: _Served
     question: Question
 
@@ -58,58 +59,78 @@ class Inference:
         self, rows: Sequence[InputRow], *, strict: bool = True, seed: int = 0, advance: Callable[[int], None] = _ignore
     ) -> list[Prediction]:
         """An answer a row. A row that cannot be answered raises, or without `strict` has its error in its answer."""
-        self._follow_catalog()
         asked: list[_Asked | Prediction] = []
+        served = self._labels()
         for number, (label, row) in enumerate(rows):
             try:
-                asked.append(self._ask(label, row, seed))
+                asked.append(self._ask(label, served(label), row, seed))
             except MultipromptError as error:
-                message = f"row {number} of the call: {error}"
-                if strict:
-                    raise type(error)(message) from None
-                asked.append(Prediction(task=label.partition("@")[0], version=label, output="", error=message))
-        questions = [one.question for one in asked if isinstance(one, _Asked)]
-        answers = iter(answer(self._base, questions, advance))
-        return [one if isinstance(one, Prediction) else _prediction(one, next(answers)) for one in asked]
+                asked.append(_refused(number, label, error, strict))
+        try:
+            return self._answered(asked, advance)
+        except DataError:
+            return self._answered(self._set_apart(asked, strict), advance)
 
     def stream(self, label: str, row: Mapping[str, Any] | str, seed: int = 0) -> Iterator[str]:
         """A generated answer in pieces; the answer of a multiple-choice task comes whole."""
-        self._follow_catalog()
-        asked = self._ask(label, row, seed)
+        asked = self._ask(label, self._labels()(label), row, seed)
         if asked.question.query.choices is None:
             return stream_answer(self._base, asked.question)
         (found,) = answer(self._base, [asked.question])
         return iter([_prediction(asked, found).output])
 
-    def _ask(self, label: str, row: Mapping[str, Any] | str, seed: int) -> _Asked:
-        served, prefix = self._switch(label)
-        (query,) = queries(served.task, [_as_row(served.task, row)], served.room)
-        return _Asked(served, Question(served.task, prefix, query, seed))
+    def _ask(self, label: str, served: _Served, row: Mapping[str, Any] | str, seed: int) -> _Asked:
+        (query,) = queries(served.task, [as_row(served.task, row)], served.room)
+        return _Asked(label, served, Question(served.task, self._prefix(served), query, seed))
 
-    def _switch(self, label: str) -> tuple[_Served, Prefix]:
-        """What a label stands for, and its compiled prefix."""
-        served = self._serve(label)
+    def _prefix(self, served: _Served) -> Prefix:
         version = served.version
-        prefix = self._prefixes.get(
+        return self._prefixes.get(
             version.id,
             lambda: compile_task(self._base, served.task, load_prompt(self._catalog, self._base, version)),
         )
-        return served, prefix
 
-    def _follow_catalog(self) -> None:
-        """Forget what labels stand for when a pointer of the catalog has moved."""
+    def _answered(self, asked: Sequence[_Asked | Prediction], advance: Callable[[int], None]) -> list[Prediction]:
+        questions = [one.question for one in asked if isinstance(one, _Asked)]
+        answers = iter(answer(self._base, questions, advance))
+        return [one if isinstance(one, Prediction) else _prediction(one, next(answers)) for one in asked]
+
+    def _set_apart(self, asked: Sequence[_Asked | Prediction], strict: bool) -> list[_Asked | Prediction]:
+        """The rows with an error in place of each that has no tokens to be asked with."""
+        kept = list(asked)
+        places = [(i, one) for i, one in enumerate(asked) if isinstance(one, _Asked)]
+        refused = unanswerable(self._base, [one.question for _, one in places])
+        for number, error in refused.items():
+            place, one = places[number]
+            kept[place] = _refused(place, one.label, error, strict)
+        return kept
+
+    def _labels(self) -> Callable[[str], _Served]:
+        """What labels stand for in one call: each is looked up once, so that a pointer may move meanwhile."""
+        known = self._follow_catalog()
+        found: dict[str, _Served] = {}
+
+        def look_up(label: str) -> _Served:
+            if label not in found:
+                if label not in known:
+                    known[label] = self._serve(label)
+                found[label] = known[label]
+            return found[label]
+
+        return look_up
+
+    def _follow_catalog(self) -> dict[str, _Served]:
+        """What labels are known to stand for; forgotten when a pointer of the catalog has moved."""
         epoch = self._catalog.epoch()
         with self._lock:
             if epoch != self._epoch:
                 self._served, self._epoch = {}, epoch
+            return self._served
 
     def _serve(self, label: str) -> _Served:
-        known = self._served
-        if label not in known:
-            version = self._catalog.version(*parse_label(label))
-            task = self._catalog.task_file(version)
-            known[label] = _Served(version, task, budget(self._base, task, version.num_virtual_tokens))
-        return known[label]
+        version = self._catalog.version(*parse_label(label))
+        task = self._catalog.task_file(version)
+        return _Served(version, task, budget(self._base, task, version.num_virtual_tokens))
 
 
 def load_prompt(
@@ -127,7 +148,7 @@ def load_prompt(
     return (trainable if to_train else from_adapter)(base, catalog.adapter(version), version.label)
 
 
-def _as_row(task: Task, row: Mapping[str, Any] | str) -> Mapping[str, Any]:
+def as_row(task: Task, row: Mapping[str, Any] | str) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
         return row
     if not isinstance(row, str):
@@ -139,14 +160,19 @@ def _as_row(task: Task, row: Mapping[str, Any] | str) -> Mapping[str, Any]:
     return {next(iter(task.fields)): row}
 
 
+def _refused(number: int, label: str, error: MultipromptError, strict: bool) -> Prediction:
+    message = f"row {number} of the call: {error}"
+    if strict:
+        raise type(error)(message) from None
+    return Prediction(task=label.partition("@")[0], version=label, output="", error=message)
+
+
 def _prediction(asked: _Asked, found: Answer) -> Prediction:
     choices = asked.question.query.choices
     return Prediction(
         task=asked.served.task.name,
         version=asked.served.version.label,
         output=str(found.output) if choices is None else choices[int(found.output)],
-        probabilities=None
-        if found.probabilities is None
-        else dict(zip(choices or (), found.probabilities, strict=True)),
+        probabilities=None if choices is None else found.probabilities(choices),
         truncated=asked.question.query.truncated,
     )

@@ -47,6 +47,7 @@ from multiprompt.records import (
     Prediction,
     Problem,
     Progress,
+    Rendering,
     Schedule,
     SqlResult,
     TaskRecord,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from multiprompt.inference import Inference
     from multiprompt.jobs.durable import JobStore
     from multiprompt.measuring import Measuring
+    from multiprompt.tasks.example import Example, Query
     from multiprompt.tasks.task import Task
 
 Notify = Callable[[str], None]
@@ -261,6 +263,31 @@ class Workspace:
     def stream(self, name: str, row: Mapping[str, Any] | str, *, seed: int = 0) -> Iterator[str]:
         """A generated answer piece by piece, as the model writes it and before the task's filters."""
         return self.inference().stream(name, row, seed)
+
+    def render(self, name: str, row: Mapping[str, Any] | str | int, *, split: str = "test") -> Rendering:
+        """What the model reads for a row: a mapping of fields, a text, or the number of a row of a split.
+
+        A row of a split comes with its answer; splits are training, validation and test. A task that has no published
+        version is rendered as its file says. Raises NotFoundError or DataError.
+        """
+        from multiprompt.engine.answering import budget
+        from multiprompt.engine.rendering import render
+        from multiprompt.inference import as_row
+        from multiprompt.tasks.example import example, queries
+        from multiprompt.tasks.split import load_row
+
+        learned = parse_label(name)[1] is not None or self.catalog.task(name).published is not None
+        version = self.version(name) if learned else None
+        task = self.task(name) if version is None else self.catalog.task_file(version)
+        base = self.base_model()
+        length = task.config.prompt.num_virtual_tokens if version is None else version.num_virtual_tokens
+        room = budget(base, task, length)
+        asked: Query | Example
+        if isinstance(row, int):
+            asked = example(task, load_row(task, split, row), room, f"{task.name}: row {row} of split {split!r}")
+        else:
+            (asked,) = queries(task, [as_row(task, row)], room)
+        return render(base, task, asked, None if version is None else version.label, length)
 
     def inference(self) -> Inference:
         """What `predict` and `stream` go through; made on first use and kept."""

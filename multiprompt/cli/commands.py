@@ -33,6 +33,7 @@ from multiprompt.cli.output import (
     print_table,
     told_in_json,
 )
+from multiprompt.cli.rendering import render
 from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError
 from multiprompt.records import AddedTask, LearnReport
 from multiprompt.workspace import open_workspace
@@ -75,7 +76,7 @@ def cli() -> None:
     """One frozen language model, many soft prompts: a catalog of them, and a gate that checks for forgetting."""
 
 
-for command in (*listings.COMMANDS, *keeping.COMMANDS, *job_commands.COMMANDS):
+for command in (*listings.COMMANDS, *keeping.COMMANDS, *job_commands.COMMANDS, render):
     cli.add_command(command)
 
 

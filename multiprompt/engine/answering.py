@@ -9,9 +9,10 @@ import torch
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
-from multiprompt.engine.encoding import constant_tokens
+from multiprompt.engine.encoding import constant_tokens, encode_choices
 from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import GenerationRequest, Sampling, generate, stream
+from multiprompt.engine.inputs import continuations, refusals
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.errors import DataError
@@ -20,7 +21,6 @@ from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Template
 
 Advance = Callable[[int], None]
-_TOKENS_FOR_CHOICES_OF_A_ROW = 64
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class Answer:
     output: int | str
     scores: tuple[float, ...] | None = None
 
-    @property
-    def probabilities(self) -> list[float] | None:
-        """Softmax of the log-likelihoods; they sum to one over the choices."""
-        return None if self.scores is None else torch.tensor(self.scores, dtype=torch.float64).softmax(0).tolist()
+    def probabilities(self, choices: Sequence[str]) -> dict[str, float]:
+        """Softmax of the log-likelihoods over the different choices, so that it sums to one where some are equal."""
+        scores = dict(zip(choices, self.scores or (), strict=True))
+        shares = torch.tensor(list(scores.values()), dtype=torch.float64).softmax(0).tolist()
+        return dict(zip(scores, shares, strict=True))
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,28 @@ def compile_task(base: BaseModel, task: Task, prompt: SoftPrompt | None) -> Pref
 
 def budget(base: BaseModel, task: Task, num_virtual_tokens: int) -> Budget:
     """How many tokens a row's context may have beside prompt and answer. Raises DataError when none are left."""
-    room = base.max_tokens - num_virtual_tokens - _answer_tokens(base, task)
-    limit = room if task.config.max_input_tokens is None else min(room, task.config.max_input_tokens)
+    longest = _answer_tokens(base, task)
+    room = base.max_tokens - num_virtual_tokens - longest
+    most = task.config.max_input_tokens
+    limit = room if most is None else min(room, most)
     if limit < 1:
         raise DataError(
-            f"{task.name}: {base.record.name} takes {base.max_tokens} tokens; {num_virtual_tokens} of prompt and the "
-            "answer leave none for the text. Lower num_virtual_tokens or max_gen_toks."
+            f"{task.name}: {base.record.name} takes {base.max_tokens} tokens; {num_virtual_tokens} of prompt and "
+            f"{longest} of the answer leave none for the text. Lower num_virtual_tokens or max_gen_toks, or shorten "
+            "the longest choice."
         )
-    return Budget(limit, base.count_tokens)
+    return Budget(limit, base.count_tokens, room)
 
 
 def answer(base: BaseModel, questions: Sequence[Question], advance: Advance = lambda _: None) -> list[Answer]:
-    """Answer a mixed batch; a row's answer does not depend on the rows beside it."""
+    """Answer a mixed batch; a row's answer does not depend on the rows beside it. Raises DataError naming the row."""
     answers: list[Answer | None] = [None] * len(questions)
     choosing = [i for i, question in enumerate(questions) if question.query.choices is not None]
     writing = [i for i, question in enumerate(questions) if question.query.choices is None]
-    scored = score_choices(base, [_choice_request(questions[i]) for i in choosing], advance)
+    try:
+        scored = score_choices(base, [_choice_request(questions[i]) for i in choosing], advance)
+    except DataError as error:
+        raise next(iter(unanswerable(base, questions).values()), error) from None
     for i, scores in zip(choosing, scored, strict=True):
         answers[i] = Answer(max(range(len(scores)), key=scores.__getitem__), tuple(scores))
     texts = generate(base, [_generation_request(questions[i]) for i in writing], advance)
@@ -79,15 +86,23 @@ def answer(base: BaseModel, questions: Sequence[Question], advance: Advance = la
     return [found for found in answers if found is not None]
 
 
+def unanswerable(base: BaseModel, questions: Sequence[Question]) -> dict[int, DataError]:
+    """The rows of a batch that have no tokens to be asked with, by their index, with an error that names each."""
+
+    def read(number: int) -> None:
+        request = _choice_request(questions[number])
+        encode_choices(base, [request.context], [request.continuations])
+
+    return refusals([question.query for question in questions], read)
+
+
 def stream_answer(base: BaseModel, question: Question) -> Iterator[str]:
     """A free answer in pieces, as the model writes it; the task's filters are not applied."""
     return stream(base, _generation_request(question))
 
 
 def _choice_request(question: Question) -> ChoiceRequest:
-    delimiter = question.task.target_delimiter
-    choices = question.query.choices or ()
-    return ChoiceRequest(question.prefix, question.query.context, tuple(delimiter + choice for choice in choices))
+    return ChoiceRequest(question.prefix, question.query.context, continuations(question.task, question.query))
 
 
 def _generation_request(question: Question) -> GenerationRequest:
@@ -100,5 +115,5 @@ def _answer_tokens(base: BaseModel, task: Task) -> int:
     if not task.is_multiple_choice:
         return task.generation.max_new_tokens
     if isinstance(task.doc_to_choice, Template) or task.doc_to_choice is None:
-        return _TOKENS_FOR_CHOICES_OF_A_ROW
+        return 0  # they are counted row by row
     return max(base.count_tokens(task.target_delimiter + choice) for choice in task.doc_to_choice)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,24 @@ from multiprompt.engine.folder import FileStates, file_states
 from multiprompt.errors import AdapterError, DataError
 from multiprompt.records import BaseModelRecord
 
+Texts = TypeVar("Texts", str, list[str])
+Ids = TypeVar("Ids")
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Rotary embeddings that change with the length of the input, so that a longer neighbour or prefix would change a row.
 _LENGTH_DEPENDENT = ("dynamic", "longrope")
+# The names under which configs hold the longest input; a model that has none takes any length, and gets this one.
+_LENGTHS = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length",
+    "n_ctx", "context_length",
+)  # fmt: skip
+_UNBOUNDED = 2048
+_SENSES = {"vision_tower", "vision_model", "audio_tower", "visual"}
+_POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings", "positions_embed")
+_SPACE_WITHIN = re.compile(r"\S ")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# Texts of which at least one has a token in any tokenizer.
+_PROBES = ("a", "0", ".", " ")
 
 
 @dataclass(frozen=True)
@@ -76,15 +92,24 @@ class BaseModel:
     def hidden_size(self) -> int:
         return int(self.model.get_input_embeddings().weight.shape[1])  # type: ignore[index]
 
-    @property
+    @cached_property
     def max_tokens(self) -> int:
         """The longest input the model takes, in tokens."""
         config = self.model.config.get_text_config()
-        longest = int(getattr(config, "max_position_embeddings", None) or 2048)
+        longest = int(next((n for name in _LENGTHS if (n := getattr(config, name, None))), _UNBOUNDED))
         rope = getattr(config, "rope_parameters", None) or {}
-        if rope.get("rope_type") in _LENGTH_DEPENDENT:
-            return min(longest, int(rope.get("original_max_position_embeddings") or longest))
-        return longest
+        for settings in (rope, *(nested for nested in rope.values() if isinstance(nested, dict))):
+            if settings.get("rope_type") in _LENGTH_DEPENDENT:
+                longest = min(longest, int(settings.get("original_max_position_embeddings") or longest))
+        return min([longest, *self._position_tables()])
+
+    def _position_tables(self) -> Iterator[int]:
+        """How many positions each learned table of the language model has; the first ones may be set aside."""
+        for path, module in self.model.base_model.named_modules():
+            *parents, name = path.split(".")
+            if name in _POSITION_TABLES and isinstance(module, nn.Embedding) and not _SENSES & set(parents):
+                padding = -1 if module.padding_idx is None else module.padding_idx
+                yield module.num_embeddings - int(getattr(module, "offset", padding + 1))
 
     @property
     def num_layers(self) -> int:
@@ -156,17 +181,35 @@ class BaseModel:
         found = self.tokenizer.eos_token_id if first is None else first
         return int(found[0] if isinstance(found, list) else found or 0)
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids as the harness gets them: with the special tokens that the tokenizer adds by itself.
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens that end a text: the tokenizer's own, then those of the model's generation settings."""
+        settings = getattr(self.model, "generation_config", None)
+        found = (self.tokenizer.eos_token_id, getattr(settings, "eos_token_id", None))
+        listed = [one for tokens in found for one in (tokens if isinstance(tokens, list) else [tokens])]
+        return tuple(dict.fromkeys(int(token) for token in listed if token is not None))
 
-        Raises DataError for a token that the model has no embedding for.
+    @cached_property
+    def special_tokens(self) -> dict[int, str]:
+        """The tokens that decoding leaves out, with the text that each is read from."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        return {int(token): content.content for token, content in added if content.special}
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids as the harness gets them, less the special tokens that the tokenizer puts behind a text.
+
+        Those in front stay, once where the text brings them too. Raises DataError for a text that it cannot read, or
+        that holds a token without an embedding.
         """
-        return self._known(cast("list[int]", self.tokenizer.encode(text)))
+        return self._known(self._within(self._read(self.tokenizer.encode, text)))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The same for several texts."""
-        encoded = cast("list[list[int]]", self.tokenizer(list(texts))["input_ids"]) if texts else []
-        return [self._known(tokens) for tokens in encoded]
+        batch = self._read(lambda texts: self.tokenizer(texts)["input_ids"], list(texts)) if texts else []
+        return [self._known(self._within(ids)) for ids in batch]
+
+    def encode_bare(self, text: str) -> list[int]:
+        """Token ids without special tokens around them, as of a text that stands behind another."""
+        return self._known(self._read(lambda text: self.tokenizer.encode(text, add_special_tokens=False), text))
 
     def _known(self, tokens: list[int]) -> list[int]:
         highest = max(tokens, default=0)
@@ -179,3 +222,40 @@ class BaseModel:
 
     def count_tokens(self, text: str) -> int:
         return len(self.encode(text))
+
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """The text of tokens; without `special`, special tokens are left out, as the harness does."""
+        return cast("str", self.tokenizer.decode(list(tokens), skip_special_tokens=not special))
+
+    @cached_property
+    def splits_at_spaces(self) -> bool:
+        """Whether no token holds a space behind another character, so that a space always starts a new token."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return False
+        texts = backend.decode_batch([[token] for token in range(len(self.tokenizer))], skip_special_tokens=True)
+        return not any(_SPACE_WITHIN.search(text) for text in texts)
+
+    def _read(self, encode: Callable[[Texts], Ids], texts: Texts) -> Ids:
+        try:
+            return encode(texts)
+        except Exception as error:  # tokenizers raise bare exceptions
+            half = _SURROGATE.search("".join(texts))
+            reason = f"U+{ord(half[0]):04X} is half of a character" if half else f"{type(error).__name__}: {error}"
+            raise DataError(f"the tokenizer of {self.record.name} cannot read the text: {reason}.") from None
+
+    def _within(self, ids: list[int]) -> list[int]:
+        front, back = self._added
+        if front and ids[len(front) : 2 * len(front)] == front:
+            ids = ids[len(front) :]
+        return ids[: len(ids) - back] if back else ids
+
+    @cached_property
+    def _added(self) -> tuple[list[int], int]:
+        """The tokens that the tokenizer adds in front of a text by itself, and how many it adds behind."""
+        for probe in _PROBES:
+            whole, bare = self.tokenizer.encode(probe), self.encode_bare(probe)
+            for start in range(len(whole) - len(bare) + 1 if bare else 0):
+                if whole[start : start + len(bare)] == bare:
+                    return whole[:start], len(whole) - start - len(bare)
+        return [], 0

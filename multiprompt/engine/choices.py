@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.encoding import encode_pairs
+from multiprompt.engine.encoding import encode_choices
 from multiprompt.engine.forward import run
 from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.rows import Row, TokenTree, batches
@@ -39,6 +39,7 @@ def score_choices(
 ) -> list[list[float]]:
     """Summed log-likelihood (nats) of each continuation given prefix and context, a list a request.
 
+    Raises DataError for a continuation without a token of its own.
     A row's context is run once; continuations hang behind it as a token tree under a tree-shaped mask, so that shared
     heads are run once too, and last tokens never (tree attention as in SpecInfer, Miao et al. 2024).
     """
@@ -56,18 +57,9 @@ def score_choices(
 
 
 def _paths(base: BaseModel, requests: Sequence[ChoiceRequest]) -> list[tuple[list[int], _Paths]]:
-    pairs = iter(
-        encode_pairs(
-            base,
-            [request.context for request in requests for _ in request.continuations],
-            [continuation for request in requests for continuation in request.continuations],
-        )
-    )
-    found = []
-    for request in requests:
-        mine = [next(pairs) for _ in request.continuations]
-        found.append((mine[0][0], _grow(tuple(tuple(continuation) for _, continuation in mine))))
-    return found
+    contexts = [request.context for request in requests]
+    rows = encode_choices(base, contexts, [request.continuations for request in requests])
+    return [(row.context, _grow(tuple(map(tuple, row.continuations)))) for row in rows]
 
 
 @lru_cache(maxsize=4096)

@@ -1,28 +1,68 @@
-"""Text to tokens, the way the harness does it."""
+"""Text to tokens: the one list of ids that training teaches, checking scores and predicting asks with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from multiprompt.engine.base import BaseModel
+from multiprompt.errors import DataError
 
 Pair = tuple[list[int], list[int]]
 
 
-def encode_pairs(base: BaseModel, contexts: Sequence[str], continuations: Sequence[str]) -> list[Pair]:
-    """Token ids of each context and of its continuation.
+@dataclass(frozen=True)
+class Scored:
+    """Token ids of a row's context, and of each continuation behind it."""
 
-    Trailing white space of a context belongs to its continuation, and the pair is encoded as one text, so that tokens
-    at the seam are those of running text (lm-evaluation-harness, `_encode_pair`). A context without a token is the
-    token that texts begin with.
+    context: list[int]
+    continuations: list[list[int]]
+
+
+def encode_choices(base: BaseModel, contexts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[Scored]:
+    """Contexts and the continuations that each is scored with, encoded together.
+
+    Trailing white space of a context belongs to its continuations, and each pair is encoded as one text, so that tokens
+    at the seam are those of running text (lm-evaluation-harness, `_encode_pair`). Where a continuation merges with the
+    context's last tokens, those are scored with every continuation of the row. A context without a token is the token
+    that texts begin with. Raises DataError for a continuation that adds no token.
     """
-    moved = [(c.rstrip(), c[len(c.rstrip()) :] + k) for c, k in zip(contexts, continuations, strict=True)]
-    unique = list(dict.fromkeys(context for context, _ in moved))
-    heads = dict(zip(unique, base.encode_batch(unique), strict=True))
-    wholes = base.encode_batch([context + continuation for context, continuation in moved])
+    heads = [context.rstrip() for context in contexts]
+    moved = [context[len(head) :] for context, head in zip(contexts, heads, strict=True)]
+    unique = list(dict.fromkeys(heads))
+    encoded = dict(zip(unique, base.encode_batch(unique), strict=True))
+    texts = [head + space + k for head, space, ks in zip(heads, moved, continuations, strict=True) for k in ks]
+    wholes = iter(base.encode_batch(texts))
+    return [_scored(base, encoded[head], list(ks), wholes) for head, ks in zip(heads, continuations, strict=True)]
+
+
+def encode_pairs(base: BaseModel, contexts: Sequence[str], continuations: Sequence[str]) -> list[Pair]:
+    """Token ids of each context and of its one continuation, as `encode_choices` gives them."""
+    rows = encode_choices(base, contexts, [(continuation,) for continuation in continuations])
+    return [(row.context, row.continuations[0]) for row in rows]
+
+
+def encode_contexts(base: BaseModel, contexts: Sequence[str]) -> list[list[int]]:
+    """Token ids that the model continues freely: each context as it stands."""
+    return [ids or [base.first_token] for ids in base.encode_batch(contexts)]
+
+
+def encode_answers(base: BaseModel, contexts: Sequence[str], delimiter: str, answers: Sequence[str]) -> list[Pair]:
+    """Token ids of each context, as it is asked with, and of the answer that it is to be continued with.
+
+    The answer's are those of running text, with the delimiter in between; one of white space is left out where the
+    context ends in white space. Where running text has other tokens in place of the context's last, as behind a
+    trailing space, the answer is encoded on its own.
+    """
+    between = [
+        answer if delimiter.isspace() and context[-1:].isspace() else delimiter + answer
+        for context, answer in zip(contexts, answers, strict=True)
+    ]
+    asked = base.encode_batch(contexts)
+    wholes = base.encode_batch([context + text for context, text in zip(contexts, between, strict=True)])
     return [
-        (heads[context] or [base.first_token], whole[len(heads[context]) :])
-        for (context, _), whole in zip(moved, wholes, strict=True)
+        (ids or [base.first_token], whole[len(ids) :] if whole[: len(ids)] == ids else _alone(base, text))
+        for text, ids, whole in zip(between, asked, wholes, strict=True)
     ]
 
 
@@ -32,9 +72,36 @@ def constant_tokens(base: BaseModel, text: str) -> list[int]:
     The last tokens of `text` may merge with what follows, so two continuations are probed and the common part kept.
     """
     first, *others = (base.encode(text + probe) for probe in ("", "a", " 0"))
+    return first[: _shared(first, others)]
+
+
+def _scored(base: BaseModel, head: list[int], texts: Sequence[str], encoded: Iterator[list[int]]) -> Scored:
+    wholes = [next(encoded) for _ in texts]
+    cut = len(head)
+    if any(whole[:cut] != head for whole in wholes):
+        cut = _shared(head, wholes)
+    for text, whole in zip(texts, wholes, strict=True):
+        if len(whole) <= cut:
+            raise DataError(f"the choice {text[:100]!r} adds no token to the text before it.")
+    return Scored(head[:cut] or [base.first_token], [whole[cut:] for whole in wholes])
+
+
+def _shared(first: Sequence[int], others: Sequence[Sequence[int]]) -> int:
+    """How many leading ids of one list all the others start with."""
     count = 0
     for ids in zip(first, *others, strict=False):
         if len(set(ids)) > 1:
             break
         count += 1
-    return first[:count]
+    return count
+
+
+def _alone(base: BaseModel, answer: str) -> list[int]:
+    """The tokens of an answer that follow no word: those behind a line break, or else those of the answer by itself.
+
+    Of the two, the first that is read back as the answer; some tokenizers put a space in front of any text.
+    """
+    mark = base.encode_bare("\n")
+    behind, bare = base.encode_bare("\n" + answer), base.encode_bare(answer)
+    candidates = [behind[len(mark) :]] if behind[: len(mark)] == mark else []
+    return next((ids for ids in (*candidates, bare) if base.decode(ids, special=True) == answer), bare)

@@ -50,11 +50,17 @@ def evaluation_key(base: BaseModel, task: Task, data: str, subject: Subject) -> 
         "task file": task.fingerprint,
         "data": data,
         "metric": ", ".join(metric_version(metric) for metric in task.metrics),
-        "decoding": task.generation.decoding,
+        "decoding": _decoding(base, task),
         "dtype": base.record.dtype,
         "device": base.device.type,
         "library": _libraries(),
     }
+
+
+def _decoding(base: BaseModel, task: Task) -> str:
+    """How answers are decoded, with the end tokens that the model has beside the tokenizer's."""
+    more = [] if task.is_multiple_choice else [t for t in base.end_tokens if t != base.tokenizer.eos_token_id]
+    return ", ".join([task.generation.decoding, *(f"ends at {token}" for token in more)])
 
 
 @lru_cache

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from multiprompt.engine.base import BaseModel
+from multiprompt.engine.encoding import encode_contexts
 from multiprompt.engine.forward import decoder
 from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.rows import Row, batches
@@ -20,6 +20,8 @@ Advance = Callable[[int], None]
 _WORTH_SHRINKING = 0.75
 # What a tokenizer decodes the first bytes of an unfinished character to.
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+# How many last characters a tokenizer that cleans up spaces may still change, as " n't" to "n't".
+_CLEANED = 3
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,73 @@ class GenerationRequest:
     sampling: Sampling = GREEDY
 
 
+@dataclass(frozen=True)
+class Stops:
+    """Where an answer ends: `texts` that it may not hold, and `tokens` that are no part of it.
+
+    `marked` are the texts with a special token inside, which decoding leaves out: text, the part before the token, and
+    the token.
+    """
+
+    texts: tuple[str, ...]
+    tokens: frozenset[int]
+    marked: tuple[tuple[str, str, int], ...]
+
+    @classmethod
+    def of(cls, base: BaseModel, until: Sequence[str]) -> Stops:
+        """Stop strings, the tokenizer's end token as the harness adds it, and the model's end tokens."""
+        end = base.tokenizer.eos_token
+        tokens, marked = set(base.end_tokens), []
+        for stop in until:
+            places = [(stop.index(text), token) for token, text in base.special_tokens.items() if text in stop]
+            if places:
+                start, token = min(places)
+                if stop == base.special_tokens[token]:
+                    tokens.add(token)
+                else:
+                    marked.append((stop, stop[:start], token))
+        return cls((*until, *([end] if end else [])), frozenset(tokens), tuple(marked))
+
+    def cut(self, base: BaseModel, tokens: Sequence[int]) -> tuple[str, bool]:
+        """The text of tokens before the first stop, which only the last of them can bring, and whether there is one."""
+        for stop, part, token in self.marked:
+            if token in tokens and stop in base.decode(tokens, special=True):
+                return before(_before_last(base, tokens, token, part), self.texts), True
+        if tokens[-1] in self.tokens:
+            return before(base.decode(tokens[:-1]), self.texts), True
+        text = base.decode(tokens)
+        kept = before(text, self.texts)
+        return kept, len(kept) < len(text)
+
+    def settled(self, base: BaseModel, tokens: Sequence[int], text: str) -> int:
+        """How many characters of a text are no part of a stop string that later tokens may complete."""
+        starts = (n for stop in self.texts for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        kept = len(text) - max(starts, default=0)
+        for stop, part, token in self.marked:
+            if token in tokens:
+                whole = base.decode(tokens, special=True)
+                if any(whole.endswith(stop[:n]) for n in range(len(part) + 1, len(stop))):
+                    kept = min(kept, len(_before_last(base, tokens, token, part)))
+        return kept
+
+
+def _before_last(base: BaseModel, tokens: Sequence[int], token: int, part: str) -> str:
+    """The text before the last occurrence of a token, without `part` at its end."""
+    place = len(tokens) - 1 - tokens[::-1].index(token)
+    return base.decode(tokens[:place]).removesuffix(part)
+
+
+def before(text: str, stops: Sequence[str]) -> str:
+    """A text up to the first of the stop strings."""
+    return min((text.split(stop, 1)[0] for stop in stops), key=len, default=text)
+
+
 @dataclass
 class _Answer:
-    """What has been written so far; `text` ends before the first stop string."""
+    """What has been written so far; `text` ends before the first stop."""
 
     request: GenerationRequest
+    stops: Stops
     tokens: list[int] = field(default_factory=list)
     text: str = ""
     done: bool = False
@@ -60,30 +124,27 @@ class _Answer:
         self.random = random.Random(f"{self.request.sampling.seed}\0{self.request.context}")
 
     def add(self, base: BaseModel, token: int) -> None:
-        if token in _end_tokens(base):
-            self.done = True
-            return
         self.tokens.append(token)
-        text = cast("str", base.tokenizer.decode(self.tokens, skip_special_tokens=True))
-        self.text = min((text.split(stop, 1)[0] for stop in self.request.until), key=len, default=text)
-        self.done = len(self.text) < len(text) or len(self.tokens) >= self.request.max_new_tokens
+        self.text, self.done = self.stops.cut(base, self.tokens)
+        self.done = self.done or len(self.tokens) >= self.request.max_new_tokens
 
-    @property
-    def settled(self) -> int:
+    def settled(self, base: BaseModel) -> int:
         """How many characters no later token can change: no part of a character or of a stop string to come."""
         if self.done:
             return len(self.text)
         text = self.text.rstrip(_UNFINISHED)
-        starts = (n for stop in self.request.until for n in range(1, len(stop)) if text.endswith(stop[:n]))
-        return len(text) - max(starts, default=0)
+        settled = self.stops.settled(base, self.tokens, text)
+        space = text.rfind(" ", len(text) - _CLEANED) if base.tokenizer.clean_up_tokenization_spaces else -1
+        return settled if space < 0 else min(settled, space)
 
 
 def generate(base: BaseModel, requests: Sequence[GenerationRequest], advance: Advance = lambda _: None) -> list[str]:
     """The continuation of each request, cut before its first stop string."""
     rows = _rows(base, requests)
+    stops = {until: Stops.of(base, until) for until in {request.until for request in requests}}
     texts = [""] * len(requests)
     for batch in batches([len(row) for row in rows]):
-        answers = [_Answer(requests[i]) for i in batch]
+        answers = [_Answer(requests[i], stops[requests[i].until]) for i in batch]
         for _ in _decode(base, [rows[i] for i in batch], answers):
             pass
         for index, answer in zip(batch, answers, strict=True):
@@ -94,19 +155,17 @@ def generate(base: BaseModel, requests: Sequence[GenerationRequest], advance: Ad
 
 def stream(base: BaseModel, request: GenerationRequest) -> Iterator[str]:
     """The same text as `generate` gives, in pieces as they settle."""
-    answer, sent = _Answer(request), 0
+    answer, sent = _Answer(request, Stops.of(base, request.until)), 0
     for _ in _decode(base, _rows(base, [request]), [answer]):
-        settled = answer.settled
+        settled = answer.settled(base)
         if settled > sent:
             yield answer.text[sent:settled]
             sent = settled
 
 
 def _rows(base: BaseModel, requests: Sequence[GenerationRequest]) -> list[Row]:
-    encoded = base.encode_batch([request.context for request in requests])
-    return [
-        Row.of(request.prefix, tokens or [base.first_token]) for request, tokens in zip(requests, encoded, strict=True)
-    ]
+    encoded = encode_contexts(base, [request.context for request in requests])
+    return [Row.of(request.prefix, tokens) for request, tokens in zip(requests, encoded, strict=True)]
 
 
 def _decode(base: BaseModel, rows: Sequence[Row], answers: Sequence[_Answer]) -> Iterator[None]:
@@ -152,8 +211,3 @@ def _draw(logits: Tensor, sampling: Sampling, uniform: float) -> Tensor:
         kept = min(kept, sampling.top_k)
     place = int(torch.searchsorted(cumulative[:kept], uniform * cumulative[kept - 1], right=True))
     return tokens[min(place, kept - 1)]
-
-
-def _end_tokens(base: BaseModel) -> set[int]:
-    end = base.tokenizer.eos_token_id
-    return set(end) if isinstance(end, list) else {end}

@@ -13,9 +13,10 @@ from importlib.metadata import version as library_version
 from multiprompt.engine.answering import budget
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import constant_tokens
+from multiprompt.engine.inputs import taught, warn_of_lost_answers
 from multiprompt.engine.prompt import SoftPrompt, new_prompt
-from multiprompt.engine.training import OnTraining, Training, TrainingExample, encode_examples, train
-from multiprompt.errors import TrainingError
+from multiprompt.engine.training import OnTraining, Training, TrainingExample, train
+from multiprompt.errors import DataError, TrainingError
 from multiprompt.records import Run
 from multiprompt.tasks.example import Example, constant_text, examples
 from multiprompt.tasks.split import Split, TaskData
@@ -86,6 +87,9 @@ def _prepare(base: BaseModel, lesson: Lesson) -> tuple[Training, int]:
     validation = examples(task, _sample(data.validation, config.training.validation_rows, config.training.seed), room)
     constant = constant_tokens(base, constant_text(task))
     encoded, held_out = _encode(base, task, training), _encode(base, task, validation)
+    for rows, taught_rows in ((training, encoded), (validation, held_out)):
+        _require_room(base, rows, taught_rows, prompt.num_virtual_tokens)
+    warn_of_lost_answers(base, task, training, encoded)
     truncated = sum(example.query.truncated for example in training)
     return Training(task.name, prompt, constant, encoded, held_out, config.recipe, lesson.parts), truncated
 
@@ -126,12 +130,20 @@ def _key(base: BaseModel, lesson: Lesson, training: Training) -> str:
 
 
 def _encode(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
-    """Answers as the model has to write them; a generated one ends with the first stop string, or the end token."""
-    end = ""
-    if not task.is_multiple_choice:
-        end = task.generation.until[0] if task.generation.until else str(base.tokenizer.eos_token)
-    answers = [task.target_delimiter + row.answer + end for row in rows]
-    return encode_examples(base, [row.query.context for row in rows], answers)
+    return taught(base, task, rows)
+
+
+def _require_room(
+    base: BaseModel, rows: Sequence[Example], examples: Sequence[TrainingExample], num_virtual_tokens: int
+) -> None:
+    """Raises DataError for a row that is longer than the model's longest input; its last token is never read."""
+    for row, example in zip(rows, examples, strict=True):
+        if num_virtual_tokens + len(example) - 1 > base.max_tokens:
+            raise DataError(
+                f"{row.query.where}: its answer has {len(example.answer)} tokens behind {num_virtual_tokens} of prompt "
+                f"and {len(example.context)} of text, but {base.record.name} takes {base.max_tokens}. Shorten the "
+                "answer, or set generation_kwargs.max_gen_toks to its length, so that the text is cut."
+            )
 
 
 def _sample(split: Split, rows: int, seed: int) -> Split:

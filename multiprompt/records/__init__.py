@@ -57,6 +57,11 @@ from multiprompt.records.listing import (
     Progress,
     Rows,
 )
+from multiprompt.records.rendering import (
+    RenderedAnswer,
+    Rendering,
+    Token,
+)
 
 __all__ = [
     "Adapter",
@@ -92,12 +97,15 @@ __all__ = [
     "Problem",
     "Progress",
     "PromptKind",
+    "RenderedAnswer",
+    "Rendering",
     "Rows",
     "Run",
     "Schedule",
     "ScoreChange",
     "SqlResult",
     "TaskRecord",
+    "Token",
     "TokenChange",
     "TokenView",
     "Verdict",

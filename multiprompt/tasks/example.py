@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from multiprompt.errors import DataError
@@ -17,11 +17,15 @@ CountTokens = Callable[[str], int]
 
 @dataclass(frozen=True)
 class Query:
-    """What the model is shown for one row. `choices` are the answers to choose from, None for free generation."""
+    """What the model is shown for one row. `choices` are the answers to choose from, None for free generation.
+
+    `where` names the row in errors.
+    """
 
     context: str
     choices: tuple[str, ...] | None
     truncated: bool = False
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Budget:
-    """How many tokens a context may have, and how tokens are counted."""
+    """How many tokens a context may have, and how tokens are counted.
+
+    `room` is how many it may have together with the longest choice, where choices differ from row to row.
+    """
 
     tokens: int
     count: CountTokens
+    room: int | None = None
 
 
 def constant_text(task: Task) -> str:
@@ -58,12 +66,16 @@ def constant_text(task: Task) -> str:
 
 def examples(task: Task, split: Split, budget: Budget) -> list[Example]:
     """Every row of a split as an example. Raises DataError naming split and row of the first that cannot be one."""
-    made = []
-    for number, row in enumerate(split.rows):
-        where = f"{task.name}: row {number} of split {split.name!r}"
-        query = _query(task, row, budget, where)
-        made.append(Example(query, _target(task, row, query, where)))
-    return made
+    return [
+        example(task, row, budget, f"{task.name}: row {number} of split {split.name!r}")
+        for number, row in enumerate(split.rows)
+    ]
+
+
+def example(task: Task, row: Row, budget: Budget, where: str) -> Example:
+    """A row as an example; `where` names it in errors. Raises DataError."""
+    query = _query(task, row, budget, where)
+    return Example(query, _target(task, row, query, where))
 
 
 def queries(task: Task, rows: Iterable[Row], budget: Budget) -> list[Query]:
@@ -87,9 +99,26 @@ def _query(task: Task, row: Row, budget: Budget, where: str) -> Query:
     _require(task.fields, row, where)
     choices = _choices(task, row, where)
     context = _context(task, row)
-    if budget.count(context) <= budget.tokens:
-        return Query(context, choices)
-    return Query(_shortened(task, row, budget, where), choices, truncated=True)
+    try:
+        budget = _beside_choices(task, choices, budget)
+        if budget.count(context) <= budget.tokens:
+            return Query(context, choices, where=where)
+        return Query(_shortened(task, row, budget), choices, truncated=True, where=where)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def _beside_choices(task: Task, choices: tuple[str, ...] | None, budget: Budget) -> Budget:
+    """What a context may have where the choices are the row's own. Raises DataError when they leave it no room."""
+    if choices is None or budget.room is None or not isinstance(task.doc_to_choice, Template):
+        return budget
+    longest = max(budget.count(task.target_delimiter + choice) for choice in choices)
+    if longest >= budget.room:
+        raise DataError(
+            f"its longest choice has {longest} tokens, but text and choice together may have {budget.room}. "
+            "Shorten the choice or lower num_virtual_tokens."
+        )
+    return replace(budget, tokens=min(budget.tokens, budget.room - longest))
 
 
 def _context(task: Task, row: Row) -> str:
@@ -97,7 +126,7 @@ def _context(task: Task, row: Row) -> str:
     return description + task.doc_to_text.render(row)
 
 
-def _shortened(task: Task, row: Row, budget: Budget, where: str) -> str:
+def _shortened(task: Task, row: Row, budget: Budget) -> str:
     """The context with its longest field cut at the end until it fits; instruction and template stay whole."""
     texts = {name: row[name] for name in sorted(task.fields) if isinstance(row[name], str)}
     cut = dict(row)
@@ -110,7 +139,7 @@ def _shortened(task: Task, row: Row, budget: Budget, where: str) -> str:
         if budget.count(context) <= budget.tokens:
             return context
     raise DataError(
-        f"{where}: the instruction alone has {budget.count(_context(task, cut))} tokens, but {budget.tokens} fit. "
+        f"the instruction alone has {budget.count(_context(task, cut))} tokens, but {budget.tokens} fit. "
         "Shorten the description or raise multiprompt.max_input_tokens."
     )
 

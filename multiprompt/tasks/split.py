@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from multiprompt.errors import DataError, IntegrityError
+from multiprompt.errors import DataError, IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
@@ -102,6 +102,19 @@ def scored_split(task: Task) -> str:
     name = task.data.test or task.data.validation
     assert name is not None, "a task file without rows to evaluate on is refused when it is read"
     return name
+
+
+def load_row(task: Task, split: str, number: int) -> Row:
+    """A row of the training, validation or test rows, counted from 0. Raises NotFoundError naming what there is."""
+    if split == "test":
+        rows = load_test_split(task).rows
+    elif split in ("training", "validation"):
+        rows = getattr(load_data(task), split).rows
+    else:
+        raise NotFoundError(f"{task.name} has no split {split!r}; give training, validation or test.")
+    if not 0 <= number < len(rows):
+        raise NotFoundError(f"{task.name}: the {split} rows are 0 to {len(rows) - 1}; there is no row {number}.")
+    return rows[number]
 
 
 def _load_split(task: Task, name: str) -> Split:

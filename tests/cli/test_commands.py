@@ -321,9 +321,9 @@ def test_learning_warns_of_an_edited_file_and_tells_what_was_published_before_a_
 
 
 def test_a_published_version_is_told_with_rows_and_interval(catalog: Run) -> None:
-    line = catalog("learn", "colour").out.splitlines()[0]
-    score = r"acc 0\.\d{4} \(95 % 0\.\d{4} to \d\.\d{4}, 12 rows\)"
-    assert re.fullmatch(rf"colour@2 published: {score}; hard prompt 0\.\d{{4}}, majority 0\.5000", line), line
+    line = catalog("learn", "word").out.splitlines()[0]
+    score = r"exact_match \d\.\d{4} \(95 % 0\.\d{4} to \d\.\d{4}, 12 rows\)"
+    assert re.fullmatch(rf"word@1 published: {score}; hard prompt 0\.\d{{4}}, majority 1\.0000", line), line
 
 
 def test_a_prompt_that_learned_nothing_is_published_by_force_alone(
@@ -537,6 +537,7 @@ WRONG = [
     (("submit", "--kind", "learn"), "a job of kind learn takes a task"),
     (("job", "show", "nope"), "no job 'nope'"),
     (("plan", "--catalog", "nowhere.db"), "there is no catalog at"),
+    (("render", "colour", "--row", "99"), "there is no row 99"),
     (("job", "logs", "nope"), "no job 'nope'"),
     (("job", "cancel", "nope"), "no job 'nope'"),
     (("job", "retry", "nope"), "no job 'nope'"),
@@ -637,3 +638,22 @@ def test_listing_loads_no_torch(catalog: Run, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "colour" in done.stdout
+
+
+def test_render_prints_the_models_exact_input(catalog: Run) -> None:
+    done = catalog("render", "colour", "sky")
+    assert done.out.splitlines() == [
+        "[soft prompt: 4 virtual tokens of colour@1]",
+        "Which colour?",
+        "sky",
+        "Answer:",
+        *(f'[choice: " {colour}", 1 token]' for colour in ("red", "green", "blue", "yellow")),
+    ]
+    shown = catalog("render", "word", "--row", 0, "--split", "training", "--tokens")
+    assert "[soft prompt: 4 virtual tokens of word, not learned yet]" in shown.out
+    assert '[answer: " red\\n", 2 tokens]' in shown.out
+    (record,) = catalog("render", "word", "--row", 0, "--json").json
+    assert [token["text"] for token in record["answer"]["tokens"]] == [" red", "\n"]
+    for token in record["answer"]["tokens"]:
+        assert re.search(rf"^ +\d+ +{token['id']} +", shown.out, re.MULTILINE)
+    assert catalog("render", "colour").status == 2

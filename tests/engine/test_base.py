@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, Qwen2Config
 
 from multiprompt.engine.base import BaseModel
@@ -368,3 +370,25 @@ def test_a_text_with_a_token_that_only_the_tokenizers_class_adds_is_refused(tmp_
 
 def test_embeddings_without_a_token_are_no_fault(tmp_path: Path) -> None:
     record(padded(tmp_path / "padded"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "longest"),
+    [
+        ("LlamaConfig", {"max_position_embeddings": 96}, 96),
+        ("GPT2Config", {"n_positions": 96}, 96),
+        ("MptConfig", {"d_model": 32, "n_heads": 4, "n_layers": 1, "max_seq_len": 96}, 96),
+        ("OPTConfig", {"max_position_embeddings": 96, "ffn_dim": 32, "word_embed_proj_dim": 32}, 96),
+        ("BloomConfig", {"n_layer": 1, "n_head": 4}, 2048),
+        ("BloomConfig", {"n_layer": 1, "n_head": 4, "seq_length": 96}, 96),
+        ("RobertaConfig", {"max_position_embeddings": 96, "is_decoder": True, "pad_token_id": 1}, 94),
+        ("MambaConfig", {}, 2048),
+    ],
+)
+def test_the_longest_input_is_read_under_each_configs_name(
+    base: BaseModel, kind: str, settings: dict[str, object], longest: int
+) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32}
+    config = getattr(transformers, kind)(vocab_size=40, **(sizes if "d_model" not in settings else {}), **settings)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    assert dataclasses.replace(base, model=model).max_tokens == longest

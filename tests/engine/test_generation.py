@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import cycle
 
 import pytest
@@ -235,6 +236,63 @@ def test_the_end_token_ends_a_text_and_is_no_part_of_it(said: Said, prefix: Pref
     assert "".join(stream(said("the sky"), request(prefix, "a", 50))) == "the sky"
     assert one(said(""), request(prefix, "a", 50)) == ""
     assert list(stream(said(""), request(prefix, "a", 50))) == []
+
+
+def with_special_tilde(base: BaseModel) -> BaseModel:
+    """The base model with "~" as a special token, which decoding leaves out."""
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["~"]})
+    return replace(base, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"), [("~", "the sky"), ("\n~", "the sky"), ("y~", "the sk"), ("~ and", "the sky"), (" ~", "the sky")]
+)
+def test_a_stop_string_that_is_or_holds_a_special_token_stops(
+    base: BaseModel, prefix: Prefix, stop: str, text: str
+) -> None:
+    special = with_special_tilde(base)
+    written = special.encode(text + stop + " more of it")
+    assert special.decode(written) == (text + stop + " more of it").replace("~", "")
+    for until in ((stop,), ("\x00", stop)):
+        asked = request(prefix, "a", 50, until)
+        assert one(saying(special, written), asked) == text
+        assert "".join(stream(saying(special, written), asked)) == text
+
+
+def test_a_stop_string_around_the_end_token_is_left_out_whole(base: BaseModel, prefix: Prefix) -> None:
+    written = [*base.encode("the sky\n"), base.tokenizer.eos_token_id]
+    asked = request(prefix, "a", 50, ("\n<|end|>",))
+    assert one(saying(base, written), asked) == "".join(stream(saying(base, written), asked)) == "the sky"
+
+
+def test_a_special_token_that_is_no_stop_is_left_out_of_the_text(base: BaseModel, prefix: Prefix) -> None:
+    special = with_special_tilde(base)
+    asked = request(prefix, "a", 50, ("~!",))
+    assert one(saying(special, special.encode("the~ sky")), asked) == "the sky"
+    assert "".join(stream(saying(special, special.encode("the~ sky")), asked)) == "the sky"
+
+
+@pytest.mark.parametrize("end", [41, [0, 41]])
+def test_the_end_tokens_of_the_generation_settings_end_a_text(
+    base: BaseModel, prefix: Prefix, monkeypatch: pytest.MonkeyPatch, end: int | list[int]
+) -> None:
+    monkeypatch.setattr(base.model.generation_config, "eos_token_id", end)
+    ended = replace(base)
+    written = [*base.encode("the sky"), 41, *base.encode(" is")]
+    assert one(saying(ended, written), request(prefix, "a", 50)) == "the sky"
+    assert ended.end_tokens == (0, 41)
+
+
+def test_a_stream_with_cleaned_up_spaces_is_the_text(base: BaseModel, prefix: Prefix) -> None:
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.clean_up_tokenization_spaces = True
+    tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output = True
+    cleaning = replace(base, tokenizer=tokenizer)
+    words = base.encode("I do n't know , they 've gone . Is it ?")
+    asked = request(prefix, "a", 50)
+    assert one(saying(cleaning, words), asked) == "I don't know, they've gone. Is it?"
+    assert "".join(stream(saying(cleaning, words), asked)) == "I don't know, they've gone. Is it?"
 
 
 def test_rows_that_end_early_do_not_change_the_others(base: BaseModel, prefix: Prefix) -> None:

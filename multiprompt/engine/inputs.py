@@ -1,0 +1,118 @@
+"""Model inputs: the tokens that a row of a task is asked with, and those that training teaches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from multiprompt.engine.base import BaseModel
+from multiprompt.engine.encoding import encode_answers, encode_choices
+from multiprompt.engine.generation import Stops, before
+from multiprompt.engine.training import TrainingExample
+from multiprompt.errors import DataError
+from multiprompt.tasks.example import Example, Query, postprocess
+from multiprompt.tasks.task import Task
+
+logger = logging.getLogger(__name__)
+
+
+def continuations(task: Task, query: Query) -> tuple[str, ...]:
+    """The texts that a query's choices are scored as."""
+    return tuple(task.target_delimiter + choice for choice in query.choices or ())
+
+
+def taught(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
+    """Contexts with the tokens that they are asked with, and the right answers.
+
+    A generated answer is taught to end: with a stop string, or without any with an end token. Raises DataError where
+    there is neither, or for a row without tokens, naming it.
+    """
+    if not (task.is_multiple_choice or task.generation.until or base.end_tokens):
+        raise DataError(
+            f"{task.name}: generation_kwargs.until is empty and {base.record.name} has no end token, so no answer "
+            "could end: name a stop string."
+        )
+    teach = _choices if task.is_multiple_choice else _texts
+    try:
+        return teach(base, task, rows)
+    except DataError as error:
+        refused = refusals([row.query for row in rows], lambda number: teach(base, task, [rows[number]]))
+        raise next(iter(refused.values()), error) from None
+
+
+def refusals(queries: Iterable[Query], read: Callable[[int], object]) -> dict[int, DataError]:
+    """The rows that cannot be read, by their index; each error names its row."""
+    refused = {}
+    for number, query in enumerate(queries):
+        try:
+            read(number)
+        except DataError as error:
+            refused[number] = DataError(f"{query.where}: {error}")
+    return refused
+
+
+def warn_of_lost_answers(
+    base: BaseModel, task: Task, rows: Sequence[Example], examples: Sequence[TrainingExample]
+) -> None:
+    """Log how many answers are taught that generation would give otherwise, a line for each reason."""
+    reasons: dict[str, list[Example]] = {}
+    if not task.is_multiple_choice:
+        stops = Stops.of(base, task.generation.until)
+        for row, example in zip(rows, examples, strict=True):
+            reasons.setdefault(_why_lost(base, task, stops, row, example.answer), []).append(row)
+    reasons.pop("", None)
+    for why, lost in reasons.items():
+        logger.warning(
+            "%s: %d of %d training answers cannot be given as they are, because of %s; the first is %s.",
+            task.name, len(lost), len(rows), why, lost[0].query.where,
+        )  # fmt: skip
+
+
+def _why_lost(base: BaseModel, task: Task, stops: Stops, row: Example, tokens: Sequence[int]) -> str:
+    """Why generation gives another text than a row's answer though its tokens are right; empty where it does not."""
+    answer, limit = row.answer.strip(), task.generation.max_new_tokens
+    if answer not in base.decode(tokens):
+        return ""  # the tokenizer reads the answer back as another text, as an uncased one does
+    given, _ = stops.cut(base, tokens)
+    if answer not in given:
+        return "a stop string in front of their end (generation_kwargs.until)"
+    if len(tokens) > limit and answer not in base.decode(tokens[:limit]):
+        return f"generation_kwargs.max_gen_toks, which is {limit}"
+    if task.metrics[0].name == "exact_match" and postprocess(task, given) != postprocess(task, row.answer):
+        return "the target_delimiter in front of them, which no filter removes (remove_whitespace)"
+    return ""
+
+
+def _choices(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
+    right = [task.target_delimiter + row.answer for row in rows]
+    scored = [
+        continuations(task, row.query) if _may_merge(base, task, row.query.context) else (text,)
+        for row, text in zip(rows, right, strict=True)
+    ]
+    encoded = encode_choices(base, [row.query.context for row in rows], scored)
+    return [
+        TrainingExample(tuple(row.context), tuple(row.continuations[texts.index(text)]))
+        for row, texts, text in zip(encoded, scored, right, strict=True)
+    ]
+
+
+def _may_merge(base: BaseModel, task: Task, context: str) -> bool:
+    """Whether any choice could merge with the context's last token, so that the others decide where it is cut."""
+    between = context[len(context.rstrip()) :] + task.target_delimiter
+    return between[:1] != " " or not base.splits_at_spaces
+
+
+def _texts(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
+    until = task.generation.until
+    token = () if until else base.end_tokens[:1]
+    answers = [row.answer + _stop(row.answer, until) for row in rows]
+    encoded = encode_answers(base, [row.query.context for row in rows], task.target_delimiter, answers)
+    examples = [TrainingExample(tuple(context), (*answer, *token)) for context, answer in encoded]
+    if not all(example.answer for example in examples):
+        raise DataError("the answer and its end have no token.")
+    return examples
+
+
+def _stop(answer: str, until: Sequence[str]) -> str:
+    """The stop string that an answer is taught with: the first that is not found too early, or else the first."""
+    return next((stop for stop in until if before(answer + stop, until) == answer), "".join(until[:1]))

@@ -1,0 +1,217 @@
+"""Model inputs: what training teaches is what is asked, ends as generation ends, and fits the model."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tokenizers import normalizers
+
+from multiprompt.engine.answering import Answer, Question, answer, budget
+from multiprompt.engine.base import BaseModel
+from multiprompt.engine.encoding import encode_choices, encode_contexts
+from multiprompt.engine.evaluation import Subject, evaluation_key
+from multiprompt.engine.forward import compile_prefix
+from multiprompt.engine.generation import Stops
+from multiprompt.engine.inputs import continuations, taught
+from multiprompt.engine.learning import Lesson, learn_prompts
+from multiprompt.engine.prefix import VirtualTokens
+from multiprompt.engine.training import TrainingExample
+from multiprompt.errors import DataError
+from multiprompt.tasks.example import Budget, Example, examples
+from multiprompt.tasks.split import Split, TaskData
+from multiprompt.tasks.task import Task
+from tests.conftest import task_mapping
+
+ROOM = Budget(10_000, len)
+ROWS = tuple({"text": f"sky {n}", "label": label} for n, label in enumerate(("red", "blue", "green", "yellow")))
+
+
+ENDS_SPECIAL = {"until": ["!<|end|>"], "max_gen_toks": 6}
+
+
+def task(kind: str = "choice", **keys: Any) -> Task:
+    return Task.from_mapping(task_mapping(kind=kind) | keys)
+
+
+def rows(task: Task, *data: dict[str, Any], room: Budget = ROOM) -> list[Example]:
+    return examples(task, Split("train", data or ROWS), room)
+
+
+def learn(base: BaseModel, task: Task, *data: dict[str, Any]) -> None:
+    split = Split("train", data or ROWS)
+    learn_prompts(base, [Lesson(task, TaskData(split, split, split))])
+
+
+def without_end(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> BaseModel:
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.eos_token = None
+    monkeypatch.setattr(base.model.generation_config, "eos_token_id", None)
+    return replace(base, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("delimiter", [" ", "", "\n", " is "])
+@pytest.mark.parametrize("text", ["{{text}}\nAnswer:", "{{text}} colou", "{{text}} -> ", "{{text}}", "text"])
+def test_a_choice_is_trained_with_the_tokens_that_it_is_scored_with(base: BaseModel, delimiter: str, text: str) -> None:
+    made = task(target_delimiter=delimiter, doc_to_text=text, doc_to_choice=["red", "r", "blue", "green", "yellow"])
+    for row, example in zip(rows(made), taught(base, made, rows(made)), strict=True):
+        (scored,) = encode_choices(base, [row.query.context], [continuations(made, row.query)])
+        assert isinstance(row.target, int)
+        assert example == TrainingExample(tuple(scored.context), tuple(scored.continuations[row.target]))
+
+
+@pytest.mark.parametrize("until", [["\n"], ["<|end|>"], [], [".", "\n"]])
+@pytest.mark.parametrize("text", ["{{text}}\nAnswer:", "{{text}} -> ", "{{text}}\n", "{{text}} colou"])
+def test_generation_reads_a_taught_answer_back_as_the_answer(base: BaseModel, text: str, until: list[str]) -> None:
+    made = task("text", doc_to_text=text, generation_kwargs={"until": until})
+    stops = Stops.of(base, until)
+    for row, example in zip(rows(made), taught(base, made, rows(made)), strict=True):
+        assert [list(example.context)] == encode_contexts(base, [row.query.context])
+        written, ended = stops.cut(base, example.answer)
+        assert ended
+        assert written.removeprefix(" ") == row.answer
+
+
+def test_without_a_stop_string_and_an_end_token_no_answer_is_learned(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = task("text", generation_kwargs={"until": [], "max_gen_toks": 6})
+    endless = without_end(base, monkeypatch)
+    with pytest.raises(DataError, match=r"^colour: generation_kwargs.until is empty and .* has no end token"):
+        learn(endless, made)
+    monkeypatch.setattr(base.model.generation_config, "eos_token_id", [41, 42])
+    assert {example.answer[-1] for example in taught(replace(endless), made, rows(made))} == {41}
+
+
+def test_the_end_is_the_first_stop_string_that_may_follow_the_answer(base: BaseModel) -> None:
+    made = task("text", generation_kwargs={"until": ["\n\n", "!"]})
+    plain, early = taught(base, made, rows(made, {"text": "a", "label": "blue"}, {"text": "a", "label": "blue\n"}))
+    assert base.decode(plain.answer) == " blue\n\n"
+    assert base.decode(early.answer) == " blue\n!"
+
+
+def warnings(base: BaseModel, task: Task, caplog: pytest.LogCaptureFixture, *data: dict[str, Any]) -> list[str]:
+    with caplog.at_level(logging.WARNING, "multiprompt"):
+        learn(base, task, *data)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_answers_that_generation_would_cut_are_told_of(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
+    made = task("text", generation_kwargs={"until": ["\n"], "max_gen_toks": 6})
+    data = (*ROWS, {"text": "a", "label": "red\nblue"}, {"text": "a", "label": "red, " * 9})
+    assert warnings(base, made, caplog, *data) == [
+        "colour: 1 of 6 training answers cannot be given as they are, because of a stop string in front of their end "
+        "(generation_kwargs.until); the first is colour: row 4 of split 'train'.",
+        "colour: 1 of 6 training answers cannot be given as they are, because of generation_kwargs.max_gen_toks, "
+        "which is 6; the first is colour: row 5 of split 'train'.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"generation_kwargs": {"until": [" "], "max_gen_toks": 6}}, ["because of a stop string in front of"]),
+        ({"filter_list": None}, ["because of the target_delimiter in front of them, which no filter removes"]),
+        ({"filter_list": None, "target_delimiter": ""}, []),
+        ({"filter_list": None, "doc_to_text": "{{text}}: "}, []),
+        (
+            {
+                "filter_list": None,
+                "target_delimiter": "",
+                "generation_kwargs": {"until": ["!<|end|>"], "max_gen_toks": 6},
+            },
+            [],
+        ),
+        ({}, []),
+    ],
+)
+def test_answers_that_no_row_could_give_are_told_of(
+    base: BaseModel, caplog: pytest.LogCaptureFixture, keys: dict[str, Any], why: list[str]
+) -> None:
+    told = warnings(base, task("text", **keys), caplog)
+    assert len(told) == len(why)
+    for message, reason in zip(told, why, strict=True):
+        assert message.startswith("colour: 4 of 4 training answers")
+        assert reason in message
+
+
+def test_an_answer_too_long_for_the_model_names_its_row_and_the_numbers(base: BaseModel) -> None:
+    made = task("text", generation_kwargs={"until": ["\n"], "max_gen_toks": 6})
+    with pytest.raises(DataError, match=r"row 4 of split 'train': its answer has \d+ tokens behind 4 of prompt and"):
+        learn(base, made, *ROWS, {"text": "sky " * 20, "label": "blue " * 240})
+
+
+def test_a_choice_of_a_row_is_counted_and_the_text_is_cut_for_it(base: BaseModel) -> None:
+    made = task(doc_to_choice="{{[text, 'red']}}", doc_to_target=1)
+    room = budget(base, made, 4)
+    (row,) = rows(made, {"text": "sky " * 125}, room=room)
+    (scored,) = encode_choices(base, [row.query.context], [continuations(made, row.query)])
+    assert row.query.truncated
+    assert 200 < 4 + len(scored.context) + max(map(len, scored.continuations)) <= base.max_tokens
+    with pytest.raises(DataError, match=r"row 0 of split 'train': its longest choice has \d+ tokens, but .* 252"):
+        rows(made, {"text": "sky " * 300}, room=room)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"doc_to_choice": ["red", "word " * 200]}, {"generation_kwargs": {"max_gen_toks": 300}}]
+)
+def test_an_answer_that_leaves_no_room_is_refused_with_its_length(base: BaseModel, keys: dict[str, Any]) -> None:
+    made = task("text" if "generation_kwargs" in keys else "choice", **keys)
+    with pytest.raises(DataError, match=r"takes 256 tokens; 4 of prompt and \d{3,4} of the answer leave none"):
+        budget(base, made, 4)
+
+
+def test_a_text_without_unicode_names_its_row(base: BaseModel) -> None:
+    half = r"^colour: row 1 of split 'train': the tokenizer of tiny cannot read the text: U\+D800"
+    own = task(doc_to_choice="{{['red', label]}}", doc_to_text="Say: ", doc_to_target=0)
+    data = ({"text": "a", "label": "red"}, {"text": "a \ud800", "label": "\ud800"})
+    with pytest.raises(DataError, match=half):
+        rows(task(), *data, room=budget(base, task(), 4))
+    with pytest.raises(DataError, match=half):
+        rows(own, *data, room=budget(base, own, 4))
+    made = task("text", doc_to_text="Say: ", generation_kwargs={"max_gen_toks": 6})
+    with pytest.raises(DataError, match=half):
+        taught(base, made, rows(made, *data, room=budget(base, made, 4)))
+
+
+def test_a_row_of_the_longest_length_is_answered(base: BaseModel) -> None:
+    made = task()
+    prefix = compile_prefix(base, VirtualTokens(base.embed([40, 41, 42, 43])), [])
+    (row,) = rows(made, {"text": "sky " * 900, "label": "red"}, room=budget(base, made, 4))
+    assert len(base.encode(row.query.context)) >= base.max_tokens - 12
+    (found,) = answer(base, [Question(made, prefix, row.query)])
+    assert found.scores is not None
+
+
+def test_a_choice_without_a_token_names_its_row(base: BaseModel) -> None:
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Strip()
+    strips = replace(base, tokenizer=tokenizer)
+    made = task(target_delimiter="", doc_to_choice="{{['red', label]}}", doc_to_target=0)
+    made_rows = rows(made, {"text": "a", "label": "b"}, {"text": "a", "label": " "})
+    where = r"^colour: row 1 of split 'train': the choice ' ' adds no token"
+    with pytest.raises(DataError, match=where):
+        taught(strips, made, made_rows)
+    with pytest.raises(DataError, match=where):
+        prefix = compile_prefix(base, VirtualTokens(), [])
+        answer(strips, [Question(made, prefix, row.query) for row in made_rows])
+
+
+def test_probabilities_of_equal_choices_are_one_share_each_text_and_sum_to_one() -> None:
+    found = Answer(0, (-1.0, -2.0, -1.0)).probabilities(("red", "blue", "red"))
+    assert found == pytest.approx({"red": 0.7310586, "blue": 0.2689414})
+
+
+def test_end_tokens_that_only_the_model_has_are_part_of_the_key_of_generated_scores(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoding(base: BaseModel, task: Task) -> str:
+        return evaluation_key(base, task, "data", Subject.hard(task))["decoding"]
+
+    assert decoding(base, task("text")) == decoding(base, task()) == "greedy"
+    monkeypatch.setattr(base.model.generation_config, "eos_token_id", [0, 41, 42])
+    assert decoding(replace(base), task("text")) == "greedy, ends at 41, ends at 42"
+    assert decoding(replace(base), task()) == "greedy"

@@ -1,0 +1,114 @@
+"""Inference: labels that move during a call, and rows that cannot be answered beside rows that can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+import multiprompt as mp
+from multiprompt.errors import DataError
+from tests.conftest import MakeTask
+
+
+class Moving(Sequence[Any]):
+    """Rows of one label, behind the first of which another version is published."""
+
+    def __init__(self, workspace: mp.Workspace, label: str) -> None:
+        self.workspace, self.rows = workspace, [(label, "sky"), (label, "sea"), (label, "sky")]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        first, *others = self.rows
+        yield first
+        self.workspace.rollback("colour", to=1)
+        # Another thread's call, which finds that the pointer has moved.
+        self.workspace.predict([first])
+        yield from others
+
+
+def test_one_call_answers_a_label_from_one_version_while_its_pointer_moves(
+    workspace: mp.Workspace, make_task: MakeTask
+) -> None:
+    path = make_task("colour", multiprompt={"num_virtual_tokens": 4, "training": {"steps": 6}})
+    for _ in range(2):
+        workspace.add_task(path)
+        workspace.learn("colour")
+    if workspace.version("colour").number == 1:
+        workspace.rollback("colour", to=2)
+    assert {found.version for found in workspace.predict(Moving(workspace, "colour"))} == {"colour@2"}
+    assert {found.version for found in workspace.predict([("colour", "sky")])} == {"colour@1"}
+
+
+def test_a_row_that_has_no_tokens_fails_alone(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    workspace.add_task(make_task("colour"))
+    workspace.add_task(make_task("own", doc_to_choice="{{['red', 'green', text]}}"))
+    workspace.learn_many(["colour", "own"])
+    rows: list[Any] = [("colour", "sky"), ("colour", "a \ud800"), ("own", "sea"), ("own", "a \udfff"), ("own", "sky")]
+    found = workspace.predict(rows, strict=False)
+    assert [one.error is None for one in found] == [True, False, True, False, True]
+    assert "row 1 of the call" in str(found[1].error)
+    assert "U+D800 is half of a character" in str(found[1].error)
+    (alone,) = workspace.predict([rows[4]])
+    assert alone.probabilities == pytest.approx(found[4].probabilities, abs=1e-5)
+    for row, half in ((rows[1], "D800"), (rows[3], "DFFF")):
+        with pytest.raises(DataError, match=rf"row 0 of the call: .*U\+{half} is half of a character"):
+            workspace.predict([row])
+        with pytest.raises(DataError, match=f"U\\+{half}"):
+            workspace.inference().stream(*row)
+
+
+def test_a_choice_without_a_token_fails_its_row_alone(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    workspace.add_task(make_task("own", target_delimiter="", doc_to_choice="{{['red', 'green', text]}}"))
+    workspace.learn("own")
+    rows = [("own", "sea"), ("own", "~"), ("own", "sky")]
+    workspace.base_model().tokenizer.backend_tokenizer.normalizer = _without_tilde()
+    found = workspace.predict(rows, strict=False)
+    assert [one.error is None for one in found] == [True, False, True]
+    assert "row 1 of the call: own: row 0: the choice '~' adds no token" in str(found[1].error)
+    with pytest.raises(DataError, match="row 1 of the call: own: row 0: the choice '~' adds no token"):
+        workspace.predict(rows)
+
+
+def _without_tilde() -> Any:
+    from tokenizers import normalizers
+
+    return normalizers.Replace("~", "")
+
+
+def test_equal_choices_share_one_probability(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    workspace.add_task(make_task("own", doc_to_choice="{{['red', 'green', text]}}"))
+    workspace.learn("own")
+    equal, other = workspace.predict([("own", "red"), ("own", "sky")])
+    assert set(equal.probabilities or {}) == {"red", "green"}
+    for found in (equal, other):
+        assert sum((found.probabilities or {}).values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"doc_to_text": "{{text}} -> ", "target_delimiter": ""},
+        {"doc_to_text": "{{text}} -> "},
+        {"doc_to_text": "{{text}}\n", "generation_kwargs": {"until": ["<|end|>"], "max_gen_toks": 6}},
+        {"doc_to_text": "{{text}} ->", "target_delimiter": "", "generation_kwargs": {"until": [], "max_gen_toks": 6}},
+    ],
+)
+def test_what_is_right_token_by_token_in_training_is_right_when_it_is_generated(
+    workspace: mp.Workspace, make_task: MakeTask, keys: dict[str, Any]
+) -> None:
+    training = {"steps": 80, "batch_size": 8, "learning_rate": 0.3, "validate_every": 20}
+    short = {"num_virtual_tokens": 8, "training": training}
+    keys = {"validation_split": "test", "filter_list": None, **keys}
+    workspace.add_task(make_task("word", kind="generate", multiprompt=short, **keys))
+    report = workspace.learn("word")
+    run = workspace.catalog.run(workspace.version(report.version))
+    assert run is not None
+    (exact,) = [exact for step, exact, _ in run.validations if step == run.best_step]
+    assert report.soft >= exact > 0
