@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
@@ -25,6 +27,7 @@ CORPUS = [
     "Which colour? red -> green",
 ] * 9
 ENDS = [("<s>", 0), ("</s>", 1)]
+VOCABULARY = 330
 FRONT, BACK, BOTH = "<s> $A", "$A </s>", "<s> $A </s>"
 
 
@@ -55,7 +58,7 @@ def without_words() -> Tokenizer:
 
 
 def trained(tokenizer: Tokenizer, trainer: Callable[..., object], **options: object) -> Tokenizer:
-    options |= {"vocab_size": 330, "special_tokens": ["<s>", "</s>", "<unk>"], "show_progress": False}
+    options |= {"vocab_size": VOCABULARY, "special_tokens": ["<s>", "</s>", "<unk>"], "show_progress": False}
     tokenizer.train_from_iterator(CORPUS, trainer(**options))
     return tokenizer
 
@@ -76,9 +79,16 @@ KINDS = {
 
 
 def speaking(base: BaseModel, tokenizer: Tokenizer) -> BaseModel:
-    """The tiny model with another tokenizer, for its tokens alone."""
+    """The tiny model with another tokenizer, and embeddings for all of its tokens."""
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>", bos_token="<s>")
-    return replace(base, tokenizer=fast)
+    return replace(base, model=widened(base.model), tokenizer=fast)
+
+
+@cache
+def widened(model: PreTrainedModel) -> PreTrainedModel:
+    wide = copy.deepcopy(model)
+    wide.resize_token_embeddings(VOCABULARY, mean_resizing=False)
+    return wide
 
 
 @pytest.fixture(params=KINDS)
