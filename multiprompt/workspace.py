@@ -396,14 +396,15 @@ class Workspace:
         """A version's digest, recomputed from its stored bytes."""
         return digest(self.catalog.adapter(self.version(label)))
 
-    def sql(self, statement: str, limit: int = 1000) -> SqlResult:
+    def sql(self, statement: str, limit: int = 1000, *, seconds: float = 30.0) -> SqlResult:
         """The first rows of a SELECT over the views v_tasks, v_versions, v_evaluations, v_lineage, v_events and v_jobs.
 
-        The last is there once there was a job.
+        The last is there once there was a job. Raises QueryError, also for one that takes longer than `seconds`.
         """
         from multiprompt.jobs.table import attached
 
-        return self.catalog.sql(statement, limit, attached(self.catalog.path) if self.catalog.is_file else None)
+        jobs = attached(self.catalog.path) if self.catalog.is_file else None
+        return self.catalog.sql(statement, limit, jobs, seconds=seconds)
 
     def verify(self) -> list[Problem]:
         """Every digest, reference and invariant that does not hold."""

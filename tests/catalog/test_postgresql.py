@@ -512,7 +512,6 @@ def test_a_catalog_is_usable_after_its_connections_were_ended(catalog: Catalog) 
 
 def test_a_connection_is_kept_for_the_next_transaction_without_what_the_last_one_held(catalog: Catalog) -> None:
     learn(catalog)
-    catalog.sql("SELECT pg_advisory_lock(7)")
     with pytest.raises(QueryError):
         catalog.sql("SELECT no_such_column FROM v_tasks")
     catalog.epoch()
