@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -67,6 +68,14 @@ def _silent(what: str, done: int, total: int) -> None:
     pass
 
 
+def _user() -> str:
+    """The user's name; in a container it may have a number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
 class Workspace:
     """Learn, serve, check and look up the prompts of one catalog. Made by `multiprompt.open`."""
 
@@ -86,7 +95,7 @@ class Workspace:
         self._reference = base_model
         self._dtype = dtype
         self._hub_metrics = hub_metrics
-        self.actor = actor or getpass.getuser()
+        self.actor = actor or _user()
         self._clock = clock
         self.progress = progress
         self._notify = notify
@@ -459,17 +468,19 @@ class Workspace:
         on: str | None = None,
         timezone: str = "UTC",
         priority: int = DEFAULT_PRIORITY,
+        called: str | None = None,
     ) -> Schedule:
         """Submit a job again and again: at the ticks of `cron` in a time zone, `every` so often, or `on` a change.
 
         `on` is data (its files or hub revision changed), score (a check found a drop), base (the base model's files
         changed) or age (the published version is older than `every`). Ticks that were missed become one job. A schedule
-        of the same kind, task and trigger is replaced. Raises ConfigError.
+        of the same kind, task and trigger is replaced; so that both stay, give one a name (`called`). Raises
+        ConfigError.
         """
         if name is not None:
             self.catalog.task(name)
         kind = kind or ("check" if name is None else "retrain")
-        return self.job_store.schedule(kind, name, cron, every, on, timezone, priority)
+        return self.job_store.schedule(kind, name, cron, every, on, timezone, priority, called)
 
     def plan(self, days: float = 7) -> list[PlannedJob]:
         """What the schedules will submit in so many days, and how long such jobs took when they ran last."""
@@ -479,7 +490,7 @@ class Workspace:
         return plan(self.catalog, self.schedules(), now, now + timedelta(days=days))
 
     def job(self, identity: str) -> Job:
-        """A job by its id. Raises NotFoundError."""
+        """A job by its id, or by a beginning that no other id has. Raises NotFoundError."""
         return self.job_store.job(identity)
 
     def cancel(self, identity: str) -> Job:
@@ -492,8 +503,7 @@ class Workspace:
 
     def job_logs(self, identity: str) -> list[JobLog]:
         """What the workers noted of a job, oldest first."""
-        self.job(identity)
-        return self.catalog.ledger.logs(identity)
+        return self.catalog.ledger.logs(self.job(identity).id)
 
     def jobs(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
         """Jobs that match a query like `state = 'failed' and created_at > '2026-11-01'`."""

@@ -110,8 +110,9 @@ def sql(statement: str, limit: int, seconds: float, catalog: str, as_csv: bool, 
 
 def _copy(source: str, target: str) -> None:
     with progress_bars() as progress:
-        copied = open_workspace(source, create=False).catalog.copy_to(target, progress)
-    click.echo(f"{copied.location} holds the same as {source}")
+        original = open_workspace(source, create=False).catalog
+        copied = original.copy_to(target, progress)
+    click.echo(f"{copied.location} holds the same as {original.location}")
 
 
 COMMANDS = (verify, upgrade, backup, export_catalog, import_catalog, gc, sql)

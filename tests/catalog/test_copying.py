@@ -115,6 +115,12 @@ def test_a_backup_is_a_catalog_of_its_own(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial*"))
 
 
+@pytest.mark.parametrize("place", ["/proc/backup.db", f"/tmp/{'b' * 250}", f"/tmp/{'b' * 300}", "/proc/version/b.db"])
+def test_a_backup_that_cannot_be_written_is_one_error(tmp_path: Path, place: str) -> None:
+    with pytest.raises(CatalogError, match="could not be copied|cannot be written|: the folder|does not exist"):
+        filled(tmp_path).backup(Path(place))
+
+
 def test_a_backup_does_not_disturb_a_writer(tmp_path: Path) -> None:
     catalog = filled(tmp_path)
     stop = threading.Event()

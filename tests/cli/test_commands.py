@@ -14,8 +14,10 @@ from typing import Any
 
 import click
 import pytest
+from sqlalchemy import make_url
 
 from multiprompt.cli import commands
+from tests.catalog.databases import drop_databases, new_database
 from tests.conftest import MakeTask
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -496,3 +498,24 @@ def test_listing_loads_no_torch(catalog: Run, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "colour" in done.stdout
+
+
+def test_no_command_prints_the_password_of_a_catalog(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    assert run("init", "--base-model", tiny_model).status == 0
+    plain = make_url(new_database())
+    urls = [
+        plain.set(password="hunter2").render_as_string(hide_password=False),
+        plain.update_query_dict({"password": "hunter2"}).render_as_string(hide_password=False),
+    ]
+    assert run("export-catalog", urls[0]).status == 0
+    for number, url in enumerate(urls):
+        told = [
+            run("export-catalog", url),
+            run("import-catalog", url, "--catalog", tmp_path / f"{number}.db"),
+            run("backup", tmp_path / f"{number}.bak", "--catalog", url),
+            *(run(*command, "--catalog", url) for command in (("upgrade",), ("verify",), ("gc",), ("submit", "none"))),
+            run("submit", "--catalog", url),
+        ]
+        assert [done.status for done in told] == [2, 0, 0, 0, 0, 0, 2, 0]
+        assert not [done for done in told if "hunter2" in done.out + done.err]
+    drop_databases()
