@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -83,6 +84,14 @@ def _silent(what: str, done: int, total: int) -> None:
     pass
 
 
+def _user() -> str:
+    """The user's name; in a container it may have a number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
 class Workspace:
     """Learn, serve, check and look up the prompts of one catalog. Made by `multiprompt.open`."""
 
@@ -102,7 +111,7 @@ class Workspace:
         self._reference = base_model
         self._dtype = dtype
         self._hub_metrics = hub_metrics
-        self.actor = actor or getpass.getuser()
+        self.actor = actor or _user()
         self._clock = clock
         self.progress = progress
         self._notify = notify
@@ -494,14 +503,15 @@ class Workspace:
         """A version's digest, recomputed from its stored bytes."""
         return digest(self.catalog.adapter(self.version(label)))
 
-    def sql(self, statement: str, limit: int = 1000) -> SqlResult:
+    def sql(self, statement: str, limit: int = 1000, *, seconds: float = 30.0) -> SqlResult:
         """The first rows of a SELECT over the views v_tasks, v_versions, v_evaluations, v_lineage, v_events and v_jobs.
 
-        The last is there once there was a job.
+        The last is there once there was a job. Raises QueryError, also for one that takes longer than `seconds`.
         """
         from multiprompt.jobs.table import attached
 
-        return self.catalog.sql(statement, limit, attached(self.catalog.path) if self.catalog.is_file else None)
+        jobs = attached(self.catalog.path) if self.catalog.is_file else None
+        return self.catalog.sql(statement, limit, jobs, seconds=seconds)
 
     def verify(self) -> list[Problem]:
         """Every digest, reference and invariant that does not hold."""
@@ -559,17 +569,19 @@ class Workspace:
         on: str | None = None,
         timezone: str = "UTC",
         priority: int = DEFAULT_PRIORITY,
+        called: str | None = None,
     ) -> Schedule:
         """Submit a job again and again: at the ticks of `cron` in a time zone, `every` so often, or `on` a change.
 
         `on` is data (its files or hub revision changed), score (a check found a drop), base (the base model's files
         changed) or age (the published version is older than `every`). Ticks that were missed become one job. A schedule
-        of the same kind, task and trigger is replaced. Raises ConfigError.
+        of the same kind, task and trigger is replaced; so that both stay, give one a name (`called`). Raises
+        ConfigError.
         """
         if name is not None:
             self.catalog.task(name)
         kind = kind or ("check" if name is None else "retrain")
-        return self.job_store.schedule(kind, name, cron, every, on, timezone, priority)
+        return self.job_store.schedule(kind, name, cron, every, on, timezone, priority, called)
 
     def plan(self, days: float = 7) -> list[PlannedJob]:
         """What the schedules will submit in so many days, and how long such jobs took when they ran last."""
@@ -579,7 +591,7 @@ class Workspace:
         return plan(self.catalog, self.schedules(), now, now + timedelta(days=days))
 
     def job(self, identity: str) -> Job:
-        """A job by its id. Raises NotFoundError."""
+        """A job by its id, or by a beginning that no other id has. Raises NotFoundError."""
         return self.job_store.job(identity)
 
     def cancel(self, identity: str) -> Job:
@@ -592,8 +604,7 @@ class Workspace:
 
     def job_logs(self, identity: str) -> list[JobLog]:
         """What the workers noted of a job, oldest first."""
-        self.job(identity)
-        return self.catalog.ledger.logs(identity)
+        return self.catalog.ledger.logs(self.job(identity).id)
 
     def jobs(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
         """Jobs that match a query like `state = 'failed' and created_at > '2026-11-01'`."""

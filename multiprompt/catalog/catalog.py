@@ -547,6 +547,8 @@ class Catalog:
         with self._write(actor, at) as (connection, stamp):
             return garbage.collect(connection, stamp.at, keep, quiet, alive)
 
-    def sql(self, statement: str, limit: int = 1000, attached: Attached | None = None) -> SqlResult:
+    def sql(
+        self, statement: str, limit: int = 1000, attached: Attached | None = None, *, seconds: float = 30.0
+    ) -> SqlResult:
         """The first rows of a SELECT over the views (v_tasks, v_versions, …). Raises QueryError."""
-        return sql.select_rows(self._engine, statement, limit, attached)
+        return sql.select_rows(self._engine, statement, limit, seconds, attached)

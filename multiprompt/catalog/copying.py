@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,18 @@ def copy_catalog(source: Engine, target: Engine, advance: Advance = lambda what,
 
 def backup(source: Engine, target: Path, advance: Advance = lambda what, done, total: None) -> None:
     """Copy a catalog into a SQLite file while others read and write it. Raises CatalogError when the file exists."""
-    if target.exists():
-        raise CatalogError(f"{target} exists: choose another name, nothing was written.")
-    if not target.parent.is_dir():
-        raise CatalogError(f"{target.parent} does not exist: create the folder, or choose another path.")
-    partial = target.with_name(f"{target.name}.partial")
+    try:
+        if target.exists():
+            raise CatalogError(f"{target} exists: choose another name, nothing was written.")
+        if not target.parent.is_dir():
+            raise CatalogError(f"{target.parent} does not exist: create the folder, or choose another path.")
+        _write(source, target, target.absolute().with_name(f"{target.name}.partial"), advance)
+    except OSError as error:
+        raise CatalogError(f"{target} cannot be written: {error.strerror}. Choose another path.") from error
+
+
+def _write(source: Engine, target: Path, partial: Path, advance: Advance) -> None:
+    """Copy to `partial`, and give it its name when it is whole."""
     partial.unlink(missing_ok=True)
     try:
         if is_sqlite(source):
@@ -82,7 +89,7 @@ def backup(source: Engine, target: Path, advance: Advance = lambda what, done, t
 
 def _copy_file(source: Path, target: Path, advance: Advance) -> None:
     try:
-        with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
             old.backup(
                 new,
                 pages=_PAGES_A_STEP,
@@ -91,9 +98,6 @@ def _copy_file(source: Path, target: Path, advance: Advance) -> None:
             new.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.Error as error:
         raise CatalogError(f"{source} could not be copied to {target}: {error}.") from error
-    finally:
-        old.close()
-        new.close()
     with target.open("rb") as file:
         os.fsync(file.fileno())
 

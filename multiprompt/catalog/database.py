@@ -22,6 +22,7 @@ BUSY_TIMEOUT_SECONDS = 30
 # Whoever writes to a catalog on PostgreSQL holds this advisory lock, as on SQLite the one of the file.
 _WRITE_LOCK = 0x6D70
 _BUSY = "another process held the catalog for {} s: wait for it and try again"
+_SHOWN_PARAMETERS = ("host", "hostaddr", "port", "user", "sslmode", "connect_timeout", "application_name")
 # What the names of SQLite's errors and the SQLSTATEs of PostgreSQL's begin with.
 _CURES = {
     "SQLITE_READONLY": (
@@ -54,20 +55,34 @@ _REFUSED = {
 
 def database_engine(url: str) -> Engine:
     """An engine for a path or a SQLAlchemy URL. Raises CatalogError when it is neither SQLite's nor PostgreSQL's."""
-    try:
-        parsed = make_url(url) if "://" in url else URL.create("sqlite", database=url)
-    except (ArgumentError, ValueError):
-        shown = re.sub(r"//.*@", "//…@", url)
-        raise CatalogError(f"{shown!r} is no catalog: give a path, or a URL like sqlite:///multiprompt.db.") from None
+    parsed = _parsed(url)
     if parsed.get_backend_name() == "postgresql":
         return _postgresql_engine(parsed)
     if parsed.get_backend_name() != "sqlite":
         raise CatalogError(
-            f"{parsed.render_as_string()} is neither SQLite nor PostgreSQL, which are the databases that hold catalogs."
+            f"{_shown(parsed)} is neither SQLite nor PostgreSQL, which are the databases that hold catalogs."
         )
     if not parsed.database or parsed.database == ":memory:":
         raise CatalogError("a catalog is a file: give a path, or a URL like sqlite:///multiprompt.db.")
     return _sqlite_engine(parsed, NullPool)
+
+
+def _parsed(url: str) -> URL:
+    """A path or a URL, with a password only in its place. Raises CatalogError, which shows none."""
+    hidden = re.sub(r":.*@", ":…@", url, count=1, flags=re.DOTALL)
+    try:
+        if "://" not in url and not re.match(r"(postgres\w*|sqlite)(\+\w+)?:", url):
+            return URL.create("sqlite", database=url)
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise CatalogError(f"{hidden!r} is no catalog: give a path, or a URL like sqlite:///multiprompt.db.") from None
+    if parsed.get_backend_name() == "sqlite":
+        return parsed
+    if any("@" in part for part in (parsed.host or "", parsed.database or "", *parsed.query)):
+        raise CatalogError(f"{hidden!r} holds more than one @: write one in a user's name or password as %40.")
+    if "password" in parsed.query:
+        parsed = parsed.set(password="".join(parsed.query["password"])).difference_update_query(["password"])
+    return parsed
 
 
 def watching_engine(engine: Engine) -> Engine:
@@ -92,10 +107,14 @@ def database_path(engine: Engine) -> Path:
 
 def location(engine: Engine) -> str:
     """Where the catalog is, to be shown: a path, or a URL without its password."""
-    if is_sqlite(engine):
-        return str(database_path(engine))
-    hidden = engine.url.update_query_dict({"password": "***"}) if "password" in engine.url.query else engine.url
-    return hidden.render_as_string()
+    return str(database_path(engine)) if is_sqlite(engine) else _shown(engine.url)
+
+
+def _shown(url: URL) -> str:
+    """A URL without its password, and with those parameters only that say where it leads."""
+    return url.set(
+        query={name: value if name in _SHOWN_PARAMETERS else "***" for name, value in url.query.items()}
+    ).render_as_string()
 
 
 @contextmanager
@@ -137,6 +156,17 @@ def writing(engine: Engine) -> Iterator[Connection]:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_TIMEOUT_SECONDS}s'")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
         yield connection
+
+
+@contextmanager
+def rolled_back(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may try something out: nothing of it stays."""
+    with _translated(engine), engine.connect() as connection:
+        transaction = connection.begin()
+        try:
+            yield connection
+        finally:
+            transaction.rollback()
 
 
 def _sqlite_engine(url: URL, pool: type[Pool]) -> Engine:

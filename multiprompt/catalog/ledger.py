@@ -151,10 +151,11 @@ class Ledger:
 
     # Schedules
 
-    def save_schedule(self, schedule: Schedule) -> None:
-        """Add a schedule, or replace the one of that name."""
+    def save_schedule(self, schedule: Schedule, old: Schedule | None = None) -> None:
+        """Add a schedule, or replace the one of that name, and `old`."""
+        names = [schedule.name, *([] if old is None else [old.name])]
         with self._writing() as connection:
-            connection.execute(delete(s.schedules).where(s.schedules.c.name == schedule.name))
+            connection.execute(delete(s.schedules).where(s.schedules.c.name.in_(names)))
             connection.execute(insert(s.schedules).values(**asdict(schedule)))
 
     def schedules(self) -> list[Schedule]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
 from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option
 from multiprompt.cli.output import print_json, print_table
 from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
-from multiprompt.records import Job, Schedule
+from multiprompt.records import Job, PlannedJob
 from multiprompt.workspace import Workspace, open_workspace
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -19,7 +21,13 @@ _KINDS = ("learn", "retrain", "evaluate", "check")
 _NEXT_TICKS = 5
 
 
-class Duration(click.ParamType[timedelta]):
+if TYPE_CHECKING:
+    _Durations = click.ParamType[timedelta]
+else:  # before click 8.4 it takes no parameter
+    _Durations = click.ParamType
+
+
+class Duration(_Durations):
     """A number and a unit: 90s, 15m, 6h, 30d, 2w."""
 
     name = "duration"
@@ -54,13 +62,26 @@ def _opened(catalog: str) -> Workspace:
 @_kind_option
 @_priority_option
 @click.option("--wait", is_flag=True, help="Wait until it has ended; then exit 1 unless it is done.")
+@click.option(
+    "--timeout", type=Duration(), metavar="TIME", help="With --wait, such as 6h: exit 2 when it lasts longer."
+)
 @catalog_option
 @json_option
-def submit(task: str | None, kind: str | None, priority: int, wait: bool, catalog: str, as_json: bool) -> None:
+def submit(
+    task: str | None,
+    kind: str | None,
+    priority: int,
+    wait: bool,
+    timeout: timedelta | None,
+    catalog: str,
+    as_json: bool,
+) -> None:
     """Queue a job for `multiprompt worker`: to learn or retrain TASK, or to check all tasks."""
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout is for --wait")
     job = _opened(catalog).submit(task, kind, priority=priority)
     if wait:
-        job = job.wait()
+        job = job.wait(None if timeout is None else timeout.total_seconds())
     _show(job, as_json)
     if wait and job.state != "done":
         raise click.exceptions.Exit(1)
@@ -146,6 +167,7 @@ def schedule() -> None:
     help="Its data changed, a check found a drop, the base model changed, or the published version is too old.",
 )
 @click.option("--timezone", metavar="ZONE", default="UTC", show_default=True, help="An IANA time zone for --cron.")
+@click.option("--name", metavar="NAME", help="Its name; by default one of kind, task and --on, and one of each.")
 @_priority_option
 @catalog_option
 @json_option
@@ -156,16 +178,22 @@ def add_schedule(
     every: timedelta | None,
     on: str | None,
     timezone: str,
+    name: str | None,
     priority: int,
     catalog: str,
     as_json: bool,
 ) -> None:
-    """Retrain TASK, or check all tasks, again and again."""
-    added = _opened(catalog).schedule(task, kind, cron=cron, every=every, on=on, timezone=timezone, priority=priority)
+    """Retrain TASK, or check all tasks, again and again.
+
+    A schedule of the same name is replaced. So that a task has two by time, give one a --name.
+    """
+    added = _opened(catalog).schedule(
+        task, kind, cron=cron, every=every, on=on, timezone=timezone, priority=priority, called=name
+    )
     if as_json:
         print_json(added)
     else:
-        click.echo(f"{added.name}: {_when(added)}")
+        click.echo(f"{added.name}: {added.when}")
 
 
 @schedule.command("list")
@@ -188,7 +216,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
         [
             (
                 record.name,
-                _when(record),
+                record.when,
                 "active" if record.active else "paused",
                 record.last_job,
                 "-"
@@ -240,14 +268,21 @@ def remove_schedule(name: str, catalog: str) -> None:
 @json_option
 def plan(days: float, catalog: str, as_json: bool) -> None:
     """Print what the schedules will do, and what such jobs cost when they ran last."""
+    from multiprompt.jobs.plan import TICKS_A_SCHEDULE
+
     workspace = _opened(catalog)
     planned = workspace.plan(days)
+    of_each: dict[str, list[PlannedJob]] = {}
+    for job in planned:
+        of_each.setdefault(job.schedule, []).append(job)
+    for name, jobs in of_each.items():
+        if len(jobs) == TICKS_A_SCHEDULE:
+            click.echo(f"{name}: its first {len(jobs)} jobs, to {jobs[-1].at:%Y-%m-%d %H:%M}", err=True)
     if as_json:
         print_json(planned)
         return
     print_table(
-        ("at (UTC)", "schedule", "kind", "task", "seconds"),
-        [(f"{job.at:%Y-%m-%d %H:%M}", job.schedule, job.kind, job.task, job.seconds) for job in planned],
+        ("at (UTC)", "schedule", "kind", "task", "seconds"), [row for jobs in of_each.values() for row in _some(jobs)]
     )
     known = [job.seconds for job in planned if job.seconds is not None]
     unknown = len(planned) - len(known)
@@ -314,18 +349,20 @@ def worker(
     )
 
 
+def _some(planned: Sequence[PlannedJob]) -> Iterator[tuple[object, ...]]:
+    """Rows of the first jobs of one schedule, and one row of the rest."""
+    for job in planned[:_NEXT_TICKS]:
+        yield f"{job.at:%Y-%m-%d %H:%M}", job.schedule, job.kind, job.task, job.seconds
+    rest = planned[_NEXT_TICKS:]
+    if rest:
+        yield f"and {len(rest)} more", f"until {rest[-1].at:%Y-%m-%d %H:%M}", None, None, None
+
+
 def _show(job: Job, as_json: bool) -> None:
     if as_json:
         print_json(job)
     else:
         click.echo(f"{job.id} {job.kind} {job.task or 'of all'}: {job.outcome or job.state}")
-
-
-def _when(schedule: Schedule) -> str:
-    if schedule.cron is not None:
-        return f"{schedule.cron} {schedule.timezone}"
-    every = "" if schedule.every_seconds is None else f"{timedelta(seconds=schedule.every_seconds)}"
-    return f"every {every}" if schedule.watch is None else f"on {schedule.watch} {every}".rstrip()
 
 
 COMMANDS = (submit, job, schedule, plan, worker)

@@ -91,12 +91,13 @@ def gc(dry_run: bool, days: float, catalog: str, as_json: bool) -> None:
 @click.command()
 @click.argument("statement", metavar="SELECT")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, metavar="N", help="Rows at most.")
+@click.option("--seconds", type=float, default=30, show_default=True, metavar="S", help="Time at most.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @catalog_option
 @json_option
-def sql(statement: str, limit: int, catalog: str, as_csv: bool, as_json: bool) -> None:
+def sql(statement: str, limit: int, seconds: float, catalog: str, as_csv: bool, as_json: bool) -> None:
     """Run a SELECT over v_tasks, v_versions, v_evaluations, v_lineage, v_events, v_jobs; nothing can be changed."""
-    found = open_workspace(catalog, create=False).sql(statement, limit)
+    found = open_workspace(catalog, create=False).sql(statement, limit, seconds=seconds)
     if as_json:
         print_json([dict(zip(found.columns, row, strict=True)) for row in found.rows])
     elif as_csv:
@@ -109,8 +110,9 @@ def sql(statement: str, limit: int, catalog: str, as_csv: bool, as_json: bool) -
 
 def _copy(source: str, target: str) -> None:
     with progress_bars() as progress:
-        copied = open_workspace(source, create=False).catalog.copy_to(target, progress)
-    click.echo(f"{copied.location} holds the same as {source}")
+        original = open_workspace(source, create=False).catalog
+        copied = original.copy_to(target, progress)
+    click.echo(f"{copied.location} holds the same as {original.location}")
 
 
 COMMANDS = (verify, upgrade, backup, export_catalog, import_catalog, gc, sql)

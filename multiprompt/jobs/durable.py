@@ -18,11 +18,11 @@ from functools import cached_property
 from typing import Any
 
 from dbos import DBOS, DBOSClient
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, func, inspect
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine, making, reading, watching_engine, write_ahead, writing
-from multiprompt.catalog.query import parse
+from multiprompt.catalog.query import Query, parse
 from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import (
     ConfigError,
@@ -34,14 +34,19 @@ from multiprompt.errors import (
 )
 from multiprompt.jobs import ticks, watches
 from multiprompt.jobs.kinds import check_kind, live_key
+from multiprompt.jobs.naming import named
 from multiprompt.jobs.plain import PlainData
 from multiprompt.jobs.shift import Do, Shift
 from multiprompt.jobs.table import APPLICATION, QUEUE, VERSION, VIEW, WORKFLOW, JobTable, job, jobs_file
 from multiprompt.records import Claim, Job, Listing, Outcome, Schedule, WorkerRecord
 
-_log = logging.getLogger("multiprompt.worker")
+_worker_log = logging.getLogger("multiprompt.worker")
+# Without handlers of its own, Python prints its warnings on standard error.
+_log = logging.getLogger("multiprompt.jobs")
 _SCHEMA = "dbos"
 _WAIT_SECONDS = 0.2
+# So many ids are named that begin as was asked.
+_NAMED = 3
 # Of so many jobs the one is named that an unknown id is most like.
 _NEWEST = 100
 
@@ -78,19 +83,30 @@ class JobStore:
         return self.job(handle.workflow_id)
 
     def job(self, identity: str) -> Job:
-        found = self.jobs(f"id = '{identity.replace(chr(39), chr(39) * 2)}'")
+        """A job by its id, or by a beginning that no other id has. Raises NotFoundError."""
+        key = self._table.key
+        holdable = "\0" not in identity and identity == identity.encode(errors="replace").decode()
+        found = self._page(Query("jobs", key == identity)) if holdable else Listing[Job]()
+        if not found and holdable and identity:
+            begins = func.substr(key, 1, len(identity)) == identity
+            found = self._page(Query("jobs", begins, limit=_NAMED))
         if not found:
             newest = [job.id for job in self.jobs("order by id desc", limit=_NEWEST)]
             raise NotFoundError(f"no job {identity!r}; {nearest(identity, newest)}")
+        if len(found) > 1:
+            some = ", ".join(job.id for job in found) + (", …" if found.after else "")
+            raise NotFoundError(f"{identity!r} begins the ids of several jobs ({some}): give more of one.")
         return found[0]
 
     def jobs(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
         """The jobs that a query finds, oldest first unless it says otherwise. Raises QueryError."""
-        parsed = parse(query, self._table.fields, limit)
+        return self._page(parse(query, self._table.fields, limit), after)
+
+    def _page(self, query: Query, after: str | None = None) -> Listing[Job]:
         if not self._exists:
             return Listing()
         with reading(self._engine) as connection:
-            page = parsed.page(connection, self._table.jobs(), self._table.key, job, after)
+            page = query.page(connection, self._table.jobs(), self._table.key, job, after)
         running = [found.id for found in page if found.state == "running"]
         progress = self._ledger.progress(running) if running else {}
         found = (replace(job, progress=progress[job.id]) if job.id in progress else job for job in page)
@@ -98,17 +114,29 @@ class JobStore:
         return Listing((job.waiting(wait) for job in found), page.after)
 
     def wait(self, identity: str, timeout: float | None = None) -> Job:
-        """A job once it has ended. Raises JobTimeoutError."""
+        """A job once it has ended; that no worker is there to do it is logged once. Raises JobTimeoutError."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        told = False
         while not (found := self.job(identity)).ended:
+            identity = found.id
+            if not told and not self._worker_lives():
+                _log.warning(
+                    "job %s is %s, but no worker is running: start `multiprompt worker`", identity, found.state
+                )
+                told = True
             if deadline is not None and time.monotonic() > deadline:
-                raise JobTimeoutError(f"job {identity} is {found.state} after {timeout} s; is a worker running?")
+                raise JobTimeoutError(f"job {identity} is {found.state} after {timeout:g} s; is a worker running?")
             time.sleep(_WAIT_SECONDS)
         return found
+
+    def _worker_lives(self) -> bool:
+        oldest = self._clock() - timedelta(seconds=LEASE_SECONDS)
+        return any(worker.beat_at >= oldest for worker in self._ledger.workers())
 
     def cancel(self, identity: str) -> Job:
         """Stop a job: from now on nothing is written for it. Raises StateError when it has ended."""
         found = self.job(identity)
+        identity = found.id
         ended = Outcome(found.state == "done", found.outcome) if found.ended else None
         ended = ended or self._ledger.revoke(identity, "cancelled", self._clock(), forget=True)
         if ended is not None:
@@ -125,7 +153,7 @@ class JobStore:
         found = self.job(identity)
         if not found.ended or found.state == "done":
             raise StateError(
-                f"job {identity} is {found.state}; only one that failed, was parked or cancelled is retried."
+                f"job {found.id} is {found.state}; only one that failed, was parked or cancelled is retried."
             )
         return self.submit(found.kind, found.task or None, found.priority)
 
@@ -140,18 +168,25 @@ class JobStore:
         on: str | None,
         timezone: str,
         priority: int,
+        name: str | None = None,
     ) -> Schedule:
-        """Add a schedule, or replace the one of the same kind, task and trigger. Raises ConfigError."""
+        """Add a schedule, or replace one, and log which.
+
+        With a name, that is the one of this name; else the one of the same kind, task and trigger that was given none.
+        Raises ConfigError, also for a name that a schedule of another kind or task has.
+        """
         check_kind(kind, task)
         now = self._clock()
-        name = ":".join(part for part in (kind, task, on) if part)
         seconds = None if every is None else every.total_seconds()
-        schedule = Schedule(name, kind, task, cron, seconds, on, timezone, priority, True, "", None, None, None, now)
-        ticks.check_schedule(schedule)
-        seen = watches.look(self._catalog, schedule, now).seen if on is not None else ""
-        schedule = replace(ticks.moved(schedule, now), seen=seen)
-        self._ledger.save_schedule(schedule)
-        return schedule
+        new = Schedule("", kind, task, cron, seconds, on, timezone, priority, True, "", None, None, None, now)
+        old, new = named(new, name, self._ledger.schedules())
+        ticks.check_schedule(new)
+        seen = watches.look(self._catalog, new, now).seen if on is not None else ""
+        new = replace(ticks.moved(new, now), seen=seen)
+        self._ledger.save_schedule(new, old)
+        if old is not None:
+            _log.warning("replaced %s (%s); so that both stay, give one of them a name", old.name, old.when)
+        return new
 
     def schedules(self) -> list[Schedule]:
         return self._ledger.schedules()
@@ -186,7 +221,7 @@ class JobStore:
             try:
                 sight = watches.look(self._catalog, schedule, now)
             except (MultipromptError, OSError) as error:
-                _log.warning("schedule %s: %s", schedule.name, error)
+                _worker_log.warning("schedule %s: %s", schedule.name, error)
                 sight = watches.Sight(False, schedule.seen)
             if sight.fires:
                 job = self.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
@@ -287,4 +322,4 @@ class JobStore:
 def _tick_id(schedule: Schedule) -> str:
     """The same for all who submit a schedule's job for one tick."""
     assert schedule.next_at is not None, "what is due has a time"
-    return f"{schedule.next_at:%Y%m%d-%H%M%S%f}-{hashlib.sha256(schedule.name.encode()).hexdigest()[:6]}"
+    return f"{schedule.next_at:%Y%m%d-%H%M%S%f}-{hashlib.sha256(schedule.name.encode()).hexdigest()[:12]}"

@@ -11,7 +11,7 @@ from multiprompt.jobs.ticks import ticks
 from multiprompt.records import PlannedJob, Schedule
 
 # Of one schedule; one that ticks each second would fill the plan.
-_TICKS_A_SCHEDULE = 1000
+TICKS_A_SCHEDULE = 1000
 
 
 def plan(catalog: Catalog, schedules: Sequence[Schedule], now: datetime, until: datetime) -> list[PlannedJob]:
@@ -21,7 +21,7 @@ def plan(catalog: Catalog, schedules: Sequence[Schedule], now: datetime, until: 
         if schedule.active and schedule.watch is None:
             seconds = catalog.job_seconds(schedule.kind, schedule.task)
             for number, at in enumerate(takewhile(lambda tick: tick <= until, ticks(schedule, now))):
-                if number == _TICKS_A_SCHEDULE:
+                if number == TICKS_A_SCHEDULE:
                     break
                 planned.append(PlannedJob(at, schedule.name, schedule.kind, schedule.task, seconds))
     return sorted(planned, key=lambda job: (job.at, job.schedule))

@@ -17,6 +17,7 @@ WATCHES = ("data", "score", "base", "age")
 # How often a watch looks.
 LOOK_SECONDS = 60.0
 _LEAST_SECONDS = 1.0
+_DAY = timedelta(days=1)
 
 
 def check_schedule(schedule: Schedule) -> None:
@@ -34,9 +35,8 @@ def check_schedule(schedule: Schedule) -> None:
         raise ConfigError(f"every is {schedule.every_seconds} seconds; it must be from {_LEAST_SECONDS} to 1e9.")
     try:
         ZoneInfo(schedule.timezone)
-        if schedule.cron is not None:
-            next(ticks(schedule, schedule.created_at))
-    except (CroniterError, ZoneInfoNotFoundError, ValueError, OSError) as error:
+        next(ticks(schedule, schedule.created_at))
+    except (CroniterError, ZoneInfoNotFoundError, ValueError, OSError, OverflowError) as error:
         raise ConfigError(
             f"{schedule.cron!r} in time zone {schedule.timezone} is no schedule: {' '.join(str(error).split())}"
         ) from None
@@ -45,8 +45,9 @@ def check_schedule(schedule: Schedule) -> None:
 def ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     """The times after `after` at which a schedule is looked at, in UTC, without end.
 
-    Cron fields are wall-clock times of its zone. A time that a change of clocks skips comes as much later, and one that
-    comes twice is taken once, but where the hour is `*`: then every hour that passes has its ticks.
+    Cron fields are wall-clock times of its zone. Where hours are named, a time that a change of clocks skips comes as
+    much later, and one that comes twice is taken once. Where the hour is each one, or each nth (`*/2`), ticks follow
+    elapsed time: none is further from the last than it is on other days.
     """
     if schedule.cron is None:
         step = timedelta(seconds=LOOK_SECONDS if schedule.watch is not None else schedule.every_seconds or 0.0)
@@ -55,26 +56,83 @@ def ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
         while True:
             yield start + missed * step
             missed += 1
-    yield from _cron_ticks(schedule.cron, ZoneInfo(schedule.timezone), after)
-
-
-def _cron_ticks(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    fields = cron.split()
-    every_hour = len(fields) >= 5 and fields[-4] == "*"
+    walk = _elapsing if _is_interval(schedule.cron) else _named
     last = after
-    # The wall clock as it would run without changes; where every hour counts, by the offset that holds now.
-    walk = after.astimezone(zone)
-    while True:
-        wall = croniter(cron, walk.replace(tzinfo=None), second_at_beginning=True).get_next(datetime)
-        tick = (wall - (walk.utcoffset() or timedelta())).replace(tzinfo=UTC) if every_hour else _utc(wall, zone)
-        walk = tick.astimezone(zone) if every_hour else wall.replace(tzinfo=zone)
+    for tick in walk(schedule.cron, ZoneInfo(schedule.timezone), after):
         if tick > last:
             last = tick
             yield tick
 
 
-def _utc(wall: datetime, zone: ZoneInfo) -> datetime:
-    return wall.replace(tzinfo=zone).astimezone(UTC)
+def _is_interval(cron: str) -> bool:
+    """Whether the hours are all, or each nth, however that is written."""
+    read = croniter(cron, second_at_beginning=True)
+    return bool(read.expanded[1] == ["*"] or "/" in read.expressions[1])
+
+
+def _named(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """The instants of the wall-clock times of cron, from a little before `after`."""
+    skipped = _offset(after, zone) - _offset(after - _DAY, zone)
+    wall = (after.astimezone(zone) - max(skipped, timedelta())).replace(tzinfo=None)
+    while True:
+        wall = _next(cron, wall)
+        yield wall.replace(tzinfo=zone).astimezone(UTC)
+
+
+def _elapsing(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """The instants at which the wall clock shows a time of cron, and those at which it would, had it not been changed
+    since the last one."""
+    tick = _last(cron, zone, after)
+    while True:
+        offset = _offset(tick, zone)
+        unchanged = _next_by(cron, offset, tick)
+        if _offset(unchanged, zone) == offset:
+            tick = unchanged
+        else:
+            shown = _next_shown(cron, zone, tick)
+            tick = min(shown, unchanged) if unchanged - tick <= _DAY else shown
+        yield tick
+
+
+def _last(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
+    """Where to go on from: after a change of clocks from the tick before, which decides how far the next one is."""
+    offset = _offset(after, zone)
+    if offset == _offset(after - _DAY, zone):
+        return after
+    try:
+        wall: datetime = croniter(cron, _by(offset, after), second_at_beginning=True).get_prev(datetime)
+    except CroniterError:
+        return after
+    return (wall - offset).replace(tzinfo=UTC)
+
+
+def _next_shown(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
+    """The first instant after a change of clocks at which the wall clock shows a time of cron."""
+    found = after
+    while True:
+        offset = _offset(_next_by(cron, _offset(found, zone), found), zone)
+        candidate = _next_by(cron, offset, found)
+        if _offset(candidate, zone) == offset:
+            return candidate
+        found = candidate
+
+
+def _next_by(cron: str, offset: timedelta, after: datetime) -> datetime:
+    return (_next(cron, _by(offset, after)) - offset).replace(tzinfo=UTC)
+
+
+def _next(cron: str, wall: datetime) -> datetime:
+    found: datetime = croniter(cron, wall, second_at_beginning=True).get_next(datetime)
+    return found
+
+
+def _by(offset: timedelta, at: datetime) -> datetime:
+    """The wall clock at an instant, by an offset from UTC."""
+    return at.astimezone(UTC).replace(tzinfo=None) + offset
+
+
+def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
+    return at.astimezone(zone).utcoffset() or timedelta()
 
 
 def moved(schedule: Schedule, now: datetime) -> Schedule:

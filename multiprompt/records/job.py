@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 JobState = Literal["queued", "running", "done", "failed", "parked", "cancelled"]
@@ -117,6 +117,14 @@ class Schedule:
     last_at: datetime | None
     last_job: str | None
     created_at: datetime
+
+    @property
+    def when(self) -> str:
+        """Its trigger in words, such as "0 3 * * * UTC" or "every 6:00:00"."""
+        if self.cron is not None:
+            return f"{self.cron} {self.timezone}"
+        every = "" if self.every_seconds is None else f"{timedelta(seconds=self.every_seconds)}"
+        return f"every {every}" if self.watch is None else f"on {self.watch} {every}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.reading import sealed
 from multiprompt.catalog.writing import Parent
 from multiprompt.errors import CatalogError, IntegrityError, QueryError
-from multiprompt.records import Adapter, Run
+from multiprompt.records import Adapter, Run, SqlResult
 from tests.catalog.databases import DATABASES, contents, execute, new_database
 from tests.catalog.test_catalog import AT, ROWS, a_task, learn, new_catalog
 
@@ -116,6 +116,12 @@ def test_a_backup_is_a_catalog_of_its_own(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial*"))
 
 
+@pytest.mark.parametrize("place", ["/proc/backup.db", f"/tmp/{'b' * 250}", f"/tmp/{'b' * 300}", "/proc/version/b.db"])
+def test_a_backup_that_cannot_be_written_is_one_error(tmp_path: Path, place: str) -> None:
+    with pytest.raises(CatalogError, match="could not be copied|cannot be written|: the folder|does not exist"):
+        filled(tmp_path).backup(Path(place))
+
+
 def test_a_backup_does_not_disturb_a_writer(tmp_path: Path) -> None:
     catalog = filled(tmp_path)
     stop = threading.Event()
@@ -193,7 +199,35 @@ WRITES = [
     "",
     "nonsense",
     "SELECT * FROM nowhere",
+    "SELECT 1; COMMIT; UPDATE settings SET policy = 'warn'",
+    "(SELECT 1); COMMIT; DROP TABLE task_texts",
+    "SELECT 1) AS found; DROP TABLE events; SELECT * FROM (SELECT 1",
+    "COMMIT",
+    "SET TRANSACTION READ WRITE",
+    "DO $$ BEGIN DELETE FROM events; END $$",
+    "COPY (SELECT 1) TO PROGRAM 'touch copied'",
+    "SELECT 1 INTO copied",
+    "SELECT fts3_tokenizer('simple')",
+    "SELECT * FROM pragma_journal_mode('delete')",
+    "SELECT 'half \ud800'",
+    "SELECT 'nul \0'",
 ]
+ACTS = [
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity",
+    'SELECT "pg_sleep"(1)',
+    "SELECT 1 WHERE EXISTS (SELECT pg_advisory_lock(7))",
+    "WITH read AS (SELECT pg_read_file('PG_VERSION') AS text) SELECT text FROM read",
+    "SELECT * FROM lo_import('/etc/hostname')",
+    "SELECT set_config('transaction_read_only', 'off', false)",
+    "SELECT nextval(pg_get_serial_sequence('events', 'id'))",
+    "SELECT query_to_xml('SELECT 1', true, true, '')",
+    "SELECT * FROM pg_hba_file_rules",
+]
+ENDLESS = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r)"
+TOO_LARGE = {
+    "sqlite": ["SELECT zeroblob(900000000)", f"{ENDLESS} SELECT zeroblob(1000000) FROM r"],
+    "postgresql": ["SELECT repeat('x', 20000000)", f"{ENDLESS} SELECT repeat('x', 1000000) FROM r"],
+}
 
 
 @pytest.mark.parametrize("statement", WRITES)
@@ -205,6 +239,50 @@ def test_sql_changes_nothing(tmp_path: Path, statement: str, monkeypatch: pytest
         catalog.sql(statement)
     assert contents(catalog) == before
     assert set(tmp_path.iterdir()) == files
+
+
+@pytest.mark.parametrize("statement", ACTS)
+def test_sql_calls_no_function_that_acts(tmp_path: Path, statement: str) -> None:
+    with pytest.raises(QueryError, match="^SQL: .*[.]$"):
+        filled(tmp_path).sql(statement)
+
+
+@pytest.mark.parametrize("select", ["SELECT count(*) FROM r", "SELECT n FROM r ORDER BY n"])
+def test_sql_ends_in_time(tmp_path: Path, select: str) -> None:
+    with pytest.raises(QueryError, match="not done after 0.3 s"):
+        filled(tmp_path).sql(f"{ENDLESS} {select}", seconds=0.3)
+
+
+def test_sql_ends_one_call_of_an_sqlite_function_in_time(tmp_path: Path, on_sqlite: None) -> None:
+    with pytest.raises(QueryError, match="not done after 0.3 s"):
+        filled(tmp_path).sql("SELECT instr(zeroblob(60000000), zeroblob(30000000) || 'x')", seconds=0.3)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_sql_takes_no_more_memory_than_it_may(tmp_path: Path, number: int) -> None:
+    with pytest.raises(QueryError, match="bytes|too big"):
+        filled(tmp_path).sql(TOO_LARGE[DATABASES.kind][number], limit=1000)
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(0, 1.0), (10**9, 1.0), (1, 0.0), (1, float("nan")), (1, 1e9)])
+def test_sql_has_limits_of_its_limits(tmp_path: Path, limit: int, seconds: float) -> None:
+    with pytest.raises(QueryError, match="SQL: a limit of"):
+        filled(tmp_path).sql("SELECT 1", limit=limit, seconds=seconds)
+
+
+def test_sql_may_be_any_select(tmp_path: Path) -> None:
+    catalog = filled(tmp_path)
+    for statement in (
+        "SELECT 1 AS a, 2 AS a;",
+        "SELECT 1, 2 -- a note",
+        "VALUES (1, 2)",
+        "WITH x AS (SELECT 1, 2) TABLE x",
+    ):
+        if not statement.endswith("TABLE x") or DATABASES.kind == "postgresql":
+            assert catalog.sql(statement).rows == ((1, 2),)
+    assert catalog.sql(f"{ENDLESS} SELECT n FROM r", limit=3).rows == ((1,), (2,), (3,))
+    assert catalog.sql("SELECT random() IS NULL").rows[0][0] in (0, False)
+    assert catalog.sql("SELECT name FROM v_tasks LIMIT 0") == SqlResult(("name",), (), False)
 
 
 def test_sql_reads_every_view(tmp_path: Path) -> None:

@@ -105,6 +105,10 @@ def test_a_password_among_the_parameters_of_a_url_is_not_shown_either(catalog: C
     assert SECRET not in make_url(opened.location).query.values()
     message = refusal(make_url(url).set(database="nowhere").render_as_string(hide_password=False))
     assert SECRET not in make_url(message.partition(": ")[0]).query.values()
+    assert SECRET not in opened._engine.url.render_as_string()
+    for parameter in ("sslpassword", "passfile", "options", "sslkey"):
+        url = url_of(catalog, query={**catalog._engine.url.query, parameter: "s3cret"})
+        assert "s3cret" not in database.location(database.database_engine(url))
 
 
 def test_no_error_shows_the_password(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +151,13 @@ def test_no_error_shows_the_password(catalog: Catalog, monkeypatch: pytest.Monke
         f"postgresql+nothing://user:{SECRET}@localhost:1/db",
         f"postgresql://user:{SECRET}@localhost:1/db?nonsense=1",
         f"postgresql://user:{SECRET}@localhost:99999/db",
+        f"postgresql:user:{SECRET}@localhost/db",
+        f"postgresql:/user:{SECRET}@localhost/db",
+        f"postgresql://user:x@{SECRET}@localhost/db",
+        f"postgresql://user:x@{SECRET}/x@localhost/db",
+        f"postgresql://user:x@y/{SECRET}@localhost/db",
+        f"postgresql://user:x@y?{SECRET}@localhost/db",
+        f"mysql://user@localhost/db?password={SECRET}",
     ],
 )
 def test_a_mistyped_url_is_one_line_without_the_password(url: str) -> None:
@@ -513,7 +524,6 @@ def test_a_catalog_is_usable_after_its_connections_were_ended(catalog: Catalog) 
 
 def test_a_connection_is_kept_for_the_next_transaction_without_what_the_last_one_held(catalog: Catalog) -> None:
     learn(catalog)
-    catalog.sql("SELECT pg_advisory_lock(7)")
     with pytest.raises(QueryError):
         catalog.sql("SELECT no_such_column FROM v_tasks")
     catalog.epoch()

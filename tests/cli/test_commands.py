@@ -20,8 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from sqlalchemy import make_url
 
 from multiprompt.cli import commands
+from tests.catalog.databases import drop_databases, new_database
 from tests.conftest import MakeTask, task_mapping, write_tiny_model
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -657,3 +659,24 @@ def test_render_prints_the_models_exact_input(catalog: Run) -> None:
     for token in record["answer"]["tokens"]:
         assert re.search(rf"^ +\d+ +{token['id']} +", shown.out, re.MULTILINE)
     assert catalog("render", "colour").status == 2
+
+
+def test_no_command_prints_the_password_of_a_catalog(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    assert run("init", "--base-model", tiny_model).status == 0
+    plain = make_url(new_database())
+    urls = [
+        plain.set(password="hunter2").render_as_string(hide_password=False),
+        plain.update_query_dict({"password": "hunter2"}).render_as_string(hide_password=False),
+    ]
+    assert run("export-catalog", urls[0]).status == 0
+    for number, url in enumerate(urls):
+        told = [
+            run("export-catalog", url),
+            run("import-catalog", url, "--catalog", tmp_path / f"{number}.db"),
+            run("backup", tmp_path / f"{number}.bak", "--catalog", url),
+            *(run(*command, "--catalog", url) for command in (("upgrade",), ("verify",), ("gc",), ("submit", "none"))),
+            run("submit", "--catalog", url),
+        ]
+        assert [done.status for done in told] == [2, 0, 0, 0, 0, 0, 2, 0]
+        assert not [done for done in told if "hunter2" in done.out + done.err]
+    drop_databases()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from multiprompt.catalog.labels import parse_label
 from multiprompt.catalog.ledger import Ledger
-from multiprompt.errors import NotFoundError
+from multiprompt.errors import ConfigError, NotFoundError
 from multiprompt.jobs.durable import JobStore
+from multiprompt.jobs.naming import named
 from multiprompt.jobs.plan import plan
 from multiprompt.records import CheckReport, CheckResult, Job, Schedule
 from tests.catalog.test_catalog import BASE, a_task, learn
@@ -28,8 +33,9 @@ def schedule(
     every: timedelta | None = None,
     on: str | None = None,
     timezone: str = "UTC",
+    name: str | None = None,
 ) -> Schedule:
-    return jobs.store.schedule(kind, task, cron, every, on, timezone, 100)
+    return jobs.store.schedule(kind, task, cron, every, on, timezone, 100, name)
 
 
 def at_work(jobs: Jobs, hours: float, step: timedelta = timedelta(minutes=5)) -> list[tuple[str, str]]:
@@ -119,6 +125,61 @@ def test_schedules_are_replaced_paused_resumed_triggered_and_removed(jobs: Jobs)
     for change in (jobs.store.pause, jobs.store.resume, jobs.store.trigger, jobs.store.remove):
         with pytest.raises(NotFoundError, match="no schedule 'retrain:sst2'"):
             change("retrain:sst2")
+
+
+PURPOSES = st.tuples(
+    st.sampled_from(("learn", "retrain", "evaluate")),
+    st.text(":%aA3 data", min_size=1),
+    st.sampled_from((None, "data")),
+)
+
+
+def purposed(purpose: tuple[str, str, str | None], name: str = "") -> Schedule:
+    kind, task, watch = purpose
+    return Schedule(name, kind, task, None, None, watch, "UTC", 100, True, "", None, None, None, START)
+
+
+@given(PURPOSES, PURPOSES)
+def test_no_two_schedules_share_a_name_by_default(first: Any, second: Any) -> None:
+    names = {named(purposed(purpose), None, [])[1].name for purpose in (first, second)}
+    assert len(names) == len({first, second})
+
+
+@given(PURPOSES, PURPOSES)
+def test_a_schedule_with_a_former_name_is_replaced_by_one_of_the_same_purpose_only(first: Any, second: Any) -> None:
+    former = purposed(first, ":".join(part for part in first if part))
+    assert named(purposed(first), None, [former])[0] == former
+    if first != second:
+        with suppress(ConfigError):
+            assert named(purposed(second), None, [former])[0] is None
+
+
+def test_tasks_with_colons_have_schedules_of_their_own(jobs: Jobs) -> None:
+    for name in ("a", "a:data"):
+        jobs.catalog.add_task(a_task(name), "tester", START)
+    jobs.catalog.ledger.save_schedule(replace(schedule(jobs, "a:data", cron="0 3 * * *"), name="retrain:a:data"))
+    with pytest.raises(ConfigError, match="'retrain:a:data' is for retrain a:data: give another name"):
+        schedule(jobs, "a", on="data")
+    jobs.store.remove("retrain:a:data")
+    schedule(jobs, "a", on="data")
+    assert [found.name for found in jobs.store.schedules()] == ["retrain:a%3Adata", "retrain:a:data"]
+
+
+def test_a_task_has_two_schedules_by_time_where_one_has_a_name(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
+    schedule(jobs, cron="0 3 * * *")
+    schedule(jobs, cron="0 4 * * 0", name="weekly")
+    assert caplog.messages == []
+    schedule(jobs, cron="0 5 * * *")
+    schedule(jobs, every=timedelta(days=7), name="weekly")
+    assert [(found.name, found.when) for found in jobs.store.schedules()] == [
+        ("retrain:sst2", "0 5 * * * UTC"), ("weekly", "every 7 days, 0:00:00"),
+    ]  # fmt: skip
+    assert "replaced retrain:sst2 (0 3 * * * UTC); so that both stay, give one of them a name" in caplog.text
+    with pytest.raises(ConfigError, match="'weekly' is for retrain sst2: give another name"):
+        schedule(jobs, "trec", cron="0 4 * * 0", name="weekly")
+    for name in ("", " ", "two\nlines", "n" * 301):
+        with pytest.raises(ConfigError, match="a schedule cannot be called"):
+            schedule(jobs, cron="0 4 * * 0", name=name)
 
 
 def looks(jobs: Jobs) -> list[Job]:
