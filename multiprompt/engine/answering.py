@@ -15,7 +15,7 @@ from multiprompt.engine.generation import GenerationRequest, Sampling, generate,
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.errors import DataError
-from multiprompt.tasks.example import Budget, Query, constant_text, postprocess
+from multiprompt.tasks.example import Budget, Query, constant_text, predicted
 from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Template
 
@@ -25,10 +25,17 @@ _TOKENS_FOR_CHOICES_OF_A_ROW = 64
 
 @dataclass(frozen=True)
 class Answer:
-    """A choice's index with the log-likelihood (nats) of every choice, or a generated text."""
+    """What each metric of the task takes for the answer: a choice's index or a text; `output` is the first metric's.
 
-    output: int | str
+    `scores` are the log-likelihoods (nats) of the choices. The likeliest need not be the answer where `acc_norm` leads.
+    """
+
+    outputs: tuple[int | str, ...]
     scores: tuple[float, ...] | None = None
+
+    @property
+    def output(self) -> int | str:
+        return self.outputs[0]
 
     @property
     def probabilities(self) -> list[float] | None:
@@ -72,10 +79,10 @@ def answer(base: BaseModel, questions: Sequence[Question], advance: Advance = la
     writing = [i for i, question in enumerate(questions) if question.query.choices is None]
     scored = score_choices(base, [_choice_request(questions[i]) for i in choosing], advance)
     for i, scores in zip(choosing, scored, strict=True):
-        answers[i] = Answer(max(range(len(scores)), key=scores.__getitem__), tuple(scores))
+        answers[i] = Answer(predicted(questions[i].task, questions[i].query, scores), tuple(scores))
     texts = generate(base, [_generation_request(questions[i]) for i in writing], advance)
     for i, text in zip(writing, texts, strict=True):
-        answers[i] = Answer(postprocess(questions[i].task, text))
+        answers[i] = Answer(predicted(questions[i].task, questions[i].query, text))
     return [found for found in answers if found is not None]
 
 
