@@ -17,11 +17,11 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.reading import batched
 from multiprompt.continual.canaries import canaries
 from multiprompt.continual.gate import compare, failure, judge
-from multiprompt.engine.answering import Question, answer, budget, compile_task
+from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.evaluation import Subject, evaluation_key
 from multiprompt.engine.prefix import Prefix
-from multiprompt.errors import DataError, NotFoundError, SupersededError, UnavailableError
+from multiprompt.errors import DataError, MetricError, NotFoundError, SupersededError, UnavailableError
 from multiprompt.examination import Case, Examination
 from multiprompt.inference import load_prompt
 from multiprompt.records import (
@@ -208,8 +208,8 @@ class _Check:
             asked = [(one.prefix, one.case.task, one.next_rows()) for one in running]
             answered = self._answers([(prefix, task, [row.query for row in rows]) for prefix, task, rows in asked])
             seconds = (time.perf_counter() - started) / max(1, sum(len(rows) for _, _, rows in asked))
-            for one, outputs in zip(running, answered, strict=True):
-                one.take(outputs, seconds)
+            for one, answers in zip(running, answered, strict=True):
+                one.take(answers, seconds)
             running = [one for one in running if not one.is_settled(tests)]
 
     def _compare(self, cases: Sequence[Case], tests: int, full: bool) -> None:
@@ -248,10 +248,11 @@ class _Check:
         """Run some rows that moved once more. How many are answered in another way than the first time?"""
         rows = examination.moved()[:REPEATED_ROWS]
         queries = [examination.rows[row].query for row in rows]
-        (outputs,) = self._answers([(examination.prefix, examination.case.task, queries)])
-        if isinstance(outputs, Exception):
-            raise outputs
-        different = sum(1 for row, now in zip(rows, outputs, strict=True) if examination.outputs[row] != now)
+        (answers,) = self._answers([(examination.prefix, examination.case.task, queries)])
+        if isinstance(answers, Exception):
+            raise answers
+        before = examination.answers
+        different = sum(1 for row, now in zip(rows, answers, strict=True) if before[row].output != now.output)
         self._repeated += len(rows)
         self._different += different
         return different
@@ -262,9 +263,9 @@ class _Check:
         for group in batched(cases, GROUP):
             ready = self._each(group, self._canaries)
             answered = self._answers([(prefix, case.task, queries) for case, prefix, queries, _ in ready])
-            for (case, _, _, expected), outputs in zip(ready, answered, strict=True):
+            for (case, _, _, expected), answers in zip(ready, answered, strict=True):
                 self._cost["canaries"] += len(expected)
-                if isinstance(outputs, Exception) or outputs != expected:
+                if isinstance(answers, Exception) or [found.output for found in answers] != expected:
                     self._moved.add(case.label)
             looked_at += len(group)
             self._progress("looking at canaries", looked_at, len(cases))
@@ -281,16 +282,16 @@ class _Check:
         queries = [example.query for example in examples(case.task, split, room)]
         return case, self._prefix(case), queries, [canary.prediction for canary in watched]
 
-    def _answers(self, asked: Sequence[tuple[Prefix, Task, Sequence[Query]]]) -> list[list[Any] | Exception]:
+    def _answers(self, asked: Sequence[tuple[Prefix, Task, Sequence[Query]]]) -> list[list[Answer] | Exception]:
         """What the model answers, prompt by prompt; the error for one whose rows it fails on."""
         try:
             found = answer(self.base, [Question(task, prefix, q) for prefix, task, queries in asked for q in queries])
         except Exception as error:  # a broken base model or tokenizer raises errors of many libraries
             if len(asked) == 1:
                 return [error]
-            return [outputs for one in asked for outputs in self._answers([one])]
-        outputs = iter(found)
-        return [[next(outputs).output for _ in queries] for _, _, queries in asked]
+            return [answers for one in asked for answers in self._answers([one])]
+        answers = iter(found)
+        return [[next(answers) for _ in queries] for _, _, queries in asked]
 
     def _each(self, items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
         """What is made of each; where that fails, the version has failed its check."""
@@ -356,7 +357,14 @@ class _Check:
         metric = case.task.metrics[0]
         if stored.metric == metric.name:
             return stored
-        again = score(metric, stored.predictions, stored.references, hub_metrics=self.hub_metrics)
+        again = stored.metrics.get(metric.name)
+        if again is None and not metric.reads_as(replace(metric, metric=stored.metric)):
+            raise MetricError(
+                f"{case.label} has no score in {metric.name}, as its predictions were taken for {stored.metric}; "
+                f"run `multiprompt learn {case.version.task}`."
+            )
+        if again is None:
+            again = score(metric, stored.predictions, stored.references, hub_metrics=self.hub_metrics)
         return replace(stored, metric=metric.name, score=again, higher_is_better=metric.higher_is_better)
 
     def _prefix(self, case: Case) -> Prefix:

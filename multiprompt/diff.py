@@ -60,7 +60,10 @@ def _compare(task: Task, before: Evaluation, after: Evaluation) -> tuple[tuple[S
     for metric in task.metrics:
         if metric.name not in before.metrics or metric.name not in after.metrics:
             continue
-        hits = [per_example_scores(metric, side.predictions, side.references) for side in (before, after)]
+        hits = [
+            per_example_scores(metric, side.predictions, side.references) if metric.reads_as(task.metrics[0]) else None
+            for side in (before, after)
+        ]
         interval = paired_interval(hits[0], hits[1]) if same_rows and hits[0] and hits[1] else None
         scores.append(ScoreChange(metric.name, before.metrics[metric.name], after.metrics[metric.name], interval))
         if metric is task.metrics[0] and same_rows and hits[0] and hits[1]:

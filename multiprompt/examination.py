@@ -10,6 +10,7 @@ from multiprompt.config import RegressionConfig
 from multiprompt.continual.canaries import order
 from multiprompt.continual.gate import compare
 from multiprompt.continual.statistics import settled
+from multiprompt.engine.answering import Answer
 from multiprompt.engine.evaluation import Subject, references, scored
 from multiprompt.engine.prefix import Prefix
 from multiprompt.records import Baseline, CheckResult, Evaluation, VersionRecord
@@ -53,7 +54,7 @@ class Examination:
         self.split = split
         self.rows = rows
         self.prefix = prefix
-        self.outputs: dict[int, Any] = {}
+        self.answers: dict[int, Answer] = {}
         self.error: Exception | None = None
         self._baseline = baseline
         self._order = order(case.data, len(rows))
@@ -66,16 +67,21 @@ class Examination:
     def next_rows(self) -> list[Example]:
         return [self.rows[row] for row in self._next()]
 
-    def take(self, outputs: list[Any] | Exception, seconds: float) -> None:
-        if isinstance(outputs, Exception):
-            self.error = outputs
+    @property
+    def outputs(self) -> dict[int, Any]:
+        """The prediction of each row that was run, by its number."""
+        return {row: found.output for row, found in self.answers.items()}
+
+    def take(self, answers: list[Answer] | Exception, seconds: float) -> None:
+        if isinstance(answers, Exception):
+            self.error = answers
             return
-        self._seconds += seconds * len(outputs)
-        self.outputs.update(zip(self._next(), outputs, strict=True))
+        self._seconds += seconds * len(answers)
+        self.answers.update(zip(self._next(), answers, strict=True))
 
     def is_settled(self, tests: int) -> bool:
         """Whether the rows so far leave no doubt, of the chance that this one of so many tests may err with."""
-        seen, rows = len(self.outputs), len(self.rows)
+        seen, rows = len(self.answers), len(self.rows)
         if self.error is not None or seen == rows:
             return True
         if self._whole:
@@ -84,7 +90,7 @@ class Examination:
         baseline = self._seen_baseline()
         before = self._hits(baseline.predictions, baseline.references)
         after = self._hits(
-            [self.outputs[row] for row in seen_rows], references(task, [self.rows[row] for row in seen_rows])
+            [self.answers[row].output for row in seen_rows], references(task, [self.rows[row] for row in seen_rows])
         )
         lost = sum(was > now for was, now in zip(before, after, strict=True))
         gained = sum(was < now for was, now in zip(before, after, strict=True))
@@ -101,7 +107,7 @@ class Examination:
         return scored(
             case.task,
             [self.rows[row] for row in seen],
-            [self.outputs[row] for row in seen],
+            [self.answers[row] for row in seen],
             case.key,
             subject,
             hub_metrics=hub_metrics,
@@ -128,18 +134,18 @@ class Examination:
         """The rows that are answered in another way than at the baseline."""
         if self._baseline.rows != len(self.rows):
             return self._seen()
-        return [row for row in self._seen() if self.outputs[row] != self._baseline.predictions[row]]
+        return [row for row in self._seen() if self.answers[row].output != self._baseline.predictions[row]]
 
     def _next(self) -> list[int]:
-        seen = len(self.outputs)
+        seen = len(self.answers)
         end = len(self.rows) if self._whole else next(look for look in _looks(len(self.rows)) if look > seen)
         return self._order[seen:end]
 
     def _seen(self) -> list[int]:
-        return sorted(self.outputs)
+        return sorted(self.answers)
 
     def _seen_baseline(self) -> Evaluation:
-        if len(self.outputs) == len(self.rows):
+        if len(self.answers) == len(self.rows):
             return self._baseline
         seen = self._seen()
         baseline = replace(

@@ -200,8 +200,8 @@ def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str,
         print_json(predictions)
     else:
         for prediction in predictions:
-            best = max((prediction.probabilities or {}).values(), default=None)
-            click.echo(prediction.output if best is None else f"{prediction.output}\t{best:.4f}")
+            chance = (prediction.probabilities or {}).get(prediction.output)
+            click.echo(prediction.output if chance is None else f"{prediction.output}\t{chance:.4f}")
     sys.exit(2 if failed else 0)
 
 

@@ -16,7 +16,7 @@ from multiprompt.engine.inputs import continuations, refusals
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.errors import DataError
-from multiprompt.tasks.example import Budget, Query, constant_text, postprocess
+from multiprompt.tasks.example import Budget, Query, constant_text, predicted
 from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Template
 
@@ -25,10 +25,17 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Answer:
-    """A choice's index with the log-likelihood (nats) of every choice, or a generated text."""
+    """What each metric of the task takes for the answer: a choice's index or a text; `output` is the first metric's.
 
-    output: int | str
+    `scores` are the log-likelihoods (nats) of the choices. The likeliest need not be the answer where `acc_norm` leads.
+    """
+
+    outputs: tuple[int | str, ...]
     scores: tuple[float, ...] | None = None
+
+    @property
+    def output(self) -> int | str:
+        return self.outputs[0]
 
     def probabilities(self, choices: Sequence[str]) -> dict[str, float]:
         """Softmax of the log-likelihoods over the different choices, so that it sums to one where some are equal."""
@@ -79,10 +86,10 @@ def answer(base: BaseModel, questions: Sequence[Question], advance: Advance = la
     except DataError as error:
         raise next(iter(unanswerable(base, questions).values()), error) from None
     for i, scores in zip(choosing, scored, strict=True):
-        answers[i] = Answer(max(range(len(scores)), key=scores.__getitem__), tuple(scores))
+        answers[i] = Answer(predicted(questions[i].task, questions[i].query, scores), tuple(scores))
     texts = generate(base, [_generation_request(questions[i]) for i in writing], advance)
     for i, text in zip(writing, texts, strict=True):
-        answers[i] = Answer(postprocess(questions[i].task, text))
+        answers[i] = Answer(predicted(questions[i].task, questions[i].query, text))
     return [found for found in answers if found is not None]
 
 

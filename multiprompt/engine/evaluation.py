@@ -9,11 +9,11 @@ from functools import lru_cache
 from importlib.metadata import version as library_version
 from typing import Any
 
-from multiprompt.engine.answering import Question, answer, budget, compile_task
+from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.records import Evaluation
-from multiprompt.tasks.example import Example, examples, postprocess
+from multiprompt.tasks.example import Example, examples
 from multiprompt.tasks.metric import metric_version, score
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
@@ -82,30 +82,37 @@ def evaluate(
     prefix = compile_task(base, task, subject.prompt)
     rows = examples(task, split, budget(base, task, subject.num_virtual_tokens))
     answers = answer(base, [Question(task, prefix, row.query) for row in rows], advance)
-    predictions = [found.output for found in answers]
     key = evaluation_key(base, task, split.fingerprint, subject)
     seconds = time.perf_counter() - started
-    return scored(task, rows, predictions, key, subject, hub_metrics=hub_metrics, seconds=seconds)
+    return scored(task, rows, answers, key, subject, hub_metrics=hub_metrics, seconds=seconds)
 
 
 def references(task: Task, rows: Sequence[Example]) -> list[Any]:
     """The right answers, as predictions are compared with them."""
-    return [postprocess(task, row.target) if isinstance(row.target, str) else row.target for row in rows]
+    if task.is_multiple_choice:
+        return [row.target for row in rows]
+    return [list(row.target) if isinstance(row.target, tuple) else row.target for row in rows]
 
 
 def scored(
     task: Task,
     rows: Sequence[Example],
-    predictions: Sequence[Any],
+    answers: Sequence[Answer],
     key: Mapping[str, str],
     subject: Subject,
     *,
     hub_metrics: bool,
     seconds: float,
 ) -> Evaluation:
-    """The score of predictions that were made for rows. Raises MetricError."""
+    """The scores of answers that were given to rows, all from one pass. Raises MetricError.
+
+    The predictions that are kept are those of the task's first metric.
+    """
     right = references(task, rows)
-    scores = {metric.name: score(metric, predictions, right, hub_metrics=hub_metrics) for metric in task.metrics}
+    scores = {
+        metric.name: score(metric, [found.outputs[place] for found in answers], right, hub_metrics=hub_metrics)
+        for place, metric in enumerate(task.metrics)
+    }
     main = task.metrics[0]
     return Evaluation(
         task=task.name,
@@ -115,7 +122,7 @@ def scored(
         higher_is_better=main.higher_is_better,
         metrics=scores,
         key=key,
-        predictions=tuple(predictions),
+        predictions=tuple(found.output for found in answers),
         references=tuple(right),
         truncated=sum(row.query.truncated for row in rows),
         seconds=seconds,

@@ -10,7 +10,8 @@ from multiprompt.engine.encoding import encode_answers, encode_choices
 from multiprompt.engine.generation import Stops, before
 from multiprompt.engine.training import TrainingExample
 from multiprompt.errors import DataError
-from multiprompt.tasks.example import Example, Query, postprocess
+from multiprompt.tasks.example import Example, Query, predicted
+from multiprompt.tasks.metric import per_example_scores
 from multiprompt.tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -78,8 +79,9 @@ def _why_lost(base: BaseModel, task: Task, stops: Stops, row: Example, tokens: S
         return "a stop string in front of their end (generation_kwargs.until)"
     if len(tokens) > limit and answer not in base.decode(tokens[:limit]):
         return f"generation_kwargs.max_gen_toks, which is {limit}"
-    if task.metrics[0].name == "exact_match" and postprocess(task, given) != postprocess(task, row.answer):
-        return "the target_delimiter in front of them, which no filter removes (remove_whitespace)"
+    metric, prediction = task.metrics[0], predicted(task, row.query, given)[0]
+    if metric.metric == "exact_match" and per_example_scores(metric, [prediction], [row.answer]) == [0.0]:
+        return "filter_list, after which they are unequal (only remove_whitespace takes the target_delimiter off)"
     return ""
 
 

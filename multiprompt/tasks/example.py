@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from multiprompt.errors import DataError
 from multiprompt.tasks.split import Row, Split
 from multiprompt.tasks.task import MAX_CHOICES, Task
-from multiprompt.tasks.template import Template
+from multiprompt.tasks.template import Column, NullFieldError, Template
 
 CountTokens = Callable[[str], int]
 
@@ -30,17 +31,17 @@ class Query:
 
 @dataclass(frozen=True)
 class Example:
-    """A query with its right answer: the index of a choice, or a text."""
+    """A query with its right answer: the index of a choice, a text, or several texts that are right."""
 
     query: Query
-    target: int | str
+    target: int | str | tuple[str, ...]
 
     @property
     def answer(self) -> str:
-        """The right answer's text."""
-        return (
-            self.query.choices[self.target] if self.query.choices and isinstance(self.target, int) else str(self.target)
-        )
+        """The right answer's text; the first of several, as in a few-shot example of the harness."""
+        if isinstance(self.target, int):
+            return self.query.choices[self.target] if self.query.choices else str(self.target)
+        return self.target if isinstance(self.target, str) else self.target[0]
 
 
 @dataclass(frozen=True)
@@ -66,39 +67,48 @@ def constant_text(task: Task) -> str:
 
 def examples(task: Task, split: Split, budget: Budget) -> list[Example]:
     """Every row of a split as an example. Raises DataError naming split and row of the first that cannot be one."""
-    return [
-        example(task, row, budget, f"{task.name}: row {number} of split {split.name!r}")
-        for number, row in enumerate(split.rows)
-    ]
+    made = []
+    for number, row in enumerate(split.rows):
+        where = f"{task.name}: row {number} of split {split.name!r}"
+        if number == 0:
+            _refuse_several_inputs(task, row, where)
+        made.append(example(task, row, budget, where))
+    return made
 
 
 def example(task: Task, row: Row, budget: Budget, where: str) -> Example:
     """A row as an example; `where` names it in errors. Raises DataError."""
+    _require(task.fields, row, where)
     query = _query(task, row, budget, where)
-    return Example(query, _target(task, row, query, where))
+    with _nulls(where):
+        return Example(query, _target(task, row, query, where))
 
 
 def queries(task: Task, rows: Iterable[Row], budget: Budget) -> list[Query]:
     """Rows without answers, as they come at inference. Raises DataError naming the row."""
-    return [_query(task, row, budget, f"{task.name}: row {number}") for number, row in enumerate(rows)]
+    made = []
+    for number, row in enumerate(rows):
+        where = f"{task.name}: row {number}"
+        _require(task.input_fields, row, where)
+        made.append(_query(task, row, budget, where))
+    return made
 
 
-def postprocess(task: Task, text: str) -> str:
-    """A generated text through the task's filters."""
-    for name in task.filters:
-        if name == "remove_whitespace":
-            text = text.strip()
-        elif name == "lowercase":
-            text = text.lower()
-        elif name == "uppercase":
-            text = text.upper()
-    return text
+def predicted(task: Task, query: Query, found: str | Sequence[float]) -> tuple[int | str, ...]:
+    """What each of the task's metrics takes from a generated text, or from the log-likelihoods (nats) of the choices.
+
+    The first one is the answer. Raises DataError where a filter fails.
+    """
+    if isinstance(found, str):
+        texts = {pipeline: pipeline.apply(found) for pipeline in task.pipelines}
+        return tuple(texts[metric.pipeline] for metric in task.metrics)
+    return tuple(metric.predicted(found, query.choices or ()) for metric in task.metrics)
 
 
 def _query(task: Task, row: Row, budget: Budget, where: str) -> Query:
-    _require(task.fields, row, where)
-    choices = _choices(task, row, where)
-    context = _context(task, row)
+    with _nulls(where):
+        choices = _choices(task, row, where) if task.is_multiple_choice else None
+        context = _context(task, row)
     try:
         budget = _beside_choices(task, choices, budget)
         if budget.count(context) <= budget.tokens:
@@ -121,6 +131,30 @@ def _beside_choices(task: Task, choices: tuple[str, ...] | None, budget: Budget)
     return replace(budget, tokens=min(budget.tokens, budget.room - longest))
 
 
+@contextmanager
+def _nulls(where: str) -> Iterator[None]:
+    """Names the row in which a null would become text."""
+    try:
+        yield
+    except NullFieldError as error:
+        raise DataError(f"{where}: the field {str(error)!r} is empty (null).") from None
+
+
+def _refuse_several_inputs(task: Task, row: Row, where: str) -> None:
+    """The harness takes a first row whose text is a number for the index of one of several inputs."""
+    if not isinstance(task.doc_to_choice, Template):
+        return
+    _require(task.fields, row, where)
+    with _nulls(where):
+        text = task.doc_to_text.value(row)
+    is_index = isinstance(text, int) if isinstance(task.doc_to_text, Column) else str(text).isdigit()
+    if is_index:
+        raise DataError(
+            f"{where} has a number as doc_to_text, by which the harness would choose one of several inputs; "
+            "tasks with several inputs are not supported."
+        )
+
+
 def _context(task: Task, row: Row) -> str:
     description = task.description.render(row) if task.config.keep_description else ""
     return description + task.doc_to_text.render(row)
@@ -128,7 +162,7 @@ def _context(task: Task, row: Row) -> str:
 
 def _shortened(task: Task, row: Row, budget: Budget) -> str:
     """The context with its longest field cut at the end until it fits; instruction and template stay whole."""
-    texts = {name: row[name] for name in sorted(task.fields) if isinstance(row[name], str)}
+    texts = {name: row[name] for name in sorted(task.read_by(row)) if isinstance(row[name], str)}
     cut = dict(row)
     while texts:
         name = max(texts, key=lambda field: len(cut[field]))
@@ -157,37 +191,75 @@ def _longest_fit(task: Task, row: dict[str, Any], name: str, budget: Budget) -> 
     return low
 
 
-def _choices(task: Task, row: Row, where: str) -> tuple[str, ...] | None:
-    if not task.is_multiple_choice:
-        return None
+def _choices(task: Task, row: Row, where: str) -> tuple[str, ...]:
     if not isinstance(task.doc_to_choice, Template):
-        return task.doc_to_choice
+        return task.doc_to_choice or ()
     _require(task.doc_to_choice.fields, row, where)
-    rendered = task.doc_to_choice.render(row)
-    try:
-        listed = ast.literal_eval(rendered)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        listed = None
+    found = task.doc_to_choice.value(row)
+    listed = found if isinstance(found, list) else _literal(str(found))
     if not isinstance(listed, list) or not all(isinstance(choice, str) and choice for choice in listed):
-        raise DataError(f"{where}: doc_to_choice gives {rendered[:100]!r}, which is no list of texts.")
+        raise DataError(f"{where}: doc_to_choice gives {str(found)[:100]!r}, which is no list of texts.")
     if not 2 <= len(listed) <= MAX_CHOICES:
         raise DataError(f"{where}: doc_to_choice gives {len(listed)} choices; there must be 2 to {MAX_CHOICES}.")
     return tuple(listed)
 
 
-def _target(task: Task, row: Row, query: Query, where: str) -> int | str:
+def _literal(text: str) -> Any:
+    """The value that a text writes out in Python; None for any other text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _target(task: Task, row: Row, query: Query, where: str) -> int | str | tuple[str, ...]:
     target: Any = task.doc_to_target
     if isinstance(target, Template):
         _require(target.fields, row, where)
-        target = row[target.bare_field] if target.bare_field else target.render(row)
-    if query.choices is None:
-        return str(target)
-    return _choice_index(target, query.choices, where)
+        target = _target_value(target, row, has_choices=task.doc_to_choice is not None)
+    if isinstance(target, list):
+        return _several(task, target, where)
+    if query.choices is not None:
+        return _choice_index(target, query.choices, where)
+    if task.doc_to_choice is not None:
+        choices = _choices(task, row, where)
+        return choices[_choice_index(target, choices, where)]
+    if not isinstance(target, str) and not all(pipeline.takes_first for pipeline in task.pipelines):
+        raise DataError(
+            f"{where} has an answer that is no text; the harness finds it equal to no answer, as filter_list does not "
+            "end in take_first."
+        )
+    return str(target)
+
+
+def _target_value(target: Template, row: Row, *, has_choices: bool) -> Any:
+    """As the harness reads it: a column as it is; of a text, digits among choices are an index, brackets a list."""
+    value = target.value(row)
+    if isinstance(target, Column) and target.read_by(row):
+        return value
+    if has_choices and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    listed = _literal(value) if value[:1] == "[" and value[-1:] == "]" else None
+    return value if listed is None else listed
+
+
+def _several(task: Task, targets: list[Any], where: str) -> tuple[str, ...]:
+    """Right answers of which any counts."""
+    if task.is_multiple_choice:
+        raise DataError(f"{where} has a list of right choices; only one right choice is supported.")
+    others = [metric.metric for metric in task.metrics if metric.metric != "exact_match"]
+    if others:
+        raise DataError(f"{where} has several right answers, which the metric {others[0]} cannot score.")
+    if not targets or not all(isinstance(target, str) for target in targets):
+        raise DataError(f"{where} has a list as answer; it must hold at least one text, and nothing else.")
+    return tuple(targets)
 
 
 def _choice_index(target: Any, choices: Sequence[str], where: str) -> int:
     """A whole number is an index; a text is one of the choices, or else the digits of an index."""
-    if isinstance(target, bool) or not isinstance(target, int):
+    if isinstance(target, bool):
+        return _truth_index(target, choices, where)
+    if not isinstance(target, int):
         target = str(target)
         if target in choices:
             return choices.index(target)
@@ -199,7 +271,17 @@ def _choice_index(target: Any, choices: Sequence[str], where: str) -> int:
     raise DataError(f"{where} has the label {str(target)[:100]!r}, which is none of the choices: {shown}.")
 
 
+def _truth_index(target: bool, choices: Sequence[str], where: str) -> int:
+    """False is the first choice and true the second, as in the harness."""
+    if str(target) in choices and choices.index(str(target)) != int(target):
+        raise DataError(
+            f"{where} has the label {str(target).lower()}, which is the choice {str(target)!r} by its text and "
+            f"{choices[int(target)]!r} by the harness's rule; write the label as a text or a number."
+        )
+    return int(target)
+
+
 def _require(fields: Iterable[str], row: Row, where: str) -> None:
     for name in sorted(fields):
-        if row.get(name) is None:
+        if name not in row:
             raise DataError(f"{where} lacks the field {name!r}; it has: {', '.join(sorted(map(str, row)))}.")

@@ -10,19 +10,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from multiprompt.config import TaskConfig
 from multiprompt.errors import ConfigError, MetricError, TaskFileError, TemplateError, nearest
-from multiprompt.tasks.metric import MetricConfig
-from multiprompt.tasks.template import Template
+from multiprompt.tasks.filters import Pipeline, check_order, read_pipelines
+from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_aggregation
+from multiprompt.tasks.task_file import parse, read_file, write
+from multiprompt.tasks.template import Column, Template, template
 
-MAX_TASK_FILE_BYTES = 1_000_000
 MAX_NAME_CHARACTERS = 200
 MAX_CHOICES = 1000
 
-_REQUIRED = ("task", "dataset_path", "output_type", "doc_to_text", "doc_to_target", "metric_list")
+_REQUIRED = ("task", "dataset_path", "output_type", "doc_to_text", "doc_to_target")
 _OPTIONAL = (
+    "metric_list",
     "dataset_name",
     "dataset_kwargs",
     "training_split",
@@ -61,7 +61,8 @@ _SCORED = (
     "filter_list",
     "metric_list",
 )
-_FILTERS = ("take_first", "remove_whitespace", "lowercase", "uppercase")
+# The names that the harness knows for the number of tokens that are generated at most, the first found wins.
+_TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Task:
     """One machine-learning problem: data, template, labels, metric. Built by `from_file` or `from_mapping`.
 
     `source` is the task file's text and `folder` what its paths are relative to; everything else is read from it.
+    `metrics` has an entry for each metric of each filter pipeline; stored predictions are those that the first reads.
     """
 
     name: str
@@ -113,7 +115,7 @@ class Task:
     doc_to_choice: tuple[str, ...] | Template | None
     target_delimiter: str
     generation: Generation
-    filters: tuple[str, ...]
+    pipelines: tuple[Pipeline, ...]
     metrics: tuple[MetricConfig, ...]
     tags: tuple[str, ...]
     config: TaskConfig
@@ -124,23 +126,33 @@ class Task:
     def from_file(cls, path: str | Path) -> Task:
         """Read a task file. Raises TaskFileError, TemplateError or ConfigError, each naming file and key."""
         path = Path(path)
-        try:
-            if path.stat().st_size > MAX_TASK_FILE_BYTES:
-                raise TaskFileError(f"{path} is larger than {MAX_TASK_FILE_BYTES} bytes; data belongs in data files.")
-            source = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise TaskFileError(f"{path} cannot be read: {error}") from None
-        return replace(cls.from_source(source, path.resolve().parent, where=str(path)), file=path.resolve())
+        source, mapping = read_file(path)
+        return replace(cls._strict(mapping, source, path.resolve().parent, str(path)), file=path.resolve())
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], folder: str | Path = ".") -> Task:
         """Build a task from what its task file would hold."""
-        source = yaml.dump(dict(mapping), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-        return cls.from_source(source, Path(folder).resolve(), where=str(mapping.get("task", "task")))
+        where = str(mapping.get("task", "task"))
+        source = write(mapping)
+        return cls._strict(parse(source, where), source, Path(folder).resolve(), where)
+
+    @classmethod
+    def _strict(cls, mapping: Mapping[str, Any], source: str, folder: Path, where: str) -> Task:
+        """A new task file, which may hold nothing that the harness scores otherwise."""
+        task = cls._from(mapping, source, folder, where)
+        try:
+            _check_as_harness(mapping, task)
+        except TaskFileError as error:
+            raise TaskFileError(f"{where}: {error}") from None
+        return task
 
     @classmethod
     def from_source(cls, source: str, folder: Path, where: str) -> Task:
-        mapping = _parse(source, where)
+        """A task from a text that a catalog holds."""
+        return cls._from(parse(source, where), source, folder, where)
+
+    @classmethod
+    def _from(cls, mapping: Mapping[str, Any], source: str, folder: Path, where: str) -> Task:
         _check_keys(mapping, where)
         try:
             return _read(mapping, source, folder)
@@ -156,75 +168,52 @@ class Task:
         """The fields of a row that the task reads to build the model's input."""
         return self.description.fields | self.doc_to_text.fields
 
+    @property
+    def input_fields(self) -> frozenset[str]:
+        """`fields`, or where there are none, the column that a bare `doc_to_text` names."""
+        named = {self.doc_to_text.source} if isinstance(self.doc_to_text, Column) else ()
+        return self.fields or frozenset(named)
+
+    def read_by(self, row: Mapping[str, Any]) -> frozenset[str]:
+        """The fields of this row that its input is built from."""
+        return self.description.fields | self.doc_to_text.read_by(row)
+
     @cached_property
     def mapping(self) -> Mapping[str, Any]:
         """What its task file holds, key by key."""
-        return _parse(self.source, self.name)
+        return parse(self.source, self.name)
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of what moves a score: templates, choices, generation, filters, metrics, truncation."""
         scored = {key: self.mapping[key] for key in _SCORED if key in self.mapping}
+        if self.generation.until != _until(self.mapping.get("generation_kwargs") or {}, Generation.until[0]):
+            scored["fewshot_delimiter"] = self.mapping["fewshot_delimiter"]
         scored["keep_description"] = self.config.keep_description
         scored["max_input_tokens"] = self.config.max_input_tokens
-        return "sha256:" + hashlib.sha256(json.dumps(scored, sort_keys=True, default=str).encode()).hexdigest()
+        return "sha256:" + hashlib.sha256(_as_json(scored).encode()).hexdigest()
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes a value out each time, as aliases are refused when a task file is read."""
-
-    def ignore_aliases(self, _data: Any) -> bool:
-        return True
-
-
-# libyaml, where PyYAML was built with it, reads a thousand task files in one second instead of seven.
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_SafeLoader):  # type: ignore[misc]
-    """A safe loader that names Python tags as what they are and refuses repeated keys."""
-
-
-def _refuse_tag(_: _Loader, suffix: str, node: yaml.Node) -> Any:
-    line = node.start_mark.line + 1
-    raise TaskFileError(
-        f"line {line} uses !{suffix}, which would run code from a task file; write a template or a plain value instead."
-    )
-
-
-def _unique_keys(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, (dict, list, set)):
-            raise TaskFileError(f"line {key_node.start_mark.line + 1} uses a {type(key).__name__} as a key.")
-        if key in seen:
-            raise TaskFileError(f"line {key_node.start_mark.line + 1} repeats the key {key!r}.")
-        seen.add(key)
-    made: dict[Any, Any] = loader.construct_mapping(node, deep=deep)
-    return made
-
-
-_Loader.add_multi_constructor("!", _refuse_tag)
-_Loader.add_multi_constructor("tag:yaml.org,2002:python/", _refuse_tag)
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
-
-
-def _parse(source: str, where: str) -> dict[str, Any]:
+def _as_json(value: Any) -> str:
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(source, Loader=_SafeLoader)):
-            raise TaskFileError("it uses YAML aliases (*name); write the value out.")
-        mapping = yaml.load(source, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except TaskFileError as error:
-        raise TaskFileError(f"{where}: {error}") from None
-    except (yaml.YAMLError, RecursionError, ValueError, AttributeError, TypeError) as error:
-        raise TaskFileError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(mapping, dict):
-        raise TaskFileError(f"{where} holds a {type(mapping).__name__}, but a task file is a mapping of keys.")
-    return mapping
+        return json.dumps(value, sort_keys=True, default=str)
+    except TypeError:  # keys of several types have no order
+        return json.dumps(_with_text_keys(value), sort_keys=True, default=str)
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {f"{type(key).__name__} {key}": _with_text_keys(inner) for key, inner in value.items()}
+    return [_with_text_keys(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _check_keys(mapping: Mapping[str, Any], where: str) -> None:
+    if is_group(mapping):
+        raise TaskFileError(
+            f"{where} is a group of tasks; add its tasks with `multiprompt add --group {where}`, which looks for them."
+        )
+    if "include" in mapping:
+        raise TaskFileError(f"{where} uses include, which only a file can do; write the included keys out.")
     for key in _REQUIRED:
         if mapping.get(key) is None:
             raise TaskFileError(f"{where} lacks the key {key!r}.")
@@ -238,6 +227,26 @@ def _check_keys(mapping: Mapping[str, Any], where: str) -> None:
         )
 
 
+def is_group(mapping: Mapping[str, Any]) -> bool:
+    """Whether a file groups other tasks instead of being one."""
+    return "group" in mapping and not isinstance(mapping.get("task"), str)
+
+
+def _check_as_harness(mapping: Mapping[str, Any], task: Task) -> None:
+    """Refuse settings that the harness scores in another way. Raises TaskFileError."""
+    check_order(task.pipelines, task.output_type)
+    for entry in mapping.get("metric_list") or ():
+        check_aggregation(entry)
+    names = [metric.name for metric in task.metrics]
+    if len(set(names)) < len(names):
+        raise TaskFileError(f"metric_list names a metric twice: {', '.join(names)}.")
+    repeats = mapping.get("repeats", 1)
+    if repeats != 1 and not all(pipeline.takes_first for pipeline in task.pipelines):
+        raise TaskFileError(
+            f"repeats is {repeats!r}, but only the first answer is scored; end each filter in take_first."
+        )
+
+
 def _read(mapping: Mapping[str, Any], source: str, folder: Path) -> Task:
     output_type = mapping["output_type"]
     if output_type not in ("multiple_choice", "generate_until"):
@@ -247,6 +256,8 @@ def _read(mapping: Mapping[str, Any], source: str, folder: Path) -> Task:
     choices = _choices(mapping.get("doc_to_choice"))
     if output_type == "multiple_choice" and choices is None:
         raise TaskFileError("output_type is 'multiple_choice', so doc_to_choice must list the choices.")
+    pipelines = read_pipelines(mapping.get("filter_list"))
+    delimiter = mapping.get("fewshot_delimiter") if output_type == "generate_until" else None
     return Task(
         name=_name(mapping["task"]),
         source=source,
@@ -254,13 +265,13 @@ def _read(mapping: Mapping[str, Any], source: str, folder: Path) -> Task:
         data=_data_source(mapping),
         output_type=output_type,
         description=_template(mapping.get("description") or "", "description"),
-        doc_to_text=_field_or_template(mapping["doc_to_text"], "doc_to_text"),
+        doc_to_text=template(_text(mapping["doc_to_text"], "doc_to_text"), "doc_to_text"),
         doc_to_target=_target(mapping["doc_to_target"]),
         doc_to_choice=choices,
         target_delimiter=_text(mapping.get("target_delimiter", " "), "target_delimiter"),
-        generation=_generation(mapping.get("generation_kwargs") or {}),
-        filters=_filters(mapping.get("filter_list")),
-        metrics=_metrics(mapping["metric_list"], output_type),
+        generation=_generation(mapping.get("generation_kwargs") or {}, delimiter),
+        pipelines=pipelines,
+        metrics=_metrics(mapping.get("metric_list"), output_type, pipelines),
         tags=_tags(mapping.get("tag")),
         config=TaskConfig.from_mapping(_settings(mapping)),
     )
@@ -294,23 +305,17 @@ def _template(value: Any, key: str) -> Template:
     return Template(_text(value, key), key)
 
 
-def _field_or_template(value: Any, key: str) -> Template:
-    """A bare word names a field of the row, as in the harness; anything else is a template."""
-    text = _text(value, key)
-    return Template("{{ " + text + " }}" if text.isidentifier() else text, key)
-
-
 def _target(value: Any) -> Template | int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    return _field_or_template(value, "doc_to_target")
+    return template(_text(value, "doc_to_target"), "doc_to_target")
 
 
 def _choices(value: Any) -> tuple[str, ...] | Template | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return _field_or_template(value, "doc_to_choice")
+        return template(value, "doc_to_choice")
     listed = list(value.values()) if isinstance(value, dict) else value
     if not isinstance(listed, list) or not all(isinstance(choice, str) for choice in listed):
         raise TaskFileError(
@@ -326,9 +331,9 @@ def _data_source(mapping: Mapping[str, Any]) -> DataSource:
     if not isinstance(options, dict):
         raise TaskFileError(f"dataset_kwargs is {options!r}, but it must be a mapping.")
     for key in options:
-        if key == "trust_remote_code":
+        if key == "trust_remote_code" and options[key] is not False:
             raise TaskFileError("dataset_kwargs asks for trust_remote_code, which would run code from data; remove it.")
-        if key != "data_files":
+        if key not in ("data_files", "trust_remote_code"):
             raise TaskFileError(f"dataset_kwargs has {key!r}; only 'data_files' is supported.")
     splits = {key: mapping.get(key) for key in ("training_split", "validation_split", "test_split")}
     for key, value in splits.items():
@@ -358,21 +363,29 @@ def _data_files(value: Any, training_split: str | None) -> Mapping[str, list[str
     return files
 
 
-def _generation(options: Mapping[str, Any]) -> Generation:
+def _generation(options: Mapping[str, Any], delimiter: Any) -> Generation:
     if not isinstance(options, dict):
         raise TaskFileError(f"generation_kwargs is {options!r}, but it must be a mapping.")
-    known = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
+    known = {"until", *_TOKEN_LIMITS, "do_sample", "temperature", "top_k", "top_p", "num_beams"}
     for key in options:
         if key not in known:
             raise TaskFileError(f"generation_kwargs has {key!r}, which is not supported; {nearest(str(key), known)}")
-    until = options.get("until", Generation.until)
-    stops = tuple(until) if isinstance(until, (list, tuple)) else (until,)
+    if options.get("num_beams", 1) != 1:
+        raise TaskFileError(f"generation_kwargs.num_beams is {options['num_beams']!r}; only 1 is supported.")
+    stops = _until(options, Generation.until[0] if delimiter is None else delimiter)
     if not all(isinstance(stop, str) and stop for stop in stops):
-        raise TaskFileError(f"generation_kwargs.until is {until!r}; it must be a list of non-empty texts.")
-    limit = options.get("max_gen_toks", Generation.max_new_tokens)
+        raise TaskFileError(f"generation_kwargs.until is {list(stops)!r}; it must be a list of non-empty texts.")
+    given = ((key, options[key]) for key in _TOKEN_LIMITS if options.get(key) is not None)
+    key, limit = next(given, ("max_gen_toks", Generation.max_new_tokens))
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 100_000:
-        raise TaskFileError(f"generation_kwargs.max_gen_toks is {limit!r}; it must lie between 1 and 100000.")
+        raise TaskFileError(f"generation_kwargs.{key} is {limit!r}; it must lie between 1 and 100000.")
     return Generation(stops, limit, **_sampling(options))
+
+
+def _until(options: Mapping[str, Any], delimiter: Any) -> tuple[Any, ...]:
+    """The stop strings; without any, the text that would stand between few-shot examples, as in the harness."""
+    until = options.get("until", delimiter)
+    return tuple(until) if isinstance(until, (list, tuple)) else (until,)
 
 
 def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -393,26 +406,13 @@ def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _filters(value: Any) -> tuple[str, ...]:
+def _metrics(value: Any, output_type: str, pipelines: tuple[Pipeline, ...]) -> tuple[MetricConfig, ...]:
     if value is None:
-        return ()
-    try:
-        (pipeline,) = value
-        names = tuple(step["function"] for step in pipeline["filter"])
-    except (TypeError, ValueError, KeyError):
-        raise TaskFileError(
-            f"filter_list is {value!r}; it must hold one pipeline: [{{name: …, filter: [{{function: …}}]}}]."
-        ) from None
-    for name in names:
-        if name not in _FILTERS:
-            raise TaskFileError(f"filter_list uses {name!r}, which is not supported; {nearest(str(name), _FILTERS)}")
-    return names
-
-
-def _metrics(value: Any, output_type: str) -> tuple[MetricConfig, ...]:
+        value = list(DEFAULT_METRICS[output_type])
     if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
         raise TaskFileError(f"metric_list is {value!r}; it must be a list of mappings with a 'metric'.")
-    return tuple(MetricConfig.from_mapping(entry, output_type) for entry in value)
+    metrics = [MetricConfig.from_mapping(entry, output_type) for entry in value]
+    return tuple(metric.of(pipeline, first=pipeline is pipelines[0]) for pipeline in pipelines for metric in metrics)
 
 
 def _tags(value: Any) -> tuple[str, ...]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import meta, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.visitor import NodeTransformer
 
-from multiprompt.errors import TemplateError
+from multiprompt.errors import TaskFileError, TemplateError
+from multiprompt.tasks.pattern import pattern
 
 MAX_TEMPLATE_CHARACTERS = 65_536
 MAX_RENDERED_CHARACTERS = 4_000_000
@@ -38,8 +39,53 @@ _FORBIDDEN = (
 )  # fmt: skip
 
 
+class NullFieldError(Exception):
+    """A template would write out a field that is null in this row."""
+
+
+class _Null:
+    """A null of a row: false and equal to none where a template tests for it, an error where it would become text."""
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+
+    def __str__(self) -> NoReturn:
+        raise NullFieldError(self._field)
+
+    __repr__ = __str__
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, _Null)
+
+    def __hash__(self) -> int:
+        return hash(None)
+
+
+def _marked(value: Any, field: str) -> Any:
+    """A value with its nulls marked by the field that they stand in."""
+    if value is None:
+        return _Null(field)
+    if isinstance(value, dict):
+        return {key: _marked(inner, f"{field}.{key}") for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_marked(inner, field) for inner in value]
+    return value
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%", "+"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A row's key comes before a method of the same name, which only a call means."""
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+    def method(self, obj: Any, name: str) -> Any:
+        return super().getattr(obj, name)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         numbers = all(isinstance(side, (int, float)) for side in (left, right))
@@ -69,7 +115,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 class _Bounds(NodeTransformer):
-    """Turns `a ~ b` and loops into calls that are counted."""
+    """Turns `a ~ b` and loops into calls that are counted, and tells calls of methods from keys of a row."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
@@ -80,9 +126,15 @@ class _Bounds(NodeTransformer):
         node.iter = _filter(node.iter, "steps")
         return node
 
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        if isinstance(node.node, nodes.Getattr):
+            node.node = _filter(node.node.node, "method", nodes.Const(node.node.attr))
+        return node
 
-def _filter(node: nodes.Node, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+def _filter(node: nodes.Node, name: str, *arguments: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(node, name, list(arguments), [], None, None, lineno=node.lineno)
 
 
 @pass_context
@@ -105,6 +157,11 @@ def _replace(text: str, old: str, new: str, count: int = -1) -> str:
     return text.replace(old, new, -1 if count is None else count)
 
 
+def _regex_replace(text: Any, source: str, replacement: str, count: int = 0) -> str:
+    """The harness's filter: `re.sub`."""
+    return pattern(source).sub(replacement, text, count, _within)
+
+
 def _join(values: Iterable[Any], delimiter: str = "") -> str:
     pieces = [str(value) for value in values]
     _within(sum(map(len, pieces)) + len(delimiter) * len(pieces))
@@ -123,9 +180,12 @@ def _within(characters: int) -> None:
 def _environment() -> _Sandbox:
     environment = _Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.globals.clear()
+    environment.globals["range"] = safe_range
     allowed = {name: environment.filters[name] for name in _FILTERS}
     environment.filters.clear()
     environment.filters.update(allowed, replace=_replace, join=_join, steps=_steps)
+    environment.filters.update(regex_replace=_regex_replace, method=environment.method)
+    environment.tests["none"] = lambda value: value is None or isinstance(value, _Null)
     return environment
 
 
@@ -135,8 +195,7 @@ _ENVIRONMENT = _environment()
 class Template:
     """A template, parsed once.
 
-    `fields` are the fields of a row that it reads, `constant_head` is the text before the first, `bare_field` the field
-    that it is nothing but, if so.
+    `fields` are the fields of a row that it reads; `constant_head` is the text before the first.
     """
 
     def __init__(self, source: str, where: str) -> None:
@@ -151,21 +210,67 @@ class Template:
             raise TemplateError(f"{where} is not a valid template: {error}") from None
         self.source = source
         self.where = where
-        self.fields: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
+        self.fields: frozenset[str] = frozenset(meta.find_undeclared_variables(tree)) - _ENVIRONMENT.globals.keys()
         self.constant_head = _constant_head(tree)
-        self.bare_field = _bare_field(tree)
+
+    def read_by(self, _: Mapping[str, Any], /) -> frozenset[str]:
+        """The fields that rendering this row reads."""
+        return self.fields
+
+    def value(self, row: Mapping[str, Any]) -> Any:
+        """What the harness makes of it: the text, or what stands in the column that it names."""
+        return self.render(row)
 
     def render(self, row: Mapping[str, Any]) -> str:
-        """The text for one row. Raises TemplateError when the template fails or leaves the sandbox."""
+        """The text for one row; `row` may hold nulls where the template asks for them.
+
+        Raises TemplateError when the template fails or leaves the sandbox, NullFieldError when it writes out a null.
+        """
         try:
-            text = "".join(_bounded(self._compiled.generate(row), self.where))
+            marked = {name: _marked(value, name) for name, value in row.items()}
+            text = "".join(_bounded(self._compiled.generate(marked), self.where))
         except SecurityError as error:
             raise TemplateError(f"{self.where} tried to leave the sandbox: {error}") from None
-        except TemplateError:
+        except (TemplateError, NullFieldError):
             raise
+        except TaskFileError as error:
+            raise TemplateError(f"{self.where} failed: {error}") from None
         except Exception as error:  # a template may raise anything: a filter on a wrong type, a division by zero
             raise TemplateError(f"{self.where} failed: {type(error).__name__}: {error}") from None
         return text
+
+
+class Column(Template):
+    """A bare text: the column of that name, or where rows have none, the text itself (the harness's rule).
+
+    A text that is an identifier is always taken for a column.
+    """
+
+    def __init__(self, source: str, where: str) -> None:
+        super().__init__(source, where)
+        self.constant_head = ""
+        if source.isidentifier():
+            self.fields = frozenset({source})
+
+    def read_by(self, row: Mapping[str, Any], /) -> frozenset[str]:
+        return self.fields | ({self.source} & row.keys())
+
+    def value(self, row: Mapping[str, Any]) -> Any:
+        if self.source not in self.read_by(row):
+            return super().render(row)
+        found = row[self.source]
+        if found is None:
+            raise NullFieldError(self.source)
+        return found
+
+    def render(self, row: Mapping[str, Any]) -> str:
+        return str(_marked(self.value(row), self.source))
+
+
+def template(source: str, where: str) -> Template:
+    """A text without markup may name a column; anything else is a template."""
+    bare = source.strip() and not any(mark in source for mark in ("{{", "{%", "{#"))
+    return Column(source, where) if bare else Template(source, where)
 
 
 @lru_cache(maxsize=1024)
@@ -180,14 +285,6 @@ def _bounded(pieces: Any, where: str) -> Any:
         if length > MAX_RENDERED_CHARACTERS:
             raise TemplateError(f"{where} renders to more than {MAX_RENDERED_CHARACTERS} characters.")
         yield piece
-
-
-def _bare_field(tree: nodes.Template) -> str | None:
-    match tree.body:
-        case [nodes.Output(nodes=[nodes.Name(name=name)])]:
-            return str(name)
-        case _:
-            return None
 
 
 def _constant_head(tree: nodes.Template) -> str:

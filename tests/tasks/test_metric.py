@@ -110,9 +110,13 @@ def test_a_lower_score_may_be_the_better_one() -> None:
 @pytest.mark.parametrize(
     ("entry", "output_type", "says"),
     [
-        ({"metric": "accuracy"}, CHOICE, "unknown metric 'accuracy'; known: acc, macro_f1, mcc"),
-        ({"metric": "zzz"}, CHOICE, "known: acc, macro_f1, mcc"),
-        ({"metric": "zzz"}, TEXT, "known: bleu, exact_match, rouge_l"),
+        (
+            {"metric": "accuracy"},
+            CHOICE,
+            "unknown metric 'accuracy'; known: acc, acc_bytes, acc_norm, f1, macro_f1, mcc",
+        ),
+        ({"metric": "zzz"}, CHOICE, "known: acc, acc_bytes, acc_norm, f1, macro_f1, mcc"),
+        ({"metric": "zzz"}, TEXT, "known: bleu, chrf, chrf++, exact_match, rouge_l, ter"),
         ({"metric": "acc"}, TEXT, "metric acc cannot score generate_until"),
         ({"metric": "rouge_l"}, CHOICE, "metric rouge_l cannot score multiple_choice"),
         ({"metric": "exact_match", "ignore_cas": True}, TEXT, "did you mean 'ignore_case'?"),
