@@ -114,7 +114,7 @@ def test_answers_that_generation_would_cut_are_told_of(base: BaseModel, caplog: 
     ("keys", "why"),
     [
         ({"generation_kwargs": {"until": [" "], "max_gen_toks": 6}}, ["because of a stop string in front of"]),
-        ({"filter_list": None}, ["because of the target_delimiter in front of them, which no filter removes"]),
+        ({"filter_list": None}, ["because of filter_list, after which they are unequal"]),
         ({"filter_list": None, "target_delimiter": ""}, []),
         ({"filter_list": None, "doc_to_text": "{{text}}: "}, []),
         (
@@ -201,7 +201,7 @@ def test_a_choice_without_a_token_names_its_row(base: BaseModel) -> None:
 
 
 def test_probabilities_of_equal_choices_are_one_share_each_text_and_sum_to_one() -> None:
-    found = Answer(0, (-1.0, -2.0, -1.0)).probabilities(("red", "blue", "red"))
+    found = Answer((0,), (-1.0, -2.0, -1.0)).probabilities(("red", "blue", "red"))
     assert found == pytest.approx({"red": 0.7310586, "blue": 0.2689414})
 
 

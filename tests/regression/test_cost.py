@@ -314,7 +314,7 @@ def test_what_was_lost_and_blessed_is_lost_in_the_matrix(opened: Opened, folder:
 def test_a_fault_leaves_no_score_to_be_used_again(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = opened()
     with monkeypatch.context() as broken:
-        broken.setattr(checking, "answer", lambda _, questions: [Answer(0) for _ in questions])
+        broken.setattr(checking, "answer", lambda _, questions: [Answer((0,)) for _ in questions])
         assert not workspace.check().passed
     assert workspace.evaluate("sky").score == workspace.version("sky").score
     assert workspace.check().passed
@@ -325,7 +325,7 @@ def test_canaries_are_looked_at_after_the_key_has_changed_too(opened: Opened, mo
     workspace = opened()
     assert workspace.check().passed
     with monkeypatch.context() as broken:
-        broken.setattr(checking, "answer", lambda _, questions: [Answer(0) for _ in questions])
+        broken.setattr(checking, "answer", lambda _, questions: [Answer((0,)) for _ in questions])
         report = workspace.check()
     assert [(r.verdict, r.cause) for r in report.results] == [("regressed", UNEXPLAINED)] * 2
     assert workspace.check().passed
@@ -405,7 +405,7 @@ def test_what_is_not_sure_among_the_others_is_run_to_its_end(
         if len(questions) < 8:
             return found
         asked.append(len(questions))
-        return [Answer((answers[order[n]] + 1) % 4) if n < 3 and len(asked) == 1 else f for n, f in enumerate(found)]
+        return [Answer(((answers[order[n]] + 1) % 4,)) if n < 3 and len(asked) == 1 else f for n, f in enumerate(found)]
 
     real = checking.answer
     monkeypatch.setattr(checking, "answer", lose_three)

@@ -218,7 +218,7 @@ def test_a_new_library(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def answer_always(monkeypatch: pytest.MonkeyPatch, output: int) -> None:
     """The model gives one answer to everything, which nothing in a score's key tells of."""
-    monkeypatch.setattr(checking, "answer", lambda _, questions: [Answer(output) for _ in questions])
+    monkeypatch.setattr(checking, "answer", lambda _, questions: [Answer((output,)) for _ in questions])
 
 
 def test_what_no_part_of_the_key_explains_is_found_by_the_canaries(
@@ -232,7 +232,7 @@ def test_what_no_part_of_the_key_explains_is_found_by_the_canaries(
 
 def test_answers_that_differ_from_run_to_run_are_noise(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(0)
-    monkeypatch.setattr(checking, "answer", lambda _, questions: [Answer(rng.randrange(4)) for _ in questions])
+    monkeypatch.setattr(checking, "answer", lambda _, questions: [Answer((rng.randrange(4),)) for _ in questions])
     report = opened().check()
     assert seen(report) == {"sky": ("regressed", "noise"), "sea": ("regressed", "noise")}
     assert report.noise is not None
