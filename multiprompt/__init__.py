@@ -16,7 +16,7 @@ from multiprompt.workspace import Workspace
 from multiprompt.workspace import open_workspace as open  # noqa: A004
 
 __all__ = ["MultipromptError", "Task", "Workspace", "errors", "open"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
