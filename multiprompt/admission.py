@@ -109,7 +109,7 @@ def nothing_new(version: VersionRecord) -> str:
     if version.state == "retired":
         return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
     if version.state == "candidate":
-        return f"{said}, which is held; `multiprompt publish {version.label}` publishes it"
+        return f"{said}, a candidate; `multiprompt publish {version.label} --force --reason …` publishes it"
     return said
 
 
