@@ -143,7 +143,9 @@ def add_task(connection: Connection, task: Task, stamp: Stamp) -> None:
 
 
 def note(connection: Connection, name: str, said: str, stamp: Stamp) -> None:
-    """Keep a note on a task among its events, where `matches` finds it."""
+    """Keep a note on a task among its events, where `matches` finds it. Raises StateError for an empty note."""
+    if not said.strip():
+        raise StateError("the note is empty; write what it says.")
     identity = task_id(connection, name)
     event(connection, NOTED, identity, None, None, said, stamp)
     _index_text(connection, identity)
@@ -272,7 +274,9 @@ def move(
             raise StateError(f"task {name!r} has no {state} version to {_TO[kind]}.")
     target = version(connection, name, number)
     if target.state != state:
-        raise StateError(f"{target.label} is {target.state}; there is only a {state} version to {_TO[kind]}.")
+        raise StateError(
+            f"{target.label} is {target.state}; publish takes a candidate, and rollback takes a retired version."
+        )
     standing = _standing(connection, identity)
     if replaces is not None and standing.old != replaces:
         raise StateError(f"{name}@{standing.old} was published meanwhile, so {name}@{replaces} is not replaced.")

@@ -136,6 +136,8 @@ class _Includes:
 
 def _text(path: Path) -> str:
     try:
+        if path.is_dir():
+            raise TaskFileError(f"{path} cannot be read: it is a folder; give the task file in it.")
         if path.stat().st_size > MAX_TASK_FILE_BYTES:
             raise TaskFileError(f"{path} is larger than {MAX_TASK_FILE_BYTES} bytes; data belongs in data files.")
         if not path.is_file():
@@ -144,7 +146,8 @@ def _text(path: Path) -> str:
     except (OSError, ValueError) as error:
         if isinstance(error, TaskFileError):
             raise
-        raise TaskFileError(f"{path} cannot be read: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise TaskFileError(f"{path} cannot be read: {why}") from None
 
 
 def _reason(error: Exception) -> str:

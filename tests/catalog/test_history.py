@@ -388,6 +388,15 @@ def test_notes_are_kept_among_the_events_in_order(catalog: Catalog) -> None:
         catalog.note("color", "x", "Zoë", AT)
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_a_note_says_something(catalog: Catalog, text: str) -> None:
+    learn(catalog)
+    before = contents(catalog)
+    with pytest.raises(StateError, match="the note is empty; write what it says"):
+        catalog.note("colour", text, "Ann", AT)
+    assert contents(catalog) == before
+
+
 @pytest.mark.parametrize("text", ["a\0b", "half \ud800"])
 def test_a_note_that_no_database_holds_is_refused_or_kept(catalog: Catalog, text: str) -> None:
     learn(catalog)

@@ -517,6 +517,8 @@ WRONG = [
     (("lineage", "nope"), "no task 'nope'"),
     (("rollback", "colour"), "no retired version to roll back to"),
     (("rollback", "colour", "--to", "9"), "no version 9"),
+    (("publish", "colour@1"), "colour@1 is published; publish takes a candidate, and"),
+    (("rollback", "colour", "--to", "1"), "colour@1 is published; publish takes a candidate, and"),
     (("export", "colour@9", "out"), "no version 9"),
     (("import", "colour", "nowhere"), "nowhere is no PEFT adapter"),
     (("tasks", "scor > 1"), "query, column 1, at 'scor': unknown field 'scor'; did you mean 'score'?"),

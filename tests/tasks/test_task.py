@@ -163,6 +163,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         assert refusal(path).startswith(f"{path} cannot be read")
 
 
+def test_a_missing_file_is_named_once_and_without_the_number_of_the_error(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.yaml"
+    assert refusal(missing) == f"{missing} cannot be read: No such file or directory"
+    assert refusal(tmp_path) == f"{tmp_path} cannot be read: it is a folder; give the task file in it."
+
+
 def test_a_file_full_of_data_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
     assert "data belongs in data files" in refusal(write(tmp_path, "# " + "x" * 1_000_001))
 
