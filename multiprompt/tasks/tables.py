@@ -16,7 +16,10 @@ from typing import Any
 
 MAX_MEMORY_BYTES = 4 << 30
 MAX_SECONDS = 1800
-_BATCH_ROWS = 1000
+# Values of a dictionary may be long, and each row has one of its own as text.
+_BATCH_ROWS = 100
+
+_END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class _RefusedError(Exception):
@@ -65,15 +68,26 @@ def _rows(kind: str) -> tuple[Any, Iterator[dict[str, Any]]]:
     if kind == "parquet":
         import pyarrow.parquet as pq
 
-        file = pq.ParquetFile(source)
+        file = pq.ParquetFile(source, page_checksum_verification=True)
         return file.schema_arrow, _of_batches(file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False))
     try:
         stream = pa.ipc.open_stream(source)
-        return stream.schema, _of_batches(_valid(stream))
+        return stream.schema, _of_batches(_valid(_whole(stream, source)))
     except pa.ArrowInvalid:
         source.seek(0)
         table = pa.ipc.open_file(source)
         return table.schema, _of_batches(_valid(table.get_batch(n) for n in range(table.num_record_batches)))
+
+
+def _whole(stream: Any, source: Any) -> Iterator[Any]:
+    """The batches of a stream that ends with its end mark, where its file ends."""
+    yield from stream
+    end, size = source.tell(), source.seek(0, os.SEEK_END) or source.tell()
+    source.seek(max(0, size - len(_END_MARK)))
+    if end < size:
+        raise _RefusedError("it goes on after the end of its arrow stream; give each stream a file of its own.")
+    if source.read() != _END_MARK:
+        raise _RefusedError("it ends without the end mark of an arrow stream; it is cut off.")
 
 
 def _valid(batches: Iterable[Any]) -> Iterator[Any]:
