@@ -170,6 +170,9 @@ def _entries(folder: Path, pattern: str) -> list[os.DirEntry[str]]:
 
 
 def _remote_locations(url: str) -> list[str]:
+    protocol, mark, place = url.rpartition("::")[2].partition("://")
+    if not mark or (protocol in ("", "file", "local") and not place.startswith("/")):
+        raise DataError(f"{url} is relative to the working directory; give a path to a file, or an absolute URL.")
     if not any(mark in url for mark in "*["):
         return [url]
     from fsspec.core import url_to_fs

@@ -85,7 +85,10 @@ class _Hashed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        data = self._file.read(len(buffer))
+        try:
+            data = self._file.read(len(buffer))
+        except OSError as error:
+            raise DataError(f"it cannot be read: {error.strerror or error}.") from None
         buffer[: len(data)] = data
         self.sha256.update(data)
         self.bytes += len(data)

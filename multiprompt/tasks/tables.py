@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 MAX_MEMORY_BYTES = 4 << 30
+# The libraries take a third of it. Tables that are sound rarely grow more.
+FREE_MEMORY_BYTES, MAX_GROWTH = 1 << 30, 100
 MAX_SECONDS = 1800
 # Values of a dictionary may be long, and each row has one of its own as text.
 _BATCH_ROWS = 100
@@ -150,19 +152,21 @@ def _limit(kind: int, value: int) -> None:
 
 
 def main(kind: str) -> int:
-    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    # Threads would take memory for each processor.
+    os.environ |= {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    memory = min(MAX_MEMORY_BYTES, FREE_MEMORY_BYTES + MAX_GROWTH * os.fstat(sys.stdin.fileno()).st_size)
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, MAX_SECONDS)
     if sys.platform == "linux":
-        _limit(resource.RLIMIT_AS, MAX_MEMORY_BYTES)
+        _limit(resource.RLIMIT_AS, memory)
     try:
         _write(kind)
     except _RefusedError as error:
         print(error, file=sys.stderr)
         return 1
     except MemoryError:
-        print(f"the table needs over {MAX_MEMORY_BYTES} bytes of memory.", file=sys.stderr)
+        print(f"the table needs over {memory} bytes of memory.", file=sys.stderr)
         return 1
     except Exception as error:  # damaged files raise errors of many kinds
         print(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}.", file=sys.stderr)

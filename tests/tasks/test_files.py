@@ -228,3 +228,22 @@ def test_patterns_match_as_a_shell_s_do(tmp_path: Path) -> None:
     assert texts(read(folder, "x/**")) == texts(read(folder, "x/**/*.jsonl")) == found
     assert texts(read(folder, "*/*.jsonl")) == texts(read(folder, "../*/x/*.jsonl")) == ["x/a.jsonl"]
     assert texts(read(folder, "x/.*.jsonl")) == ["x/.hidden.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="has no file that opens but cannot be read")
+def test_a_file_that_opens_but_cannot_be_read_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="/proc/self/mem.* cannot be read"):
+        read(tmp_path, "/proc/self/mem")
+    task = Task.from_mapping(task_mapping() | {"dataset_kwargs": {"data_files": {"test": "/proc/self/mem"}}}, tmp_path)
+    with pytest.raises(DataError, match="/proc/self/mem cannot be read"):
+        source_digest(task, "test")
+
+
+@pytest.mark.parametrize("url", ["file://test.jsonl", "local://test.jsonl", "://test.jsonl", "zip://a.jsonl::test.zip"])
+def test_an_url_that_is_relative_to_the_working_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    write(tmp_path / "elsewhere" / "test.jsonl", "stray")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="relative to the working directory"):
+        read(tmp_path, url)

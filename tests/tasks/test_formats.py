@@ -286,3 +286,14 @@ def test_a_row_of_too_many_cells_is_refused_before_it_is_whole(
     monkeypatch.setattr(formats, "MAX_ROW_TEXT", 2_000_000)
     with pytest.raises(DataError, match="line [12] begins a row of over 2000000 characters|names 200001 columns"):
         read_bytes(tmp_path, content, "test.csv", "csv")
+
+
+def test_a_small_table_that_unpacks_to_much_gets_little_memory(tmp_path: Path) -> None:
+    made = pa.table({"text": pa.array(["a" * 90_000_000] * 8)})
+    with pa.ipc.new_stream(
+        tmp_path / "test.arrow", made.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as w:
+        w.write_table(made)
+    del made
+    with pytest.raises(DataError, match="memory|failed|malloc"):
+        read(tmp_path / "test.arrow", "arrow")
