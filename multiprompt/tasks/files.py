@@ -6,9 +6,9 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 import yaml
@@ -120,13 +120,12 @@ def _locations(task: Task, path: str) -> list[str]:
     """The file that a path of `data_files` names; only where there is none, the files that it matches as a pattern."""
     if "://" in path:
         return _remote_locations(path)
-    whole = task.folder / path
+    whole, pattern = task.folder / path, Path(path)
+    parts = pattern.relative_to(pattern.anchor).parts
     try:
         if whole.exists():
             return [str(whole)]
-        # Path.glob takes no absolute patterns. The folder itself is no pattern.
-        found = glob(path, root_dir=task.folder, recursive=True)  # noqa: PTH207
-        matches = sorted(str(task.folder / match) for match in found if (task.folder / match).is_file())
+        matches = sorted({str(match) for match in _matching(task.folder / pattern.anchor, parts)})
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{task.name}: the data file {str(whole)[:300]!r} cannot be found: {reason}.") from None
@@ -135,7 +134,45 @@ def _locations(task: Task, path: str) -> list[str]:
     return matches
 
 
+def _matching(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """What a pattern matches in a folder, but no folders and, unless it is named so, nothing hidden.
+
+    `**` is any number of folders that are no links, so that a link to a folder above cannot repeat the files.
+    """
+    if not parts:
+        if not folder.is_dir():
+            yield folder
+        return
+    part, rest = parts[0], parts[1:]
+    if parts[:2] == ("**", "**"):
+        yield from _matching(folder, rest)
+    elif part == "**":
+        yield from _matching(folder, rest or ("*",))
+        below = [entry.path for entry in _entries(folder, "*") if entry.is_dir(follow_symlinks=False)]
+        for path in below:
+            yield from _matching(Path(path), parts)
+    elif re.search(r"[*?\[]", part):
+        for entry in _entries(folder, part):
+            yield from _matching(Path(entry.path), rest)
+    elif os.path.lexists(folder / part):
+        yield from _matching(folder / part, rest)
+
+
+def _entries(folder: Path, pattern: str) -> list[os.DirEntry[str]]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return [
+            entry
+            for entry in entries
+            if fnmatchcase(entry.name, pattern) and (pattern.startswith(".") or not entry.name.startswith("."))
+        ]
+
+
 def _remote_locations(url: str) -> list[str]:
+    protocol, mark, place = url.rpartition("::")[2].partition("://")
+    if not mark or (protocol in ("", "file", "local") and not place.startswith("/")):
+        raise DataError(f"{url} is relative to the working directory; give a path to a file, or an absolute URL.")
     if not any(mark in url for mark in "*["):
         return [url]
     from fsspec.core import url_to_fs

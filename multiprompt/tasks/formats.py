@@ -16,10 +16,11 @@ from typing import IO, Any, NoReturn, TextIO
 
 from multiprompt.errors import DataError
 from multiprompt.tasks import tables
+from multiprompt.tasks.rows import MAX_ROW_VALUES
 from multiprompt.tasks.streams import BoundedStream
 from multiprompt.tasks.tables import repeated
 
-MAX_ROW_TEXT = 32_000_000
+MAX_ROW_TEXT = 16_000_000
 _CHUNK_CHARACTERS = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 # A parser stops this close to the end of a cut text at the latest, unless it stops at the start of a string.
@@ -120,7 +121,7 @@ class _JSONText:
         rest = self._buffer[self._place :]
         if len(rest) > MAX_ROW_TEXT:
             raise DataError(f"line {self.line} begins a row of over {MAX_ROW_TEXT} characters.")
-        read = self._text.read(max(_CHUNK_CHARACTERS, len(rest)))
+        read = self._text.read(min(max(_CHUNK_CHARACTERS, len(rest)), MAX_ROW_TEXT + 1 - len(rest)))
         self._buffer, self._place = rest + read, 0
         return bool(read)
 
@@ -143,18 +144,19 @@ def _json(stream: BoundedStream, _: list[str]) -> Iterator[Line]:
 def _csv(stream: BoundedStream, _: list[str], delimiter: str = ",") -> Iterator[Line]:
     """Every cell as text, an empty one as the empty text; blank lines are left out."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_TEXT))
-    reader = csv.reader(_lines(stream.text()), delimiter=delimiter, strict=True)
+    lines = _Lines(stream.text())
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     begin = 1
     try:
         header = _header(next(filter(None, reader), []))
         order = sorted(range(len(header)), key=header.__getitem__)
-        begin = reader.line_num + 1
+        begin = lines.begin()
         for cells in reader:
             if cells and len(cells) != len(header):
                 raise DataError(f"line {begin} has {len(cells)} cells, but the first line names {len(header)} columns.")
             if cells:
                 yield begin, {header[place]: cells[place] for place in order}
-            begin = reader.line_num + 1
+            begin = lines.begin()
     except csv.Error as error:
         raise DataError(f"line {begin} begins no row of cells: {error}.") from None
 
@@ -165,6 +167,8 @@ def _tsv(stream: BoundedStream, notes: list[str]) -> Iterator[Line]:
 
 def _header(cells: list[str]) -> list[str]:
     """The columns' names; one without a name is called as pandas calls it."""
+    if len(cells) > MAX_ROW_VALUES:
+        raise DataError(f"the first line names {len(cells)} columns; the limit is {MAX_ROW_VALUES}.")
     names = [sys.intern(cell or f"Unnamed: {place}") for place, cell in enumerate(cells)]
     for name in repeated(names):
         raise DataError(f"the column {name[:100]!r} stands twice in the first line.")
@@ -172,17 +176,31 @@ def _header(cells: list[str]) -> list[str]:
 
 
 def _text(stream: BoundedStream, _: list[str]) -> Iterator[Line]:
-    for number, line in enumerate(_lines(stream.text(newline=None)), start=1):
-        yield number, {"text": line.removesuffix("\n")}
+    lines = _Lines(stream.text(newline=None))
+    for line in lines:
+        yield lines.begin() - 1, {"text": line.removesuffix("\n")}
 
 
-def _lines(text: TextIO) -> Iterator[str]:
-    number = 0
-    while line := text.readline(MAX_ROW_TEXT):
-        number += 1
-        if len(line) == MAX_ROW_TEXT:
-            raise DataError(f"line {number} has over {MAX_ROW_TEXT} characters.")
-        yield line
+class _Lines:
+    """The lines of a text. Those from one call of `begin` to the next are a row, whose length is bounded."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._characters = 0
+        self._begin = self._next = 1
+
+    def begin(self) -> int:
+        """Begin a row with the next line; gives its number."""
+        self._characters, self._begin = 0, self._next
+        return self._next
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(MAX_ROW_TEXT):
+            self._next += 1
+            self._characters += len(line)
+            if self._characters >= MAX_ROW_TEXT:
+                raise DataError(f"line {self._begin} begins a row of over {MAX_ROW_TEXT} characters.")
+            yield line
 
 
 def _parquet(stream: BoundedStream, notes: list[str]) -> Iterator[Line]:

@@ -13,6 +13,7 @@ MAX_ROW_VALUES = 100_000
 MAX_ROW_DEPTH = 64
 MAX_SPLIT_ROWS = 5_000_000
 MAX_SPLIT_VALUES = 50_000_000
+MAX_MISSING_VALUES = 10_000_000
 
 
 class RowList:
@@ -20,7 +21,7 @@ class RowList:
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
-        self._values = 0
+        self._values = self._present = 0
         self._fields: set[str] = set()
         self._known_texts: set[str] = set()
 
@@ -36,6 +37,12 @@ class RowList:
             raise DataError(f"the split has over {MAX_SPLIT_ROWS} rows; use fewer.")
         if max(self._values, len(self._rows) * len(self._fields)) > MAX_SPLIT_VALUES:
             raise DataError(f"the split has over {MAX_SPLIT_VALUES} values; use fewer rows or fields.")
+        self._present += len(row)
+        if len(self._rows) * len(self._fields) - self._present > MAX_MISSING_VALUES:
+            raise DataError(
+                f"the rows lack over {MAX_MISSING_VALUES} values of the split's {len(self._fields)} fields; "
+                "give each row the same fields."
+            )
 
     def with_all_fields(self) -> tuple[dict[str, Any], ...]:
         """The rows, each with every field of the split: one that a row does not have is None, as in a table."""

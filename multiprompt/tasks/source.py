@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+from multiprompt.errors import DataError
 from multiprompt.tasks.files import HUB, open_file, split_files, task_files
 from multiprompt.tasks.hub import hub_revision
 from multiprompt.tasks.task import Task
@@ -26,7 +27,10 @@ def source_digest(task: Task, split: str | None = None) -> str | None:
     digests = []
     for file in files:
         with closing(open_file(file)) as opened:
-            digests.append((file.location, hashlib.file_digest(opened, "sha256").hexdigest()))
+            try:
+                digests.append((file.location, hashlib.file_digest(opened, "sha256").hexdigest()))
+            except OSError as error:
+                raise DataError(f"{file.location} cannot be read: {error.strerror or error}.") from None
     return files_digest(digests)
 
 

@@ -19,6 +19,8 @@ MAX_FILE_BYTES = 2_000_000_000
 MAX_GROWTH = 100
 FREE_GROWTH_BYTES = 16_000_000
 _CHUNK_BYTES = 1 << 16
+# Seven times what `xz -9` takes.
+_MAX_XZ_BYTES = 500_000_000
 
 
 class BoundedStream(io.BufferedIOBase):
@@ -83,7 +85,10 @@ class _Hashed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        data = self._file.read(len(buffer))
+        try:
+            data = self._file.read(len(buffer))
+        except OSError as error:
+            raise DataError(f"it cannot be read: {error.strerror or error}.") from None
         buffer[: len(data)] = data
         self.sha256.update(data)
         self.bytes += len(data)
@@ -101,6 +106,42 @@ def _unpacked(packed: io.BufferedReader[Any]) -> Any:
     return packed
 
 
+class _Members(io.BufferedIOBase):
+    """Compressed streams one behind another, with zero bytes as padding. What is neither is refused."""
+
+    def __init__(self, packed: Any, new: Callable[[], Any]) -> None:
+        self._packed = packed
+        self._new = new
+        self._member = new()
+        self._pending = b""
+
+    def read1(self, size: int = -1, /) -> bytes:
+        while True:
+            if self._member.eof and not self._next():
+                return b""
+            if self._member.needs_input and not self._pending:
+                self._pending = self._packed.read1(_CHUNK_BYTES)
+                if not self._pending:
+                    raise EOFError("it ends within a compressed stream")
+            given, self._pending = self._pending, b""
+            if data := self._member.decompress(given, size):
+                return bytes(data)
+
+    def _next(self) -> bool:
+        """Begin the stream behind the one that has ended; whether there is one."""
+        read = self._member.unused_data or self._packed.read1(_CHUNK_BYTES)
+        while read and not (rest := read.lstrip(b"\0")):
+            read = self._packed.read1(_CHUNK_BYTES)
+        if not read:
+            return False
+        self._member, self._pending = self._new(), rest
+        return True
+
+
+def _xz() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MAX_XZ_BYTES)
+
+
 def _by_arrow(codec: str) -> Callable[[Any], Any]:
     def opener(packed: Any) -> Any:
         import pyarrow as pa
@@ -116,9 +157,10 @@ def _refuse_archive(_: Any) -> Any:
 
 _OPENERS: dict[bytes, Callable[[Any], Any]] = {
     rb"\x1f\x8b": lambda packed: gzip.GzipFile(fileobj=packed),
-    rb"BZh[1-9]1AY&SY": bz2.BZ2File,
-    rb"\xfd7zXZ\x00": lzma.LZMAFile,
-    rb"\x28\xb5\x2f\xfd": _by_arrow("zstd"),
+    rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)": lambda packed: _Members(packed, bz2.BZ2Decompressor),
+    rb"\xfd7zXZ\x00": lambda packed: _Members(packed, _xz),
+    # A file of several zstd frames may begin with one to be skipped.
+    rb"(?:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)": _by_arrow("zstd"),
     rb"\x04\x22\x4d\x18": _by_arrow("lz4"),
     rb"PK\x03\x04": _refuse_archive,
 }

@@ -15,8 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 MAX_MEMORY_BYTES = 4 << 30
+# The libraries take a third of it. Tables that are sound rarely grow more.
+FREE_MEMORY_BYTES, MAX_GROWTH = 1 << 30, 100
 MAX_SECONDS = 1800
-_BATCH_ROWS = 1000
+# Values of a dictionary may be long, and each row has one of its own as text.
+_BATCH_ROWS = 100
+
+_END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class _RefusedError(Exception):
@@ -65,15 +70,26 @@ def _rows(kind: str) -> tuple[Any, Iterator[dict[str, Any]]]:
     if kind == "parquet":
         import pyarrow.parquet as pq
 
-        file = pq.ParquetFile(source)
+        file = pq.ParquetFile(source, page_checksum_verification=True)
         return file.schema_arrow, _of_batches(file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False))
     try:
         stream = pa.ipc.open_stream(source)
-        return stream.schema, _of_batches(_valid(stream))
+        return stream.schema, _of_batches(_valid(_whole(stream, source)))
     except pa.ArrowInvalid:
         source.seek(0)
         table = pa.ipc.open_file(source)
         return table.schema, _of_batches(_valid(table.get_batch(n) for n in range(table.num_record_batches)))
+
+
+def _whole(stream: Any, source: Any) -> Iterator[Any]:
+    """The batches of a stream that ends with its end mark, where its file ends."""
+    yield from stream
+    end, size = source.tell(), source.seek(0, os.SEEK_END) or source.tell()
+    source.seek(max(0, size - len(_END_MARK)))
+    if end < size:
+        raise _RefusedError("it goes on after the end of its arrow stream; give each stream a file of its own.")
+    if source.read() != _END_MARK:
+        raise _RefusedError("it ends without the end mark of an arrow stream; it is cut off.")
 
 
 def _valid(batches: Iterable[Any]) -> Iterator[Any]:
@@ -136,19 +152,21 @@ def _limit(kind: int, value: int) -> None:
 
 
 def main(kind: str) -> int:
-    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    # Threads would take memory for each processor.
+    os.environ |= {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    memory = min(MAX_MEMORY_BYTES, FREE_MEMORY_BYTES + MAX_GROWTH * os.fstat(sys.stdin.fileno()).st_size)
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, MAX_SECONDS)
     if sys.platform == "linux":
-        _limit(resource.RLIMIT_AS, MAX_MEMORY_BYTES)
+        _limit(resource.RLIMIT_AS, memory)
     try:
         _write(kind)
     except _RefusedError as error:
         print(error, file=sys.stderr)
         return 1
     except MemoryError:
-        print(f"the table needs over {MAX_MEMORY_BYTES} bytes of memory.", file=sys.stderr)
+        print(f"the table needs over {memory} bytes of memory.", file=sys.stderr)
         return 1
     except Exception as error:  # damaged files raise errors of many kinds
         print(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}.", file=sys.stderr)

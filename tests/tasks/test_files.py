@@ -174,7 +174,7 @@ def _pipe(path: Path) -> None:
         (Path.mkdir, "is a folder"),
         (lambda path: path.symlink_to("/dev/zero"), "a device"),
         (lambda path: path.symlink_to("nowhere"), "does not exist"),
-        (lambda path: path.symlink_to(path.name), "does not exist|cannot be found"),
+        (lambda path: path.symlink_to(path.name), "cannot be opened: Too many levels"),
     ],
 )
 def test_only_regular_files_are_opened(tmp_path: Path, make: Any, message: str) -> None:
@@ -199,3 +199,51 @@ def test_a_file_at_an_url_is_read_as_one_on_disk_is_and_each_time_anew(tmp_path:
     file.unlink()
     with pytest.raises(DataError, match="cannot be opened"):
         load_test_split(task)
+
+
+def test_a_pattern_reads_each_file_once_though_links_lead_back_to_it(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.jsonl", "first")
+    write(tmp_path / "data" / "inner" / "b.jsonl", "second")
+    for name in ("loop", "loop2", "inner/loop", "inner/self"):
+        (tmp_path / "data" / name).symlink_to("self" if name.endswith("self") else tmp_path / "data")
+    for pattern in ("data/**/*.jsonl", "**/**/*.jsonl", "data/**/[ab].jsonl", f"{tmp_path}/data/**/?.jsonl"):
+        assert texts(read(tmp_path, pattern)) == ["first", "second"]
+    with pytest.raises(DataError, match="does not exist"):
+        read(tmp_path, "data/**/nothing.jsonl")
+
+
+@pytest.mark.parametrize("make", [_pipe, lambda path: path.symlink_to("gone"), lambda path: path.symlink_to(path.name)])
+def test_a_match_of_a_pattern_that_cannot_be_read_is_not_left_out(tmp_path: Path, make: Any) -> None:
+    write(tmp_path / "a.jsonl", "first")
+    make(tmp_path / "b.jsonl")
+    with pytest.raises(DataError, match=r"b\.jsonl"):
+        read(tmp_path, "*.jsonl")
+
+
+def test_patterns_match_as_a_shell_s_do(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for name in ("x/a.jsonl", "x/y/b.jsonl", "x/.hidden.jsonl", ".x/c.jsonl", "z.jsonl", "x/folder.jsonl/d.jsonl"):
+        write(folder / name, name)
+    found = ["x/a.jsonl", "x/folder.jsonl/d.jsonl", "x/y/b.jsonl"]
+    assert texts(read(folder, "x/**")) == texts(read(folder, "x/**/*.jsonl")) == found
+    assert texts(read(folder, "*/*.jsonl")) == texts(read(folder, "../*/x/*.jsonl")) == ["x/a.jsonl"]
+    assert texts(read(folder, "x/.*.jsonl")) == ["x/.hidden.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="has no file that opens but cannot be read")
+def test_a_file_that_opens_but_cannot_be_read_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="/proc/self/mem.* cannot be read"):
+        read(tmp_path, "/proc/self/mem")
+    task = Task.from_mapping(task_mapping() | {"dataset_kwargs": {"data_files": {"test": "/proc/self/mem"}}}, tmp_path)
+    with pytest.raises(DataError, match="/proc/self/mem cannot be read"):
+        source_digest(task, "test")
+
+
+@pytest.mark.parametrize("url", ["file://test.jsonl", "local://test.jsonl", "://test.jsonl", "zip://a.jsonl::test.zip"])
+def test_an_url_that_is_relative_to_the_working_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    write(tmp_path / "elsewhere" / "test.jsonl", "stray")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="relative to the working directory"):
+        read(tmp_path, url)

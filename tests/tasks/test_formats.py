@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from multiprompt.errors import DataError
-from multiprompt.tasks import streams, tables
+from multiprompt.tasks import formats, streams, tables
 from multiprompt.tasks.split import Split, load_test_split
 from multiprompt.tasks.task import Task
 from tests.conftest import task_mapping
@@ -232,3 +232,68 @@ def test_a_reader_that_writes_without_end_is_stopped(tmp_path: Path, monkeypatch
     monkeypatch.setattr(tables, "__file__", str(tmp_path / "tables.py"))
     with pytest.raises(DataError, match="test.parquet: its first .* bytes unpack to"):
         table(tmp_path, "parquet", text=["a"])
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_what_follows_a_compressed_stream_is_read_or_refused(tmp_path: Path, compress: Any) -> None:
+    first, second, nothing = compress(b'{"a": 1}\n'), compress(b'{"a": 2}\n'), compress(b"")
+    for content in (first + second, first + bytes(70_000) + second + bytes(8), nothing + first + nothing + second):
+        assert read_bytes(tmp_path, content) == [{"a": 1}, {"a": 2}]
+    for content in (first + b"rubbish", first + b"\xff\xff\xff" + second[3:], first + second[:9], first + b"B"):
+        with pytest.raises(DataError, match="it is cut off or damaged"):
+            read_bytes(tmp_path, content)
+
+
+def test_an_empty_bz2_file_and_zstd_frames_to_be_skipped_are_known(tmp_path: Path) -> None:
+    assert read_bytes(tmp_path, b"P*M\x18\x04\0\0\0skip" + _by_arrow("zstd", b'{"a": 1}')) == [{"a": 1}]
+    with pytest.raises(DataError, match="is empty"):
+        read_bytes(tmp_path, bz2.compress(b""))
+
+
+def test_an_arrow_stream_that_is_cut_between_batches_or_goes_on_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "test.arrow"
+    made = pa.table({"text": [f"row {number}" for number in range(90)]})
+    with pa.ipc.new_stream(file, made.schema) as writer:
+        writer.write_table(made, max_chunksize=30)
+    content = file.read_bytes()
+    assert len(read(file, "arrow").rows) == 90
+    for n in range(8, len(content), 8):
+        file.write_bytes(content[:n])
+        if n % 200 == 0 or content[n : n + 4] == b"\xff\xff\xff\xff":
+            with pytest.raises(DataError):
+                read(file, "arrow")
+    for more in (content, b"rubbish"):
+        file.write_bytes(content + more)
+        with pytest.raises(DataError, match="goes on after the end"):
+            read(file, "arrow")
+
+
+def test_a_parquet_page_whose_checksum_does_not_fit_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "test.parquet"
+    numbers = pa.table({"number": [7_777_777_777_777_777 + n for n in range(100)]})
+    pq.write_table(numbers, file, write_page_checksum=True, use_dictionary=False, compression="none")
+    content = bytearray(file.read_bytes())
+    content[content.index((7_777_777_777_777_777 + 50).to_bytes(8, "little"))] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="CRC"):
+        read(file, "parquet")
+
+
+@pytest.mark.parametrize("content", [b'a,b\n"' + b'x\n","' * 900_000, b"," * 200_000, b'"' + b'x\n","' * 900_000])
+def test_a_row_of_too_many_cells_is_refused_before_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(formats, "MAX_ROW_TEXT", 2_000_000)
+    with pytest.raises(DataError, match="line [12] begins a row of over 2000000 characters|names 200001 columns"):
+        read_bytes(tmp_path, content, "test.csv", "csv")
+
+
+def test_a_small_table_that_unpacks_to_much_gets_little_memory(tmp_path: Path) -> None:
+    made = pa.table({"text": pa.array(["a" * 90_000_000] * 8)})
+    with pa.ipc.new_stream(
+        tmp_path / "test.arrow", made.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as w:
+        w.write_table(made)
+    del made
+    with pytest.raises(DataError, match="memory|failed|malloc"):
+        read(tmp_path / "test.arrow", "arrow")

@@ -35,7 +35,7 @@ def test_a_row_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(DataError, match="line 2 begins a row of over 2000000 characters"):
         list(read_rows(stream, "json", []))
     stream = FileStream(io.BytesIO(b'a,b\n"' + b"a" * 20_000_000))
-    with pytest.raises(DataError, match="line 2 has over 2000000 characters"):
+    with pytest.raises(DataError, match="line 2 begins a row of over 2000000 characters"):
         list(read_rows(stream, "csv", []))
 
 
@@ -50,5 +50,11 @@ def test_rows_and_values_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "MAX_SPLIT_VALUES", 20)
     kept = RowList()
     with pytest.raises(DataError, match="the split has over 20 values"):
+        for number in range(11):
+            kept.add({f"field {number}": "x"}, number)
+    monkeypatch.setattr(rows, "MAX_SPLIT_VALUES", 1000)
+    monkeypatch.setattr(rows, "MAX_MISSING_VALUES", 20)
+    kept = RowList()
+    with pytest.raises(DataError, match="the rows lack over 20 values of the split's 6 fields"):
         for number in range(11):
             kept.add({f"field {number}": "x"}, number)
