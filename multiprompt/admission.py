@@ -12,7 +12,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate, Decision, Parent, digest
 from multiprompt.checking import Checking
 from multiprompt.continual.floor import Yardstick, interval, majority, yardstick
-from multiprompt.continual.gate import ROUNDING, forgetting
+from multiprompt.continual.gate import ROUNDING, forgetting, is_standing
 from multiprompt.engine.evaluation import Subject
 from multiprompt.errors import ConflictError, DataError, IntegrityError, MetricError, TemplateError
 from multiprompt.measuring import Measuring
@@ -215,7 +215,7 @@ def _rivals(catalog: Catalog, candidate: Candidate) -> list[VersionRecord]:
 def _with_standing(catalog: Catalog, check: CheckReport) -> CheckReport:
     """Mark the regressions that the check before this one found, too."""
     results = tuple(
-        replace(result, standing=catalog.was_regressed(result.version)) if result.blocks else result
+        replace(result, standing=is_standing(result, catalog.found_worse(result.version))) if result.blocks else result
         for result in check.results
     )
     return replace(check, results=results)

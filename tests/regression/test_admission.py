@@ -285,3 +285,28 @@ def test_a_prompt_that_did_not_learn_is_tried_again_on_other_rows(workspace: mp.
     report = workspace.learn("colour")
     assert (report.is_new, report.version, report.rows) == (True, "colour@2", 40)
     assert "on the same 40 rows" in report.reason
+
+
+@pytest.mark.parametrize("blessed", [False, True])
+def test_a_regression_of_another_cause_than_the_standing_one_is_new(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch, blessed: bool
+) -> None:
+    from multiprompt.engine import evaluation
+
+    workspace = opened()
+    write_rows(folder / "sky", "test", 300, 0.3, random.Random(1))
+    assert [r.cause for r in workspace.check().results if r.blocks] == ["data"]
+    if blessed:
+        workspace.bless("sky", "the labels are better")
+    workspace.add_task(write_task(folder, "third", 0.9, rows=20))
+    real = evaluation.score
+    monkeypatch.setattr(evaluation, "score", lambda *given, **options: real(*given, **options) - 0.2)
+    monkeypatch.setattr(evaluation, "metric_version", lambda metric: f"{metric.name}=2")
+    report = workspace.learn("third")
+    assert (report.state, report.reason) == ("rejected", "sky@1 regressed: metric")
+    assert [r.cause for r in workspace.check().results if r.blocks] == [
+        *["metric"] * blessed,
+        *["data, metric"] * (not blessed),
+        "metric",
+    ]
+    assert workspace.learn("third").published, "what the check before found is told only"
