@@ -12,9 +12,9 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate, Decision, Parent, digest
 from multiprompt.checking import Checking
 from multiprompt.continual.floor import Yardstick, interval, majority, yardstick
-from multiprompt.continual.gate import ROUNDING, forgetting
+from multiprompt.continual.gate import ROUNDING, forgetting, is_standing
 from multiprompt.engine.evaluation import Subject
-from multiprompt.errors import ConflictError, IntegrityError, MetricError
+from multiprompt.errors import ConflictError, DataError, IntegrityError, MetricError, TemplateError
 from multiprompt.measuring import Measuring
 from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, Run, VersionRecord, measured
 
@@ -88,10 +88,11 @@ def admit(
         return version, check, reason
 
 
-def existing(catalog: Catalog, task: Task, adapter: Adapter) -> VersionRecord | None:
+def existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> VersionRecord | None:
     """The version of a task that has these bytes and is served by this task file, the published one first.
 
-    A rejected version does not count: what kept it out may have passed.
+    A rejected version does not count: what kept it out may have passed. Nor does one that did not learn, as other test
+    rows show it.
     """
     found = [
         version
@@ -99,6 +100,7 @@ def existing(catalog: Catalog, task: Task, adapter: Adapter) -> VersionRecord | 
         if version.digest == digest(adapter)
         and version.state != "rejected"
         and catalog.task_file(version).fingerprint == task.fingerprint
+        and not (catalog.is_below_floor(version) and catalog.baseline_of(version).data != test.fingerprint)
     ]
     return max(found, key=lambda version: (version.state == "published", version.number), default=None)
 
@@ -109,7 +111,7 @@ def nothing_new(version: VersionRecord) -> str:
     if version.state == "retired":
         return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
     if version.state == "candidate":
-        return f"{said}, a candidate; `multiprompt publish {version.label} --force --reason …` publishes it"
+        return f"{said}, a candidate; `multiprompt publish {version.label} --force --reason WHY` publishes it"
     return said
 
 
@@ -167,10 +169,24 @@ def _worse_than(measuring: Measuring, candidate: Candidate, rivals: Sequence[Ver
     """
     soft, task = candidate.soft, candidate.task
     for rival in rivals:
-        was = measuring.version(rival, task, candidate.data)
+        was = _as_served(measuring, rival, candidate)
         if not forgetting(was, soft) <= task.config.regression.max_drop + ROUNDING:
             return f"{rival.label} is better: {soft.metric} {was.score:.4f}, the candidate has {soft.score:.4f}"
     return ""
+
+
+def _as_served(measuring: Measuring, rival: VersionRecord, candidate: Candidate) -> Evaluation:
+    """A rival's score on a candidate's rows, with the task file that the rival answers with.
+
+    Where that file reads other right answers from these rows, or none, the rival is asked as the candidate is.
+    """
+    task, own = candidate.task, measuring.catalog.task_file(rival)
+    if own.is_multiple_choice == task.is_multiple_choice:
+        with suppress(DataError, TemplateError, MetricError):
+            served = measuring.version(rival, replace(own, metrics=task.metrics), candidate.data)
+            if served.references == candidate.soft.references:
+                return served
+    return measuring.version(rival, task, candidate.data)
 
 
 def _missed(measuring: Measuring, candidate: Candidate) -> list[str]:
@@ -199,7 +215,7 @@ def _rivals(catalog: Catalog, candidate: Candidate) -> list[VersionRecord]:
 def _with_standing(catalog: Catalog, check: CheckReport) -> CheckReport:
     """Mark the regressions that the check before this one found, too."""
     results = tuple(
-        replace(result, standing=catalog.was_regressed(result.version)) if result.blocks else result
+        replace(result, standing=is_standing(result, catalog.found_worse(result.version))) if result.blocks else result
         for result in check.results
     )
     return replace(check, results=results)

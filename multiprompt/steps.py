@@ -128,7 +128,7 @@ def _train(desk: Desk) -> None:
     start = None if snapshot.start is None else workspace.prompt(workspace.version(snapshot.start), to_train=True)
     outcome = _learn_in_memory(desk, Lesson(snapshot.task, snapshot.data, start, parts=2**desk.out_of_memory))
     adapter = to_adapter(outcome.prompt)
-    known = existing(workspace.catalog, snapshot.task, adapter)
+    known = existing(workspace.catalog, snapshot.task, adapter, snapshot.data.test)
     if known is not None:
         require_untouched(workspace.measuring(), snapshot.before)
         workspace.catalog.end_training(known.task, nothing_new(known), desk.actor, desk.clock())

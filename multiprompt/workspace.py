@@ -196,7 +196,7 @@ class Workspace:
                 admission = Admission(
                     lesson.task, outcome.prompt, adapter, outcome.run, came_from, lesson.data.test, splits
                 )
-                known = existing(self.catalog, lesson.task, adapter)
+                known = existing(self.catalog, lesson.task, adapter, lesson.data.test)
                 if known is None:
                     report = self._admit(admission, before)
                     before |= {report.version: digest(adapter)}

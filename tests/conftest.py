@@ -145,7 +145,11 @@ def task_mapping(name: str = "colour", kind: str = "choice") -> dict[str, Any]:
         "test_split": "test",
         "description": f"Which {name}?\n",
         "doc_to_text": "{{text}}\nAnswer:",
-        "multiprompt": {"num_virtual_tokens": 4, "training": {"steps": 6, "batch_size": 4, "validate_every": 3}},
+        "multiprompt": {
+            "num_virtual_tokens": 4,
+            "training": {"steps": 6, "batch_size": 4, "validate_every": 3},
+            "regression": {"floor": "none"},
+        },
     }
     if kind == "choice":
         return common | {

@@ -259,10 +259,10 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.served_since_blessed(connection, task)
 
-    def was_regressed(self, label: str) -> bool:
-        """Whether the newest stored check of a version found it regressed, or could not measure it."""
+    def found_worse(self, label: str) -> CheckResult | None:
+        """How the newest stored check of a version found it regressed, or why it could not measure it."""
         with read_transaction(self._engine) as connection:
-            return reading.was_regressed(connection, label)
+            return reading.found_worse(connection, label)
 
     def is_below_floor(self, version: VersionRecord) -> bool:
         """Whether a version did not beat its task's floor when it was admitted."""

@@ -20,6 +20,7 @@ from multiprompt.errors import IntegrityError, NotFoundError, nearest
 from multiprompt.records import (
     Adapter,
     BaseModelRecord,
+    CheckResult,
     Evaluation,
     EvaluationRecord,
     Event,
@@ -267,8 +268,8 @@ def served_since_blessed(connection: Connection, name: str) -> list[VersionRecor
     return [version for version in versions_of(connection, name) if version.number in numbers]
 
 
-def was_regressed(connection: Connection, label: str) -> bool:
-    """Whether the newest stored check that a version was part of found it regressed, or could not measure it."""
+def found_worse(connection: Connection, label: str) -> CheckResult | None:
+    """What the newest stored check that a version was part of found wrong with it; None where it found nothing."""
     (record,) = versions_labelled(connection, [label])
     results, admitted = s.check_results.c, s.prompt_versions
     others = or_(s.checks.c.version_id.is_(None), admitted.c.task_id != task_id(connection, record.task))
@@ -280,8 +281,12 @@ def was_regressed(connection: Connection, label: str) -> bool:
         .limit(1)
         .scalar_subquery()
     )
-    found = select(results.id).where(results.check_id == newest, results.version_id == record.id)
-    return connection.execute(found.where(results.verdict.in_(FOUND_WORSE))).first() is not None
+    found = select(s.check_results).where(results.check_id == newest, results.version_id == record.id)
+    row = connection.execute(found.where(results.verdict.in_(FOUND_WORSE))).first()
+    if row is None:
+        return None
+    drop = None if row.score is None else abs(row.baseline - row.score)
+    return CheckResult(label, record.metric or "", row.baseline, row.score, drop, row.max_drop, row.verdict, row.cause)
 
 
 def adapter(connection: Connection, record: VersionRecord) -> Adapter:

@@ -74,6 +74,19 @@ def failure(version: str, metric: str, baseline: float, max_drop: float, reason:
     return CheckResult(version, metric, baseline, None, None, max_drop, "failed", reason)
 
 
+def is_standing(result: CheckResult, before: CheckResult | None) -> bool:
+    """Whether what the check `before` found wrong explains a result that blocks.
+
+    It does where the baseline is the same, every cause of now was one then, and no more is lost than is tolerated
+    beyond what was lost then.
+    """
+    if before is None or (before.verdict, before.baseline) != (result.verdict, result.baseline):
+        return False
+    if not set(result.cause.split(", ")) <= set(before.cause.split(", ")):
+        return False
+    return result.drop is None or result.drop <= (before.drop or 0.0) + result.max_drop + ROUNDING
+
+
 def forgetting(baseline: Evaluation, current: Evaluation) -> float:
     """How much of the baseline was lost; negative means that it improved.
 

@@ -211,7 +211,8 @@ class JobStore:
     def dispatch(self) -> list[Job]:
         """Submit what is due, once however many ticks were missed; any number of workers may do so at a time.
 
-        A schedule that cannot look at what it watches looks again at its next tick.
+        A schedule that cannot look at what it watches looks again at its next tick. So does one whose job had begun
+        before it looked: that job may know nothing of what changed.
         """
         now, submitted = self._clock(), []
         for schedule in self._ledger.schedules():
@@ -227,6 +228,8 @@ class JobStore:
                 job = self.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
                 submitted.append(job)
                 after = replace(after, last_at=now, last_job=job.id)
+                if job.id != _tick_id(schedule) and self._ledger.progress([job.id]):
+                    sight = watches.Sight(True, schedule.seen)
             self._ledger.move_schedule(schedule, replace(after, seen=sight.seen))
         return submitted
 

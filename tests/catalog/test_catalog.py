@@ -530,18 +530,18 @@ def test_a_version_has_one_baseline_wherever_it_is_asked_for(catalog: Catalog) -
 def test_a_regression_stands_while_the_newest_check_of_that_version_found_it(catalog: Catalog) -> None:
     learn(catalog, "colour", 0.9)
     learn(catalog, "shape", 0.4)
-    assert not catalog.was_regressed("colour@1")
+    assert catalog.found_worse("colour@1") is None
     lost = replace(a_check("colour@1", 0.9, 0.5), verdict="regressed")
     catalog.save_check(CheckReport((lost,), 1.0), "tester", AT)
-    assert catalog.was_regressed("colour@1")
-    assert not catalog.was_regressed("shape@1")
+    assert catalog.found_worse("colour@1") is not None
+    assert catalog.found_worse("shape@1") is None
     learn(catalog, "colour", 0.3, publish=False)
-    assert catalog.was_regressed("colour@1"), "a candidate of its own task checked the others alone"
+    assert catalog.found_worse("colour@1") is not None, "a candidate of its own task checked the others alone"
     same = replace(lost, verdict="identical", reused=True)
     catalog.save_check(CheckReport((same,), 1.0), "tester", AT)
-    assert not catalog.was_regressed("colour@1")
+    assert catalog.found_worse("colour@1") is None
     learn(catalog, "shape", 0.5, checked=[replace(lost, verdict="failed", score=None)])
-    assert catalog.was_regressed("colour@1")
+    assert catalog.found_worse("colour@1") is not None
 
 
 def test_a_candidate_below_its_floor_is_published_by_force_and_with_a_reason(catalog: Catalog) -> None:

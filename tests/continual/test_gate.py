@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiprompt.config import RegressionConfig
-from multiprompt.continual.gate import compare, failure, forgetting, judge
+from multiprompt.continual.gate import compare, failure, forgetting, is_standing, judge
 from multiprompt.records import CheckReport, CheckResult, Evaluation, Evidence
 from multiprompt.tasks.metric import MetricConfig, score
 
@@ -290,3 +290,20 @@ def test_long_answers_are_cut_where_they_are_told() -> None:
     result = compare("a@1", before, replace(before, predictions=("y",), score=0.0), exact, RegressionConfig())
     (flip,) = evidence(result).flips
     assert (len(flip.before), len(flip.reference), flip.after) == (500, 500, "y")
+
+
+@pytest.mark.parametrize(
+    ("before", "stands"),
+    [
+        ({}, True),
+        ({"cause": "data, library"}, True),
+        ({"cause": "data"}, False),
+        ({"drop": 0.1}, False),
+        ({"baseline": 0.8}, False),
+        ({"verdict": "failed"}, False),
+    ],
+)
+def test_a_regression_stands_where_the_check_before_explains_all_of_it(before: dict[str, Any], stands: bool) -> None:
+    now = CheckResult("sst2@1", "acc", 0.9, 0.6, 0.3, 0.01, "regressed", "library")
+    assert is_standing(now, replace(now, **before)) is stands
+    assert not is_standing(now, None)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from multiprompt.catalog.labels import parse_label
 from multiprompt.catalog.ledger import Ledger
-from multiprompt.errors import ConfigError, NotFoundError
+from multiprompt.errors import ConfigError, DataError, NotFoundError
 from multiprompt.jobs.durable import JobStore
 from multiprompt.jobs.naming import named
 from multiprompt.jobs.plan import plan
@@ -327,3 +327,41 @@ def test_the_plan_lists_what_is_known_with_what_it_took_last(jobs: Jobs) -> None
     assert [(job.task, f"{job.at:%a %H}") for job in planned if job.task == "trec"] == [("trec", "Sun 04")]
     assert len(planned) == 8
     assert {(job.task, job.seconds is None) for job in planned} == {("sst2", False), ("trec", True)}
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_data_that_change_while_a_job_learns_from_what_they_were_retrain_after_it(
+    jobs: Jobs, tmp_path: Path, ends: bool
+) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"text": "a"}\n')
+    files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
+    jobs.catalog.add_task(a_task("sst2", dataset_kwargs=files), "tester", START)
+    schedule(jobs, on="data")
+    running = jobs.store.submit("retrain", "sst2", 100)
+
+    def learn_while_the_data_change(kind: str, task: str | None) -> str:
+        file.write_text('{"text": "b"}\n')
+        for _ in range(2):
+            jobs.clock.move(minutes=2)
+            assert [job.id for job in jobs.store.dispatch()] == [running.id]
+        if not ends:
+            raise DataError("no such field")
+        return "done"
+
+    jobs.work(learn_while_the_data_change)
+    (job,) = looks(jobs)
+    assert job.id != running.id
+    assert looks(jobs) == []
+
+
+def test_data_that_change_before_a_job_begins_need_no_other_job(jobs: Jobs, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"text": "a"}\n')
+    files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
+    jobs.catalog.add_task(a_task("sst2", dataset_kwargs=files), "tester", START)
+    schedule(jobs, on="data")
+    waiting = jobs.store.submit("retrain", "sst2", 100)
+    file.write_text('{"text": "b"}\n')
+    assert [job.id for job in looks(jobs)] == [waiting.id]
+    assert looks(jobs) == []

@@ -236,3 +236,77 @@ def test_a_regression_that_stood_before_keeps_no_candidate_out(
     assert "sky@1 regressed before: metric; sea@1 regressed before: metric" in report.reason
     assert not workspace.check().passed
     assert workspace.learn("sky").published, "two regressed tasks do not keep each other from being mended"
+
+
+def write_echo(folder: Path, **regression: Any) -> Path:
+    """A task whose answer is the text, which a tiny model learns."""
+    file = write_task(folder, "red", 0.0, **regression)
+    file.write_text(file.read_text().replace("steps: 40", "steps: 120"))
+    for split, count in (("train", 200), ("validation", 40), ("test", 200)):
+        rows = [json.dumps({"text": COLOURS[n % 2] * 3, "label": n % 2}) + "\n" for n in range(count)]
+        (folder / "red" / f"{split}.jsonl").write_text("".join(rows))
+    return file
+
+
+def test_a_candidate_is_held_against_the_published_version_as_that_is_served(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    file = write_echo(folder)
+    workspace.add_task(file)
+    assert workspace.learn("red").soft > 0.9
+    file.write_text(file.read_text().replace("{{text}}", "{{text[:0]}}"))
+    workspace.add_task(file)
+    report = workspace.learn("red")
+    assert (report.soft, report.state) == (0.5, "rejected")
+    assert report.reason.startswith("red@1 is better: acc 1.0")
+
+
+def test_a_published_version_that_cannot_read_the_rows_is_asked_as_the_candidate_is(
+    opened: Opened, folder: Path
+) -> None:
+    workspace = opened()
+    file = write_echo(folder)
+    workspace.add_task(file)
+    workspace.learn("red")
+    file.write_text(file.read_text().replace("{{text}}", "{{words}}"))
+    for data in (folder / "red").glob("*.jsonl"):
+        data.write_text(data.read_text().replace('"text"', '"words"'))
+    workspace.add_task(file)
+    assert workspace.learn("red").published
+
+
+def test_a_prompt_that_did_not_learn_is_tried_again_on_other_rows(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    path = make_task("colour", rows=(24, 8, 4), multiprompt=HARD)
+    workspace.add_task(path)
+    workspace.learn("colour")
+    report = workspace.learn("colour")
+    assert (report.is_new, report.version) == (False, "colour@1")
+    assert report.reason.endswith("which is held; `multiprompt publish colour@1 --force --reason WHY` publishes it")
+    make_task("colour", rows=(24, 8, 40), multiprompt=HARD)
+    report = workspace.learn("colour")
+    assert (report.is_new, report.version, report.rows) == (True, "colour@2", 40)
+    assert "on the same 40 rows" in report.reason
+
+
+@pytest.mark.parametrize("blessed", [False, True])
+def test_a_regression_of_another_cause_than_the_standing_one_is_new(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch, blessed: bool
+) -> None:
+    from multiprompt.engine import evaluation
+
+    workspace = opened()
+    write_rows(folder / "sky", "test", 300, 0.3, random.Random(1))
+    assert [r.cause for r in workspace.check().results if r.blocks] == ["data"]
+    if blessed:
+        workspace.bless("sky", "the labels are better")
+    workspace.add_task(write_task(folder, "third", 0.9, rows=20))
+    real = evaluation.score
+    monkeypatch.setattr(evaluation, "score", lambda *given, **options: real(*given, **options) - 0.2)
+    monkeypatch.setattr(evaluation, "metric_version", lambda metric: f"{metric.name}=2")
+    report = workspace.learn("third")
+    assert (report.state, report.reason) == ("rejected", "sky@1 regressed: metric")
+    assert [r.cause for r in workspace.check().results if r.blocks] == [
+        *["metric"] * blessed,
+        *["data, metric"] * (not blessed),
+        "metric",
+    ]
+    assert workspace.learn("third").published, "what the check before found is told only"
