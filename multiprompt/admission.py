@@ -193,7 +193,10 @@ def _missed(measuring: Measuring, candidate: Candidate) -> list[str]:
     """The scores of the task's floor that a candidate did not beat."""
     floors = {"hard": ("hard prompt", "majority answer"), "majority": ("majority answer",), "none": ()}
     asked = floors[candidate.task.config.regression.floor]
-    return [found.shortfall for found in yardsticks(measuring, candidate) if found.name in asked and found.shortfall]
+    held = [found for found in yardsticks(measuring, candidate) if found.name in asked]
+    if asked and not held:
+        return [f"{candidate.soft.metric} cannot score the {' or the '.join(asked)}"]
+    return [found.shortfall for found in held if found.shortfall]
 
 
 def _rivals(catalog: Catalog, candidate: Candidate) -> list[VersionRecord]:

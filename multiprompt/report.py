@@ -62,8 +62,7 @@ def junit(report: CheckReport, at: datetime) -> str:
 
 def _case(suite: ElementTree.Element, result: CheckResult) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname="multiprompt", name=result.version)
-    message = f"{result.verdict}: {result.metric} {_score(result.baseline)} to {_score(result.score)}"
-    message = _printable(f"{message}; cause: {result.cause or 'none'}")
+    message = _printable(result.told)
     if result.verdict == "failed":
         ElementTree.SubElement(case, "error", message=message)
     elif result.blocks:

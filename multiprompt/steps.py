@@ -131,7 +131,7 @@ def _train(desk: Desk) -> None:
     known = existing(workspace.catalog, snapshot.task, adapter, snapshot.data.test)
     if known is not None:
         require_untouched(workspace.measuring(), snapshot.before)
-        workspace.catalog.end_training(known.task, nothing_new(known), desk.actor, desk.clock())
+        workspace.catalog.end_training(known, nothing_new(known), desk.actor, desk.clock())
         return
     files = {"config": adapter.config, "weights": adapter.weights}
     if adapter.encoder is not None:
@@ -163,7 +163,9 @@ def _score(desk: Desk) -> None:
 
 
 def _check(desk: Desk) -> None:
-    desk.log(*desk.workspace.check().notes)
+    report = desk.workspace.check()
+    open_or_worse = [found for found in report.results if found.verdict in ("regressed", "failed", "inconclusive")]
+    desk.log(*(f"{found.version} {found.told}" for found in open_or_worse), *report.notes)
 
 
 _STEPS: Mapping[str, Callable[[Desk], None]] = {

@@ -28,6 +28,7 @@ from multiprompt.errors import (
     nearest,
 )
 from multiprompt.records import (
+    Adapter,
     AddedTask,
     BaseModelRecord,
     CheckReport,
@@ -60,6 +61,7 @@ from multiprompt.records import (
 if TYPE_CHECKING:
     from multiprompt.admission import Admission
     from multiprompt.checking import Checking
+    from multiprompt.config import PromptConfig
     from multiprompt.engine.base import BaseModel
     from multiprompt.engine.prompt import SoftPrompt
     from multiprompt.inference import Inference
@@ -735,7 +737,7 @@ class Workspace:
         measuring = self.measuring()
         require_untouched(measuring, before)
         soft, hard = measure(measuring, admission)
-        self.catalog.end_training(known.task, nothing_new(known), self.actor, self._clock())
+        self.catalog.end_training(known, nothing_new(known), self.actor, self._clock())
         return LearnReport(
             version=known.label,
             published=known.state == "published",
@@ -781,11 +783,7 @@ class Workspace:
             published = self.catalog.version(task.name, number)
             if has_shape(self.base_model(), self.prompt(published, to_train=True), asked):
                 return published, ""
-            afresh = (
-                f"learning afresh: {published.label} is {published.method} with {published.num_virtual_tokens} "
-                f"virtual tokens, and the task file asks for {asked.method} with {asked.num_virtual_tokens} "
-                "or for other shapes"
-            )
+            afresh = f"learning afresh: {_difference(published, self.catalog.adapter(published), asked)}"
         return (None if asked.init_version is None else self.version(asked.init_version)), afresh
 
     def task(self, name: str) -> Task:
@@ -866,6 +864,18 @@ def _file_changes(record: TaskRecord) -> Sequence[str] | None:
     from multiprompt.tasks.file_change import file_difference
 
     return file_difference(record.source, Path(record.file)) if record.file else None
+
+
+def _difference(published: VersionRecord, adapter: Adapter, asked: PromptConfig) -> str:
+    """How a version differs from the prompt that a task file asks for."""
+    if (published.method, published.num_virtual_tokens) != (asked.method, asked.num_virtual_tokens):
+        return (
+            f"{published.label} is {published.method} with {published.num_virtual_tokens} virtual tokens, "
+            f"and the task file asks for {asked.method} with {asked.num_virtual_tokens}"
+        )
+    if adapter.encoder is None and (asked.method == "p-tuning" or asked.projection):
+        return f"{published.label} has no encoder to go on with, as it was imported or made without one"
+    return f"the parameters of {published.label} have other shapes than the task file asks for"
 
 
 def _told(changes: Sequence[str]) -> str:

@@ -207,11 +207,15 @@ class Catalog:
             if self._claim is not None:
                 note_checkpoint(connection, self._claim, task, key)
 
-    def end_training(self, task: str, outcome: str, actor: str, at: datetime) -> None:
-        """Drop a task's checkpoint, as its training gave nothing new; a job ends with this outcome."""
+    def end_training(self, known: VersionRecord, outcome: str, actor: str, at: datetime) -> None:
+        """Drop a task's checkpoint, as its training gave a known version; a job ends with this outcome.
+
+        It is no success where that version did not learn and still waits for somebody to publish it.
+        """
         with self._write(actor, at) as (connection, _):
-            writing.drop_checkpoint(connection, task)
-            self._end(connection, True, outcome, at)
+            writing.drop_checkpoint(connection, known.task)
+            good = known.state != "candidate" or not reading.is_below_floor(connection, known)
+            self._end(connection, good, outcome, at)
 
     def epoch(self) -> int:
         """How many pointers have moved so far; quick enough to ask before each answer."""

@@ -168,7 +168,7 @@ def learn(
                 reports.append(report)
                 if not as_json:
                     print_learned(report)
-    sys.exit(0 if all(report.published or not report.is_new for report in reports) else 1)
+    sys.exit(0 if all(report.published or report.state == "retired" for report in reports) else 1)
 
 
 @cli.command()

@@ -124,8 +124,8 @@ def _verdict(result: CheckResult) -> Verdict:
 
 def _evidence(baseline: Evaluation, current: Evaluation, metric: MetricConfig, alpha: float) -> Evidence:
     """What the rows say; only their number where the metric changed or keeps to itself what each row adds."""
-    rows = current.rows
-    bare = Evidence(rows, rows)
+    rows, moved_rows = current.rows, _moved(baseline, current)
+    bare = Evidence(rows, rows, moved=moved_rows)
     if metric.from_hub or baseline.key.get("metric") != current.key.get("metric"):
         return bare
     if _same_rows(baseline, current):
@@ -133,7 +133,7 @@ def _evidence(baseline: Evaluation, current: Evaluation, metric: MetricConfig, a
             return bare
         nothing = Resampled(Interval(0.0, 0.0, CONFIDENCE), 0.0, 1.0)
         flipped = 0 if metric.per_example else None
-        return _with_interval(Evidence(rows, rows, flipped, flipped, p_value=1.0), nothing, alpha)
+        return _with_interval(replace(bare, lost=flipped, gained=flipped, p_value=1.0), nothing, alpha)
     before, after = (row_statistics(metric, side.predictions, side.references) for side in (baseline, current))
     if before is None or after is None:
         return bare
@@ -142,7 +142,7 @@ def _evidence(baseline: Evaluation, current: Evaluation, metric: MetricConfig, a
     def drop(old: Floats, new: Floats, old_rows: int, new_rows: int) -> Floats:
         return sign * (before.of_sums(old, old_rows) - after.of_sums(new, new_rows))
 
-    resampled = bootstrap(before.values, after.values, drop, moved=_moved(baseline, current))
+    resampled = bootstrap(before.values, after.values, drop, moved=moved_rows)
     evidence = replace(bare, p_value=resampled.p_value, flips=_flips(baseline, current, metric))
     if metric.per_example and baseline.rows == current.rows:
         moved = sign * (after.values - before.values)[:, 0]

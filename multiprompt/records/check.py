@@ -71,8 +71,9 @@ class Canary:
 class Evidence:
     """What a verdict rests on: `rows` compared of the `total`, of which so many were `lost` and `gained`.
 
-    `interval` is of the drop, `detectable` the least drop that so many rows could show, `rows_needed` how many would
-    settle what they leave open. None where the metric allows no such statement, as one of the hub does not.
+    `moved` are answered in another way, or have another right answer. `interval` is of the drop, `detectable` the least
+    drop that so many rows could show, `rows_needed` how many would settle what they leave open. None where the
+    metric allows no such statement, as one of the hub does not.
     """
 
     rows: int
@@ -85,6 +86,7 @@ class Evidence:
     error: float | None = None
     detectable: float | None = None
     rows_needed: int | None = None
+    moved: int | None = None
     flips: tuple[Flip, ...] = ()
 
 
@@ -117,6 +119,12 @@ class CheckResult:
     def blocks(self) -> bool:
         """Whether it keeps a check from passing. What could not be measured always does."""
         return self.verdict == "failed" or (self.verdict == "regressed" and self.policy != "warn")
+
+    @property
+    def told(self) -> str:
+        """On one line: "regressed: acc 0.9300 to 0.2333; cause: data"."""
+        now = "–" if self.score is None else f"{self.score:.4f}"
+        return f"{self.verdict}: {self.metric} {self.baseline:.4f} to {now}; cause: {self.cause or 'none'}"
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,13 @@ def test_learning_what_is_learned_publishes_nothing_and_says_so(catalog: Run) ->
     assert [version["number"] for version in catalog("versions", "--json").json] == [1]
 
 
+def test_learning_again_what_did_not_learn_is_no_success(catalog: Run, make_task: MakeTask) -> None:
+    settings = {"num_virtual_tokens": 4, "training": {"steps": 2}, "regression": {"floor": "hard"}}
+    catalog("add", make_task("shade", multiprompt=settings))
+    assert [catalog("learn", "shade").status for _ in range(2)] == [1, 1]
+    assert [version["state"] for version in catalog("versions", "task = 'shade'", "--json").json] == ["candidate"]
+
+
 def test_init_binds_the_base_model(run: Run, tiny_model: Path, tmp_path: Path) -> None:
     done = run("init", "--base-model", tiny_model, "--dtype", "float32")
     assert done.status == 0

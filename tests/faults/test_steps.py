@@ -131,6 +131,16 @@ def test_a_job_logs_what_is_wrong_with_the_data_and_what_a_check_notes(
     assert any("colour: its task file" in line.message for line in ready.catalog.ledger.logs("check"))
 
 
+def test_a_check_as_a_job_logs_what_regressed_and_why(ready: mp.Workspace, make_task: MakeTask) -> None:
+    folder = make_task("shape").parent
+    folder.joinpath("test.jsonl").write_text('{"text": "sea", "label": "none"}\n')
+    run_job(desk(ready, "first", "check", None), ignore)
+    (found,) = [result for result in ready.check().results if result.blocks]
+    lines = [line.message for line in ready.catalog.ledger.logs("job")]
+    assert f"shape@1 {found.told}" in lines
+    assert found.told.startswith("failed: acc ")
+
+
 def test_a_job_whose_prompt_learned_nothing_says_so_and_is_no_success(ready: mp.Workspace, make_task: MakeTask) -> None:
     settings = {"num_virtual_tokens": 4, "training": {"steps": 2}, "regression": {"floor": "hard"}}
     ready.add_task(make_task("colour", multiprompt=settings))
@@ -138,6 +148,12 @@ def test_a_job_whose_prompt_learned_nothing_says_so_and_is_no_success(ready: mp.
     outcome = ready.catalog.ledger.outcome("job")
     assert outcome is not None
     assert (outcome.good, outcome.text.startswith("colour@1 stays a candidate: did not learn: acc ")) == (False, True)
+    claim, _ = ready.catalog.ledger.claim("again", "second", "second", AT)
+    claimed = ready.claimed_by(claim, lambda what, done, total: None)
+    run_job(Desk(claimed, claim, "learn", "colour", 0, "tester", lambda: AT), ignore)
+    again = ready.catalog.ledger.outcome("again")
+    assert again is not None
+    assert (again.good, "the bytes of colour@1, which is held" in again.text) == (False, True)
 
 
 @pytest.mark.parametrize("step", STEPS["learn"])
@@ -353,6 +369,19 @@ def test_a_retraining_in_another_shape_learns_afresh_and_says_so(
     assert any(line.message.startswith("learning afresh: ") for line in workspace.catalog.ledger.logs("job"))
     (edge,) = between_versions(workspace.lineage("colour@2"))
     assert (edge.relation, edge.parent) == ("retrained-from", "colour@1")
+
+
+@pytest.mark.parametrize("name", ["tint", "tone", "blend"])
+def test_a_retraining_of_an_import_without_its_encoder_says_that_it_is_missing(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path, name: str
+) -> None:
+    learned(workspace, make_task, method=METHODS[name])
+    workspace.export("colour", tmp_path / "out")
+    (tmp_path / "out" / "prompt_encoder.safetensors").unlink()
+    assert workspace.import_adapter("colour", tmp_path / "out").published
+    run_job(desk(workspace, "first", "retrain"), ignore)
+    told = "learning afresh: colour@2 has no encoder to go on with, as it was imported or made without one"
+    assert told in [line.message for line in workspace.catalog.ledger.logs("job")]
 
 
 def test_a_first_learning_by_a_job_starts_where_one_by_hand_does(workspace: mp.Workspace, make_task: MakeTask) -> None:

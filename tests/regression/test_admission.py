@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import multiprompt as mp
-from multiprompt.errors import StateError
+from multiprompt.errors import MetricError, StateError
 from tests.conftest import COLOURS, MakeTask, write_tiny_model
 from tests.regression.conftest import Opened, write_rows, write_task
 
@@ -238,6 +238,21 @@ def test_a_regression_that_stood_before_keeps_no_candidate_out(
     assert workspace.learn("sky").published, "two regressed tasks do not keep each other from being mended"
 
 
+def test_a_floor_that_cannot_be_measured_is_not_passed(
+    workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from multiprompt import admission
+
+    def undefined(*_: Any, **__: Any) -> Any:
+        raise MetricError("a correlation with a constant is no number")
+
+    monkeypatch.setattr(admission, "majority", undefined)
+    workspace.add_task(make_task("colour", multiprompt=HARD | {"regression": {"floor": "majority"}}))
+    report = workspace.learn("colour")
+    assert report.state == "candidate"
+    assert report.reason.endswith(", acc cannot score the majority answer")
+
+
 def write_echo(folder: Path, **regression: Any) -> Path:
     """A task whose answer is the text, which a tiny model learns."""
     file = write_task(folder, "red", 0.0, **regression)
@@ -310,3 +325,17 @@ def test_a_regression_of_another_cause_than_the_standing_one_is_new(
         "metric",
     ]
     assert workspace.learn("third").published, "what the check before found is told only"
+
+
+def test_wrong_answers_that_became_other_wrong_ones_keep_their_cause(
+    tmp_path: Path, tiny_model: Path, make_task: MakeTask
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    workspace = mp.open(tmp_path / "catalog.db", str(model), dtype="float32")
+    workspace.learn(workspace.add_task(make_task("hue", kind="generate", rows=(24, 8, 40))).name)
+    write_tiny_model(model, seed=1)
+    for _ in range(2):
+        (found,) = mp.open(tmp_path / "catalog.db").check().results
+        assert (found.verdict, found.cause) == ("unchanged", "base")
+        assert found.evidence is not None
+        assert (found.evidence.lost, found.evidence.gained, found.evidence.moved) == (0, 0, 40)
