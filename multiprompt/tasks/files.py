@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from multiprompt.errors import DataError, NotFoundError
+from multiprompt.tasks.tables import repeated
 from multiprompt.tasks.task import Task
 
 BUILDERS = ("json", "csv", "text", "parquet", "arrow")
@@ -221,12 +222,12 @@ def _in_folder(task: Task, folder: Path, split: str) -> list[Path]:
             f"{task.name}: {folder} has no file for split {split!r}; it has: {shown or 'no data file'}."
         )
     _require_all_shards(found, folder, task.name)
+    for name in repeated(map(_uncompressed, found)):
+        raise DataError(
+            f"{task.name}: {folder} holds {name} more than once, plain or compressed, which may be the same rows; "
+            "name the files by dataset_kwargs.data_files."
+        )
     for name in found[1:]:
-        if _uncompressed(name) in found:
-            raise DataError(
-                f"{task.name}: {folder} holds {_uncompressed(name)} and {name}, which may be the same rows; "
-                "name the files by dataset_kwargs.data_files."
-            )
         if _by_suffix(name) != _by_suffix(found[0]):
             raise DataError(
                 f"{task.name}: {folder} holds split {split!r} both as {found[0]} and as {name}; "
@@ -247,10 +248,10 @@ def _require_all_shards(names: Sequence[str], folder: Path, task: str) -> None:
             raise NotFoundError(f"{task}: {folder} lacks the file {start}-{missing:05d}-of-{count:05d}.")
 
 
-def _uncompressed(name: str) -> str | None:
-    """The name without the ending of a compression; None where it has none."""
+def _uncompressed(name: str) -> str:
+    """The name without the ending of a compression."""
     path = PurePosixPath(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in _COMPRESSED else None
+    return str(path.with_suffix("")) if path.suffix.lower() in _COMPRESSED else name
 
 
 def _data_names(folder: Path) -> Iterable[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from pathlib import Path
@@ -254,10 +253,13 @@ def test_a_folder_that_lacks_a_shard_or_holds_a_file_twice_is_refused(tmp_path: 
     write(tmp_path / "shards" / "data" / "test-00001-of-00002.jsonl", "second")
     with pytest.raises(DataError, match="lacks the file data/test-00000-of-00002"):
         read(tmp_path, path="shards")
-    write(tmp_path / "twice" / "test.jsonl", "same")
-    (tmp_path / "twice" / "test.jsonl.gz").write_bytes(gzip.compress((tmp_path / "twice" / "test.jsonl").read_bytes()))
-    with pytest.raises(DataError, match=r"holds test.jsonl and test.jsonl.gz"):
-        read(tmp_path, path="twice")
+    for names in (("test.jsonl", "test.jsonl.gz"), ("test.jsonl.gz", "test.jsonl.zst")):
+        folder = tmp_path / names[1]
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text('{"text": "same"}')
+        with pytest.raises(DataError, match="holds test.jsonl more than once, plain or compressed"):
+            read(tmp_path, path=folder.name)
 
 
 def test_configurations_are_seen_behind_a_byte_order_mark(tmp_path: Path) -> None:
