@@ -345,10 +345,10 @@ class _Check:
         if known is not None:
             return known
         rows = load_test_split(task)
-        if not self._trial:
-            # The files may have changed since their digest was taken: the rows bring the digest of what was read.
-            source = _source_key(task, rows.source or digest)
-            self.catalog.save_source(source, rows.fingerprint, self._actor, self._clock())
+        # The data may have changed since the digest was taken. Rows of files bring the digest of what was read.
+        source = rows.source or _unmoved(task, digest)
+        if source is not None and not self._trial:
+            self.catalog.save_source(_source_key(task, source), rows.fingerprint, self._actor, self._clock())
         return rows.fingerprint
 
     def _baseline(self, case: Case) -> Evaluation:
@@ -377,6 +377,14 @@ class _Check:
 def _held(item: Held | Case | Examination) -> Held:
     case = item.case if isinstance(item, Examination) else item
     return (case.version, case.baseline) if isinstance(case, Case) else case
+
+
+def _unmoved(task: Task, digest: str) -> str | None:
+    """The digest that was taken of a task's data before its rows were read, if it is that of now."""
+    try:
+        return digest if source_digest(task, scored_split(task)) == digest else None
+    except UnavailableError:
+        return None
 
 
 def _source_key(task: Task, digest: str) -> str:

@@ -483,6 +483,7 @@ def _engine_line(fallback: str | None) -> str:
 def _read_rows(source: Any, task: str | None) -> list[tuple[str, Any]]:
     """Rows as training reads them from a data file, each with the name of its task."""
     from multiprompt.tasks.formats import read_rows
+    from multiprompt.tasks.rows import MAX_SPLIT_ROWS
     from multiprompt.tasks.streams import FileStream
 
     rows = []
@@ -492,6 +493,8 @@ def _read_rows(source: Any, task: str | None) -> list[tuple[str, Any]]:
             if not isinstance(name, str):
                 raise NotFoundError(f'line {line} of --input names no task: add "task", or give TASK before --input.')
             rows.append((name, row))
+            if len(rows) > MAX_SPLIT_ROWS:
+                raise DataError(f"it holds over {MAX_SPLIT_ROWS} rows; use fewer at a time.")
     except DataError as error:
         raise DataError(f"--input: {error}") from None
     if not rows:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from multiprompt.errors import DataError, NotFoundError
+from multiprompt.tasks.tables import repeated
 from multiprompt.tasks.task import Task
 
 BUILDERS = ("json", "csv", "text", "parquet", "arrow")
@@ -220,6 +221,12 @@ def _in_folder(task: Task, folder: Path, split: str) -> list[Path]:
         raise NotFoundError(
             f"{task.name}: {folder} has no file for split {split!r}; it has: {shown or 'no data file'}."
         )
+    _require_all_shards(found, folder, task.name)
+    for name in repeated(map(_uncompressed, found)):
+        raise DataError(
+            f"{task.name}: {folder} holds {name} more than once, plain or compressed, which may be the same rows; "
+            "name the files by dataset_kwargs.data_files."
+        )
     for name in found[1:]:
         if _by_suffix(name) != _by_suffix(found[0]):
             raise DataError(
@@ -227,6 +234,24 @@ def _in_folder(task: Task, folder: Path, split: str) -> list[Path]:
                 "name the files by dataset_kwargs.data_files."
             )
     return [folder / name for name in found]
+
+
+def _require_all_shards(names: Sequence[str], folder: Path, task: str) -> None:
+    """Raises NotFoundError where files `…-00000-of-00003.…` lack one of their number."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for name in names:
+        if match := re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})(?:\..*)?", name):
+            found.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
+    for (start, count), numbers in found.items():
+        missing = next((number for number in range(count) if number not in numbers), None)
+        if missing is not None:
+            raise NotFoundError(f"{task}: {folder} lacks the file {start}-{missing:05d}-of-{count:05d}.")
+
+
+def _uncompressed(name: str) -> str:
+    """The name without the ending of a compression."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in _COMPRESSED else name
 
 
 def _data_names(folder: Path) -> Iterable[str]:
@@ -274,7 +299,7 @@ def _any(words: Sequence[str]) -> str:
 def _has_configurations(folder: Path) -> bool:
     """Whether the folder's README.md lists configurations with files of their own, as datasets of the hub do."""
     try:
-        with (folder / "README.md").open(encoding="utf-8") as file:
+        with (folder / "README.md").open(encoding="utf-8-sig") as file:
             text = file.read(_MAX_README_CHARACTERS)
         head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
         listed = yaml.safe_load(head.group(1)) if head else None

@@ -337,8 +337,8 @@ def _data_source(mapping: Mapping[str, Any]) -> DataSource:
             raise TaskFileError(f"dataset_kwargs has {key!r}; only 'data_files' is supported.")
     splits = {key: mapping.get(key) for key in ("training_split", "validation_split", "test_split")}
     for key, value in splits.items():
-        if value is not None:
-            _text(value, key)
+        if value is not None and not _text(value, key):
+            raise TaskFileError(f"{key} is empty; name a split, or leave the key out.")
     if splits["test_split"] is None and splits["validation_split"] is None:
         raise TaskFileError("it names neither test_split nor validation_split, so there are no rows to evaluate on.")
     name = mapping.get("dataset_name")

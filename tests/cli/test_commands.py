@@ -604,6 +604,14 @@ def test_a_bad_input_file_names_the_line(catalog: Run, tmp_path: Path, text: str
     assert message in done.err
 
 
+def test_input_rows_are_counted(catalog: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multiprompt.tasks.rows.MAX_SPLIT_ROWS", 10)
+    (tmp_path / "rows.jsonl").write_text('{"task": "word"}\n' * 11)
+    done = catalog("predict", "--input", tmp_path / "rows.jsonl")
+    assert (done.status, done.out) == (2, "")
+    assert "error: --input: it holds over 10 rows" in done.err
+
+
 def test_an_interrupt_exits_130_and_leaves_the_catalog(catalog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from multiprompt.engine import training
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from multiprompt.engine.answering import Answer, Question
 from multiprompt.errors import BaseMismatchError, ConfigError, DataError, StateError
 from multiprompt.records import Change, CheckReport, CheckResult, Evidence, Flip
 from multiprompt.tasks.source import source_digest
+from multiprompt.tasks.split import load_test_split
 from tests.conftest import write_tiny_model
 from tests.regression.conftest import ROWS, Opened, write_rows, write_task
 
@@ -360,6 +363,20 @@ def test_what_an_older_reader_made_of_a_file_is_not_believed(opened: Opened) -> 
     old = hashlib.sha256(f"{source_digest(task)} {task.data}".encode()).hexdigest()
     workspace.catalog.save_source(old, "sha256:of other rows", "tester", datetime.now(UTC))
     assert all(result.verdict == "identical" for result in workspace.check().results)
+
+
+def test_rows_of_the_hub_are_not_kept_under_a_revision_that_has_moved(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revisions = itertools.count()
+    kept: list[Any] = []
+    monkeypatch.setattr(checking, "source_digest", lambda *_: f"hub:{next(revisions)}")
+    monkeypatch.setattr(checking, "load_test_split", lambda task: replace(load_test_split(task), source=None))
+    monkeypatch.setattr(Catalog, "save_source", lambda *arguments: kept.append(arguments))
+    workspace = opened()
+    assert workspace.check().passed and kept == []
+    monkeypatch.setattr(checking, "source_digest", lambda *_: "hub:1")
+    assert workspace.check().passed and len(kept) == 2
 
 
 def test_unchanged_files_are_read_for_their_digest_only(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

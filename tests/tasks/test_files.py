@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import pytest
 
-from multiprompt.errors import DataError
+from multiprompt.errors import DataError, TaskFileError
 from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.split import Split, load_test_split
 from multiprompt.tasks.task import Task
@@ -247,3 +247,29 @@ def test_an_url_that_is_relative_to_the_working_directory_is_refused(
     monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="relative to the working directory"):
         read(tmp_path, url)
+
+
+def test_a_folder_that_lacks_a_shard_or_holds_a_file_twice_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "shards" / "data" / "test-00001-of-00002.jsonl", "second")
+    with pytest.raises(DataError, match="lacks the file data/test-00000-of-00002"):
+        read(tmp_path, path="shards")
+    for names in (("test.jsonl", "test.jsonl.gz"), ("test.jsonl.gz", "test.jsonl.zst")):
+        folder = tmp_path / names[1]
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text('{"text": "same"}')
+        with pytest.raises(DataError, match="holds test.jsonl more than once, plain or compressed"):
+            read(tmp_path, path=folder.name)
+
+
+def test_configurations_are_seen_behind_a_byte_order_mark(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "test.jsonl", "other")
+    (tmp_path / "data" / "README.md").write_text("\ufeff---\nconfigs:\n- config_name: x\n---\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has configurations of its own"):
+        read(tmp_path, path="data")
+
+
+@pytest.mark.parametrize("key", ["training_split", "validation_split", "test_split"])
+def test_a_split_without_a_name_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(TaskFileError, match=f"{key} is empty"):
+        Task.from_mapping(task_mapping() | {key: ""}, tmp_path)
