@@ -39,7 +39,7 @@ def score_choices(
 ) -> list[list[float]]:
     """Summed log-likelihood (nats) of each continuation given prefix and context, a list a request.
 
-    Raises DataError for a continuation without a token of its own.
+    Raises DataError for a continuation without a token of its own, BaseModelError for numbers that are not finite.
     A row's context is run once; continuations hang behind it as a token tree under a tree-shaped mask, so that shared
     heads are run once too, and last tokens never (tree attention as in SpecInfer, Miao et al. 2024).
     """
@@ -87,5 +87,7 @@ def _score(base: BaseModel, batch: Sequence[tuple[Row, _Paths]]) -> list[list[fl
         columns += range(start + len(row.tokens) - 1, start + len(row))
         picks += [(context + 1 + node, token) for steps in path.steps for node, token in steps]
     log_probs = torch.log_softmax(base.logits(hidden.states[columns]), dim=-1)
-    picked = iter(log_probs[[i for i, _ in picks], [t for _, t in picks]].tolist())
+    numbers = log_probs[[i for i, _ in picks], [t for _, t in picks]]
+    base.require_finite(numbers)
+    picked = iter(numbers.tolist())
     return [[sum(next(picked) for _ in steps) for steps in path.steps] for _, path in batch]
