@@ -95,14 +95,15 @@ class BaseModel:
 
     @cached_property
     def max_tokens(self) -> int:
-        """The longest input the model takes, in tokens."""
+        """The longest input the model takes, in tokens; beyond its window Doge chooses by what comes later, too."""
         config = self.model.config.get_text_config()
         longest = int(next((n for name in _LENGTHS if (n := getattr(config, name, None))), _UNBOUNDED))
         rope = getattr(config, "rope_parameters", None) or {}
         for settings in (rope, *(nested for nested in rope.values() if isinstance(nested, dict))):
             if settings.get("rope_type") in _LENGTH_DEPENDENT:
                 longest = min(longest, int(settings.get("original_max_position_embeddings") or longest))
-        return min([longest, *self._position_tables()])
+        chosen = getattr(config, "keep_window_size", None) or longest
+        return min([longest, int(chosen), *self._position_tables()])
 
     def _position_tables(self) -> Iterator[int]:
         """How many positions each learned table of the language model has; the first ones may be set aside."""

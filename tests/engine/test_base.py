@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, DogeConfig, Qwen2Config
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
@@ -435,3 +435,12 @@ def test_the_longest_input_is_read_under_each_configs_name(
     config = getattr(transformers, kind)(vocab_size=40, **(sizes if "d_model" not in settings else {}), **settings)
     model = transformers.AutoModelForCausalLM.from_config(config)
     assert dataclasses.replace(base, model=model).max_tokens == longest
+
+
+def test_the_longest_input_is_within_a_window_that_later_tokens_would_move(tmp_path: Path) -> None:
+    config = DogeConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=256,
+        keep_window_size=48, num_experts=4,
+    )  # fmt: skip
+    base = load_base_model(locate(str(write_model(tmp_path / "doge", config))), "float32")
+    assert base.max_tokens == 48
