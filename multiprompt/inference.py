@@ -61,8 +61,10 @@ class Inference:
         """An answer a row. A row that cannot be answered raises, or without `strict` has its error in its answer."""
         asked: list[_Asked | Prediction] = []
         served = self._labels()
-        for number, (label, row) in enumerate(rows):
+        for number, asking in enumerate(rows):
+            label = ""
             try:
+                label, row = as_pair(asking)
                 asked.append(self._ask(label, served(label), row, seed))
             except MultipromptError as error:
                 asked.append(_refused(number, label, error, strict))
@@ -146,6 +148,13 @@ def load_prompt(
             f"Open it with that base model, or run `multiprompt learn {version.task}`."
         )
     return (trainable if to_train else from_adapter)(base, catalog.adapter(version), version.label)
+
+
+def as_pair(asking: InputRow) -> InputRow:
+    """What is asked, from whom. Raises DataError for what is no pair of a label and a row."""
+    if isinstance(asking, (tuple, list)) and len(asking) == 2 and isinstance(asking[0], str):
+        return asking[0], asking[1]
+    raise DataError("it must be a pair: the name of a task or version, and its row.")
 
 
 def as_row(task: Task, row: Mapping[str, Any] | str) -> Mapping[str, Any]:

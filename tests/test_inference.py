@@ -9,7 +9,7 @@ import pytest
 
 import multiprompt as mp
 from multiprompt.errors import DataError
-from tests.conftest import MakeTask
+from tests.conftest import COLOURS, MakeTask
 
 
 class Moving(Sequence[Any]):
@@ -111,3 +111,16 @@ def test_what_is_right_token_by_token_in_training_is_right_when_it_is_generated(
     assert run is not None
     (exact,) = [exact for step, exact, _ in run.validations if step == run.best_step]
     assert report.soft >= exact > 0
+
+
+@pytest.mark.parametrize("asking", [("colour",), "colour", None, (None, "x"), (["colour"], "x"), ("colour", "x", "y")])
+def test_what_is_no_pair_of_label_and_row_fails_alone(
+    workspace: mp.Workspace, make_task: MakeTask, asking: Any
+) -> None:
+    workspace.add_task(make_task())
+    workspace.learn("colour")
+    refused, answered = workspace.predict([asking, ("colour", "sky")], strict=False)
+    assert "row 0 of the call: it must be a pair" in str(refused.error)
+    assert answered.output in COLOURS
+    with pytest.raises(DataError, match="row 0 of the call: it must be a pair"):
+        workspace.predict([asking])

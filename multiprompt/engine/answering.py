@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.choices import ChoiceRequest, score_choices
-from multiprompt.engine.encoding import constant_tokens, encode_choices
+from multiprompt.engine.choices import ChoiceRequest, require_room, score_choices
+from multiprompt.engine.encoding import constant_tokens
 from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import GenerationRequest, Sampling, generate, stream
 from multiprompt.engine.inputs import continuations, refusals
@@ -94,11 +94,10 @@ def answer(base: BaseModel, questions: Sequence[Question], advance: Advance = la
 
 
 def unanswerable(base: BaseModel, questions: Sequence[Question]) -> dict[int, DataError]:
-    """The rows of a batch that have no tokens to be asked with, by their index, with an error that names each."""
+    """The rows of a batch that have no tokens to be asked with or too many, by index, with an error that names each."""
 
     def read(number: int) -> None:
-        request = _choice_request(questions[number])
-        encode_choices(base, [request.context], [request.continuations])
+        require_room(base, _choice_request(questions[number]))
 
     return refusals([question.query for question in questions], read)
 

@@ -16,7 +16,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from multiprompt.engine.fingerprint import Identity, former_identity
 from multiprompt.engine.folder import FileStates, file_states
-from multiprompt.errors import AdapterError, DataError
+from multiprompt.errors import AdapterError, BaseModelError, DataError
 from multiprompt.records import BaseModelRecord
 
 Texts = TypeVar("Texts", str, list[str])
@@ -35,6 +35,7 @@ _SENSES = {"vision_tower", "vision_model", "audio_tower", "visual"}
 _POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings", "positions_embed")
 _SPACE_WITHIN = re.compile(r"\S ")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 # Texts of which at least one has a token in any tokenizer.
 _PROBES = ("a", "0", ".", " ")
 
@@ -94,14 +95,15 @@ class BaseModel:
 
     @cached_property
     def max_tokens(self) -> int:
-        """The longest input the model takes, in tokens."""
+        """The longest input the model takes, in tokens; beyond its window Doge chooses by what comes later, too."""
         config = self.model.config.get_text_config()
         longest = int(next((n for name in _LENGTHS if (n := getattr(config, name, None))), _UNBOUNDED))
         rope = getattr(config, "rope_parameters", None) or {}
         for settings in (rope, *(nested for nested in rope.values() if isinstance(nested, dict))):
             if settings.get("rope_type") in _LENGTH_DEPENDENT:
                 longest = min(longest, int(settings.get("original_max_position_embeddings") or longest))
-        return min([longest, *self._position_tables()])
+        chosen = getattr(config, "keep_window_size", None) or longest
+        return min([longest, int(chosen), *self._position_tables()])
 
     def _position_tables(self) -> Iterator[int]:
         """How many positions each learned table of the language model has; the first ones may be set aside."""
@@ -162,6 +164,14 @@ class BaseModel:
         logits = cast("Tensor", head(hidden)).float() * self._logit_scale
         return logits if self._logit_cap is None else torch.tanh(logits / self._logit_cap) * self._logit_cap
 
+    def require_finite(self, numbers: Tensor) -> None:
+        """Raises BaseModelError where the model gave NaN or infinity, of which no answer can be made."""
+        if not torch.isfinite(numbers).all():
+            raise BaseModelError(
+                f"{self.record.name} gives numbers that are not finite for a row of this call ({self.record.dtype}): "
+                "use dtype float32, or another base model."
+            )
+
     @cached_property
     def _logit_scale(self) -> float:
         """Cohere multiplies, Granite divides."""
@@ -194,6 +204,11 @@ class BaseModel:
         """The tokens that decoding leaves out, with the text that each is read from."""
         added = self.tokenizer.added_tokens_decoder.items()
         return {int(token): content.content for token, content in added if content.special}
+
+    @cached_property
+    def byte_tokens(self) -> frozenset[int]:
+        """The tokens of one byte, of which a whole run is read as characters or as none."""
+        return frozenset(token for text, token in self.tokenizer.get_vocab().items() if _BYTE.fullmatch(text))
 
     def encode(self, text: str) -> list[int]:
         """Token ids as the harness gets them, less the special tokens that the tokenizer puts behind a text.

@@ -13,6 +13,7 @@ from multiprompt.engine.encoding import encode_choices
 from multiprompt.engine.forward import run
 from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.rows import Row, TokenTree, batches
+from multiprompt.errors import DataError
 
 Advance = Callable[[int], None]
 
@@ -39,7 +40,8 @@ def score_choices(
 ) -> list[list[float]]:
     """Summed log-likelihood (nats) of each continuation given prefix and context, a list a request.
 
-    Raises DataError for a continuation without a token of its own.
+    Raises DataError for a continuation without a token of its own or a row that is too long, BaseModelError for
+    numbers that are not finite.
     A row's context is run once; continuations hang behind it as a token tree under a tree-shaped mask, so that shared
     heads are run once too, and last tokens never (tree attention as in SpecInfer, Miao et al. 2024).
     """
@@ -56,9 +58,22 @@ def score_choices(
     return scores
 
 
+def require_room(base: BaseModel, request: ChoiceRequest) -> None:
+    """Raises DataError for a request that has no tokens to be scored with, or more than the model takes."""
+    _paths(base, [request])
+
+
 def _paths(base: BaseModel, requests: Sequence[ChoiceRequest]) -> list[tuple[list[int], _Paths]]:
     contexts = [request.context for request in requests]
     rows = encode_choices(base, contexts, [request.continuations for request in requests])
+    for request, row in zip(requests, rows, strict=True):
+        # A choice may take apart the context's last token. The last token of a choice is never run.
+        length = request.prefix.virtual.length + len(row.context) + max(map(len, row.continuations), default=0) - 1
+        if length > base.max_tokens:
+            raise DataError(
+                f"prompt, text and longest choice have {length} tokens, but {base.record.name} takes "
+                f"{base.max_tokens}: lower multiprompt.max_input_tokens, or shorten the text."
+            )
     return [(row.context, _grow(tuple(map(tuple, row.continuations)))) for row in rows]
 
 
@@ -87,5 +102,7 @@ def _score(base: BaseModel, batch: Sequence[tuple[Row, _Paths]]) -> list[list[fl
         columns += range(start + len(row.tokens) - 1, start + len(row))
         picks += [(context + 1 + node, token) for steps in path.steps for node, token in steps]
     log_probs = torch.log_softmax(base.logits(hidden.states[columns]), dim=-1)
-    picked = iter(log_probs[[i for i, _ in picks], [t for _, t in picks]].tolist())
+    numbers = log_probs[[i for i, _ in picks], [t for _, t in picks]]
+    base.require_finite(numbers)
+    picked = iter(numbers.tolist())
     return [[sum(next(picked) for _ in steps) for steps in path.steps] for _, path in batch]

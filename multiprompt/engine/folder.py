@@ -19,17 +19,18 @@ _MAX_JSON_BYTES = 20_000_000
 _COUNT = re.compile(r"(layers?|heads?|groups?|blocks?|experts|labels|depths?)$")
 _SIZE = re.compile(r"(layers?|heads?|experts|size|dim|embeddings|positions|length)$")
 _MAX_COUNT = 1000
-# dtypes in which weights are no numbers without the scales that quantisation keeps beside them.
-_NARROW = ("I8", "U8", "I4", "U4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2")
+# In any other dtype weights are no numbers without the scales that quantisation keeps beside them.
+_FLOATS = ("F16", "BF16", "F32", "F64")
+_TOKEN_SETTINGS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 FileStates = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """The tensors of the weight files: how many, and how many numbers they hold together."""
+    """The tensors of the weight files: their names, and how many numbers they hold together."""
 
-    count: int
+    names: frozenset[str]
     numbers: int
 
 
@@ -57,9 +58,8 @@ class ModelFolder:
         settings = read_settings(path / "config.json")
         _require_plain(path, settings)
         tensors = _tensors(weights)
-        _require_counts(path, settings, max(_MAX_COUNT, tensors.count))
-        generation = path / "generation_config.json"
-        return cls(path, settings, read_settings(generation) if generation.exists() else {}, weights, tensors, states)
+        _require_counts(path, settings, max(_MAX_COUNT, len(tensors.names)))
+        return cls(path, settings, _generation(path / "generation_config.json"), weights, tensors, states)
 
     def require_unchanged(self) -> None:
         """Raises BaseModelError when a file was written since the folder was read."""
@@ -83,6 +83,17 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise BaseModelError(f"{path} is no JSON that can be read: {str(error)[:200]}.") from None
     if not isinstance(settings, dict):
         raise BaseModelError(f"{path} holds {type(settings).__name__}; it must be a JSON object.")
+    return settings
+
+
+def _generation(path: Path) -> dict[str, Any]:
+    """The settings of generation_config.json, if there is one. Raises BaseModelError where a token is no token id."""
+    settings = read_settings(path) if path.exists() else {}
+    for key in _TOKEN_SETTINGS:
+        found = settings.get(key)
+        for token in found if isinstance(found, list) else [found]:
+            if token is not None and type(token) is not int:
+                raise BaseModelError(f"{path} has the {key} {str(token)[:50]!r}; a token id is a whole number.")
     return settings
 
 
@@ -162,18 +173,20 @@ def _tensors(files: Sequence[Path]) -> Tensors:
             with safe_open(file, "pt") as opened:
                 slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
                 sizes = {name: _size(one.get_shape()) for name, one in slices.items()}
-                narrow = [
-                    name for name, one in slices.items() if one.get_dtype() in _NARROW and name.endswith("weight")
-                ]
+                dtypes = {name: one.get_dtype() for name, one in slices.items() if name.endswith("weight")}
         except (SafetensorError, OSError) as error:
             raise BaseModelError(f"{file} cannot be read as safetensors: {' '.join(str(error).split())}.") from None
-        if narrow:
-            raise BaseModelError(f"{file} holds {narrow[0]} in 8 bits or fewer: give the model's unquantised weights.")
+        strange = [name for name, dtype in dtypes.items() if dtype not in _FLOATS]
+        if strange:
+            raise BaseModelError(
+                f"{file} holds {strange[0]} as {dtypes[strange[0]]}, but weights must be {', '.join(_FLOATS)}: "
+                "give the model's unquantised weights."
+            )
         twice = sorted(set(sizes) & set(seen))
         if twice:
             raise BaseModelError(f"{file.parent} holds {twice[0]} in two of its weight files; keep one.")
         seen |= sizes
-    return Tensors(len(seen), sum(seen.values()))
+    return Tensors(frozenset(seen), sum(seen.values()))
 
 
 def _size(shape: Sequence[int]) -> int:

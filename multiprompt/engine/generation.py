@@ -133,9 +133,16 @@ class _Answer:
         if self.done:
             return len(self.text)
         text = self.text.rstrip(_UNFINISHED)
-        settled = self.stops.settled(base, self.tokens, text)
+        settled = min(self.stops.settled(base, self.tokens, text), len(base.decode(self._whole(base))))
         space = text.rfind(" ", len(text) - _CLEANED) if base.tokenizer.clean_up_tokenization_spaces else -1
         return settled if space < 0 else min(settled, space)
+
+    def _whole(self, base: BaseModel) -> list[int]:
+        """The tokens without the bytes at their end, which a later byte may turn into no characters."""
+        end = len(self.tokens)
+        while end and self.tokens[end - 1] in base.byte_tokens:
+            end -= 1
+        return self.tokens[:end]
 
 
 def generate(base: BaseModel, requests: Sequence[GenerationRequest], advance: Advance = lambda _: None) -> list[str]:
@@ -175,7 +182,7 @@ def _decode(base: BaseModel, rows: Sequence[Row], answers: Sequence[_Answer]) ->
         state = decoder(base, rows)
     while True:
         with torch.inference_mode():
-            chosen = _choose(base.logits(state.hidden), active)
+            chosen = _choose(base, state.hidden, active)
         for answer, token in zip(active, chosen.tolist(), strict=True):
             if not answer.done:
                 answer.add(base, token)
@@ -191,9 +198,11 @@ def _decode(base: BaseModel, rows: Sequence[Row], answers: Sequence[_Answer]) ->
             state.step(chosen)
 
 
-def _choose(logits: Tensor, answers: Sequence[_Answer]) -> Tensor:
-    """The next token of each row, (rows,) from (rows, vocabulary)."""
-    chosen = logits.argmax(dim=-1)
+def _choose(base: BaseModel, hidden: Tensor, answers: Sequence[_Answer]) -> Tensor:
+    """The next token of each row, (rows,) from (rows, hidden)."""
+    logits = base.logits(hidden)
+    highest, chosen = logits.max(dim=-1)
+    base.require_finite(highest)
     for row, answer in enumerate(answers):
         if answer.request.sampling.temperature > 0:
             chosen[row] = _draw(logits[row], answer.request.sampling, answer.random.random())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
 from multiprompt.engine.base import DTYPES, BaseModel
@@ -25,6 +25,8 @@ _NUMBERS_OF_ROOM = 100_000_000
 _MAX_COMPUTED_NUMBERS = 2**31
 # Tensors of older releases that a model computes by itself.
 _COMPUTED = ("inv_freq", "masked_bias")
+# In front of the names of a model that PEFT has wrapped.
+_WRAPPED = "base_model.model."
 
 
 def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
@@ -41,6 +43,7 @@ def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
         folder = ModelFolder.read(source.folder)
         weights = weights_fingerprint(folder.weights)
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
+        _require_one_reading(source.folder, tokenizer)
         model = _model(folder, DTYPES[resolved])
         record = BaseModelRecord(
             name=source.name,
@@ -101,6 +104,7 @@ def _model(folder: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
             raise BaseModelError(
                 f"{folder.path} {what} {_first(names)}, which {type(model).__name__} needs: give the whole model."
             )
+    _require_one_name(folder, model)
     unused = [name for name in info["unexpected_keys"] if _would_matter(model, name)]
     if unused:
         raise BaseModelError(
@@ -126,17 +130,29 @@ def _require_room(folder: ModelFolder, config: Any) -> None:
         )
 
 
+def _require_one_name(folder: ModelFolder, model: PreTrainedModel) -> None:
+    """transformers takes a tensor with and without the model's prefix, and of both the one that it reads last."""
+    prefix = f"{model.base_model_prefix}."
+    for name in sorted(folder.tensors.names):
+        if prefix + name in folder.tensors.names:
+            raise BaseModelError(
+                f"{folder.path} holds one tensor under two names, {name} and {prefix}{name}: keep one."
+            )
+
+
 def _would_matter(model: PreTrainedModel, name: str) -> bool:
-    """Whether a tensor that was left out belongs to a module of the model, or to a layer behind its last one."""
+    """Whether a tensor that was left out belongs to a module of the model, or to a part that one of them lacks."""
     if name.endswith(_COMPUTED):
         return False
     prefix = f"{model.base_model_prefix}."
     modules = {module for module, _ in model.named_modules()}
     buffers = {buffer for buffer, _ in model.named_buffers()}
+    name = name.removeprefix(_WRAPPED)
     for known in (name, prefix + name, name.removeprefix(prefix)):
         parts = known.split(".")
         layers = [i for i, part in enumerate(parts) if part.isdigit() and ".".join(parts[:i]) in modules]
-        if known not in buffers and (".".join(parts[:-1]) in modules - {""} or layers):
+        parents = {".".join(parts[:-1]), ".".join(parts[:-2])} - {""}
+        if known not in buffers and (parents & modules or layers):
             return True
     return False
 
@@ -146,6 +162,22 @@ def _first(names: Any) -> str:
     listed = sorted(str(name[0] if isinstance(name, tuple) else name) for name in names)
     more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
     return ", ".join(listed[:3]) + more
+
+
+def _require_one_reading(path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises BaseModelError for a tokenizer that draws among the readings of a text, as some do in pre-training."""
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    dropout = getattr(model, "dropout", None)
+    if dropout:
+        raise BaseModelError(
+            f"{path}: the tokenizer reads texts at random (dropout {dropout:.3g}): set dropout to null in "
+            "tokenizer.json."
+        )
+    if (tokenizer.init_kwargs.get("sp_model_kwargs") or {}).get("enable_sampling"):
+        raise BaseModelError(
+            f"{path}: the tokenizer reads texts at random (enable_sampling): take it out of sp_model_kwargs in "
+            "tokenizer_config.json."
+        )
 
 
 def _require_embeddings(base: BaseModel) -> None:

@@ -13,11 +13,14 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, DogeConfig, Qwen2Config
 
 from multiprompt.engine.base import BaseModel
+from multiprompt.engine.choices import ChoiceRequest, score_choices
+from multiprompt.engine.generation import GenerationRequest, generate
 from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
+from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.errors import BaseModelError, DataError
 from multiprompt.records import BaseModelRecord
 from tests.conftest import write_model, write_tiny_model
@@ -214,10 +217,22 @@ def test_a_tensor_of_another_shape_is_refused(folder: Path) -> None:
         record(folder)
 
 
-@pytest.mark.parametrize("name", [f"{LAYER}.down_proj.bias", "model.layers.2.mlp.down_proj.weight"])
+LORA = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+
+
+@pytest.mark.parametrize(
+    "name", [f"{LAYER}.down_proj.bias", "model.layers.2.mlp.down_proj.weight", "model.embed_norm.weight", LORA]
+)
 def test_a_tensor_that_the_config_leaves_out_is_refused(folder: Path, name: str) -> None:
     edit_weights(folder, **{name: torch.zeros(32)})
     with pytest.raises(BaseModelError, match=f"holds {name}, which LlamaForCausalLM as config.json describes it"):
+        record(folder)
+
+
+@pytest.mark.parametrize("name", ["norm.weight", "model.model.norm.weight"])
+def test_a_tensor_under_two_names_is_refused(folder: Path, name: str) -> None:
+    edit_weights(folder, **{name: torch.zeros(32)})
+    with pytest.raises(BaseModelError, match=r"under two names, .*norm\.weight and .*norm\.weight: keep one"):
         record(folder)
 
 
@@ -318,11 +333,39 @@ def test_a_tokenizer_without_its_vocabulary_is_refused(folder: Path, kind: str) 
         record(folder)
 
 
-def test_weights_that_are_no_numbers_by_themselves_are_refused(folder: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.bool, torch.complex64])
+def test_weights_that_are_no_numbers_by_themselves_are_refused(folder: Path, dtype: torch.dtype) -> None:
     name = f"{LAYER}.down_proj.weight"
-    edit_weights(folder, drop=[name], **{name: torch.ones(32, 64, dtype=torch.int8)})
-    with pytest.raises(BaseModelError, match=rf"{name} in 8 bits"):
+    edit_weights(folder, drop=[name], **{name: torch.ones(32, 64, dtype=dtype)})
+    with pytest.raises(BaseModelError, match=rf"{name} as (I8|I16|I32|BOOL|C64).*unquantised"):
         record(folder)
+
+
+@pytest.mark.parametrize("end", ["abc", [1, "x"], [[1]], 5.5, True, {"a": 1}])
+def test_an_end_token_that_is_no_token_id_is_refused(folder: Path, end: object) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": end}))
+    with pytest.raises(BaseModelError, match=r"generation_config\.json has the eos_token_id .*whole number"):
+        record(folder)
+
+
+def test_a_tokenizer_that_reads_a_text_at_random_is_refused(folder: Path) -> None:
+    read = json.loads((folder / "tokenizer.json").read_text())
+    edit_json(folder / "tokenizer.json", model={**read["model"], "dropout": 0.1})
+    with pytest.raises(BaseModelError, match=r"at random \(dropout 0\.1\).*null"):
+        record(folder)
+
+
+def test_a_text_that_gives_no_finite_numbers_is_refused(folder: Path) -> None:
+    name = "model.embed_tokens.weight"
+    embeddings = safetensors.torch.load_file(folder / "model.safetensors")[name]
+    spoilt = load_base_model(locate(str(folder)), "float32").encode("z")
+    embeddings[spoilt] = torch.nan
+    edit_weights(folder, drop=[name], **{name: embeddings})
+    base, prefix = load_base_model(locate(str(folder)), "float32"), Prefix(VirtualTokens(), ())
+    with pytest.raises(BaseModelError, match="not finite"):
+        score_choices(base, [ChoiceRequest(prefix, "a z", (" red", " blue"))])
+    with pytest.raises(BaseModelError, match="not finite"):
+        generate(base, [GenerationRequest(prefix, "a z", ("\n",), 3)])
 
 
 def test_weights_that_give_no_finite_numbers_are_refused(folder: Path) -> None:
@@ -392,3 +435,12 @@ def test_the_longest_input_is_read_under_each_configs_name(
     config = getattr(transformers, kind)(vocab_size=40, **(sizes if "d_model" not in settings else {}), **settings)
     model = transformers.AutoModelForCausalLM.from_config(config)
     assert dataclasses.replace(base, model=model).max_tokens == longest
+
+
+def test_the_longest_input_is_within_a_window_that_later_tokens_would_move(tmp_path: Path) -> None:
+    config = DogeConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=256,
+        keep_window_size=48, num_experts=4,
+    )  # fmt: skip
+    base = load_base_model(locate(str(write_model(tmp_path / "doge", config))), "float32")
+    assert base.max_tokens == 48

@@ -11,7 +11,9 @@ from itertools import cycle
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.forward import compile_prefix
@@ -194,6 +196,26 @@ def test_bytes_that_make_no_character_are_in_the_stream_as_in_the_text(
     text = one(said(tokens), asked)
     assert "\N{REPLACEMENT CHARACTER}" in text
     assert "".join(stream(said(tokens), asked)) == text == base.tokenizer.decode(tokens[:limit])
+
+
+def with_byte_tokens(base: BaseModel) -> BaseModel:
+    """The base model with a tokenizer that writes all but two letters as bytes, which it reads a run at a time."""
+    names = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "a", "b"]
+    tokenizer = Tokenizer(models.BPE({name: n for n, name in enumerate(names)}, [], byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<unk>")
+    return replace(base, tokenizer=fast)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_bytes_that_later_ones_spoil_are_in_the_stream_as_in_the_text(
+    base: BaseModel, prefix: Prefix, limit: int
+) -> None:
+    spoken = with_byte_tokens(base)
+    tokens = [*spoken.encode("a\n"), 1 + 0xF0, *spoken.encode("bA"), 1 + 0xE2, *spoken.encode("€")]
+    asked = request(prefix, "a", limit, ("\x00",))
+    text = one(saying(spoken, tokens), asked)
+    assert "".join(stream(saying(spoken, tokens), asked)) == text == spoken.decode(tokens[:limit])
 
 
 @pytest.mark.parametrize(

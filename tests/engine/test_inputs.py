@@ -8,17 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tokenizers import normalizers
+from tokenizers import Tokenizer, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from multiprompt.engine.answering import Answer, Question, answer, budget
 from multiprompt.engine.base import BaseModel
+from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import encode_choices, encode_contexts
 from multiprompt.engine.evaluation import Subject, evaluation_key
 from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import Stops
 from multiprompt.engine.inputs import continuations, taught
 from multiprompt.engine.learning import Lesson, learn_prompts
-from multiprompt.engine.prefix import VirtualTokens
+from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.training import TrainingExample
 from multiprompt.errors import DataError
 from multiprompt.tasks.example import Budget, Example, examples
@@ -215,3 +217,15 @@ def test_end_tokens_that_only_the_model_has_are_part_of_the_key_of_generated_sco
     monkeypatch.setattr(base.model.generation_config, "eos_token_id", [0, 41, 42])
     assert decoding(replace(base), task("text")) == "greedy, ends at 41, ends at 42"
     assert decoding(replace(base), task()) == "greedy"
+
+
+def test_a_choice_that_takes_the_texts_last_token_apart_is_held_to_the_longest_input(base: BaseModel) -> None:
+    merges = [("h", "i"), ("a", "b"), ("c", "d"), ("e", "f"), ("g", "h"), ("ab", "cd"), ("ef", "gh"), ("abcd", "efgh")]
+    names = ["<unk>", *"abcdefghij", *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(models.BPE({name: n for n, name in enumerate(names)}, merges, unk_token="<unk>"))
+    growing = replace(base, tokenizer=PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<unk>"))
+    asked = ChoiceRequest(Prefix(VirtualTokens(), ()), "a" * 253 + "abcdefgh", ("i", "j"))
+    assert len(growing.encode(asked.context)) == 254
+    assert len(score_choices(growing, [asked])[0]) == 2
+    with pytest.raises(DataError, match="have 257 tokens, but tiny takes 256: lower"):
+        score_choices(growing, [replace(asked, context="a" + asked.context)])
