@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, 
 from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.baselines import baseline_id, is_held_against
-from multiprompt.catalog.query import parse
+from multiprompt.catalog.query import MAX_INTEGER, parse
 from multiprompt.catalog.search import words
 from multiprompt.errors import IntegrityError, NotFoundError, nearest
 from multiprompt.records import (
@@ -376,7 +376,8 @@ def _evaluation_record(row: Row[Any]) -> EvaluationRecord:
 
 
 def evaluation_by_id(connection: Connection, identity: int) -> Evaluation:
-    row = connection.execute(evaluation_query().where(s.evaluations.c.id == identity)).one_or_none()
+    known = evaluation_query().where(s.evaluations.c.id == identity)
+    row = connection.execute(known).one_or_none() if abs(identity) < MAX_INTEGER else None
     if row is None:
         raise NotFoundError(f"no evaluation {identity}; `multiprompt evaluations` lists them.")
     return evaluation(row)
