@@ -595,7 +595,12 @@ class Workspace:
         return self.job_store.schedule(kind, name, cron, every, on, timezone, priority, called)
 
     def plan(self, days: float = 7) -> list[PlannedJob]:
-        """What the schedules will submit in so many days, and how long such jobs took when they ran last."""
+        """What the schedules will submit in so many days, and how long such jobs took when they ran last.
+
+        Raises ConfigError for days that are none.
+        """
+        if not 0 <= days <= _MAX_DAYS:
+            raise ConfigError(f"days is {days}; it must be from 0 to {_MAX_DAYS}.")
         from multiprompt.jobs.plan import plan
 
         now = self._clock()

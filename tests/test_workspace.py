@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -23,11 +24,13 @@ from multiprompt.errors import (
     AdapterError,
     BaseMismatchError,
     BaseModelError,
+    CatalogError,
     ConfigError,
     DataError,
     IntegrityError,
     MetricError,
     NotFoundError,
+    QueryError,
     StateError,
     TaskFileError,
 )
@@ -483,6 +486,17 @@ def test_values_that_nothing_has_are_refused_in_one_line(tmp_path: Path) -> None
     for days in (float("nan"), -1):
         with pytest.raises(ConfigError, match=f"days is {days}; it must be 0 or more"):
             workspace.collect_garbage(days=days)
+    for days in (float("nan"), float("inf"), 1e12, -1):
+        with pytest.raises(ConfigError, match=f"days is {re.escape(str(days))}; it must be from 0 to"):
+            workspace.plan(days)
+    for when in (datetime.min.date(), "2026-01-01"):
+        with pytest.raises(QueryError, match="it must be a datetime, in UTC where it has no zone"):
+            workspace.tasks(as_of=when)  # type: ignore[arg-type]
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(CatalogError, match="cannot be written: no path holds such a character"):
+            workspace.backup(name)
+        with pytest.raises(CatalogError, match="is no catalog: no path holds such a character"):
+            mp.open(name)
     assert workspace.collect_garbage(days=float("inf"), dry_run=True) == workspace.collect_garbage(days=1e300)
 
 

@@ -16,7 +16,7 @@ from multiprompt.catalog import schema as s
 from multiprompt.catalog.baselines import baseline_id, is_held_against
 from multiprompt.catalog.query import MAX_INTEGER, parse
 from multiprompt.catalog.search import words
-from multiprompt.errors import IntegrityError, NotFoundError, nearest
+from multiprompt.errors import IntegrityError, NotFoundError, QueryError, nearest
 from multiprompt.records import (
     Adapter,
     BaseModelRecord,
@@ -60,6 +60,8 @@ def tasks(
     as_of: datetime | None = None,
 ) -> Listing[TaskRecord]:
     """A page of the tasks; with `as_of` what there was then, and what was published."""
+    if as_of is not None and not isinstance(as_of, datetime):
+        raise QueryError(f"as_of is {as_of!r}; it must be a datetime, in UTC where it has no zone.")
     known = fields.TASKS if as_of is None else fields.tasks_as_of(_guarded_at(as_of))
     parsed = parse(query, known, limit)
     return parsed.page(connection, _task_query(as_of), s.tasks.c.id, _task, after)
