@@ -10,6 +10,11 @@ ws.predict([("sst2", {"text": "a fine film"})])
 
 from typing import TYPE_CHECKING, Any
 
+try:
+    import fcntl  # noqa: F401
+except ImportError:
+    raise ImportError("multiprompt runs on POSIX systems only, such as Linux and macOS; on Windows use WSL.") from None
+
 from multiprompt import errors
 from multiprompt.errors import MultipromptError
 from multiprompt.workspace import Workspace

@@ -16,7 +16,7 @@ from multiprompt.engine.prefix import DEFAULT_CACHE_BYTES, Prefix, PrefixCache
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.errors import BaseMismatchError, DataError, MultipromptError
 from multiprompt.records import Prediction, VersionRecord
-from multiprompt.tasks.example import Budget, queries
+from multiprompt.tasks.example import Budget, query_of
 from multiprompt.tasks.task import Task
 
 InputRow = tuple[str, Mapping[str, Any] | str]
@@ -82,7 +82,7 @@ class Inference:
         return iter([_prediction(asked, found).output])
 
     def _ask(self, label: str, served: _Served, row: Mapping[str, Any] | str, seed: int) -> _Asked:
-        (query,) = queries(served.task, [as_row(served.task, row)], served.room)
+        query = query_of(served.task, as_row(served.task, row), served.room)
         return _Asked(label, served, Question(served.task, self._prefix(served), query, seed))
 
     def _prefix(self, served: _Served) -> Prefix:

@@ -82,6 +82,10 @@ _LEARN_STATES: Mapping[str, LearnState] = {
 }
 
 
+# Longer ago than any catalog was made.
+_MAX_DAYS = 365_000
+
+
 def _silent(what: str, done: int, total: int) -> None:
     pass
 
@@ -284,7 +288,7 @@ class Workspace:
         from multiprompt.engine.answering import budget
         from multiprompt.engine.rendering import render
         from multiprompt.inference import as_row
-        from multiprompt.tasks.example import example, queries
+        from multiprompt.tasks.example import example, query_of
         from multiprompt.tasks.split import load_row
 
         learned = parse_label(name)[1] is not None or self.catalog.task(name).published is not None
@@ -297,7 +301,7 @@ class Workspace:
         if isinstance(row, int):
             asked = example(task, load_row(task, split, row), room, f"{task.name}: row {row} of split {split!r}")
         else:
-            (asked,) = queries(task, [as_row(task, row)], room)
+            asked = query_of(task, as_row(task, row), room)
         return render(base, task, asked, None if version is None else version.label, length)
 
     def inference(self) -> Inference:
@@ -454,6 +458,11 @@ class Workspace:
     def events(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Event]:
         return self.catalog.events(query, after=after, limit=limit)
 
+    def notes(self, name: str) -> list[Event]:
+        """The notes on a task, oldest first. Raises NotFoundError."""
+        quoted = self.catalog.task(name).name.replace("'", "''")
+        return list(self.events(f"kind = 'noted' and task = '{quoted}'"))
+
     def lineage(self, label: str) -> list[Edge]:
         """What a version (or every version of a task) came from, what came from it, and what each was made of."""
         return self.catalog.lineage(*parse_label(label))
@@ -527,9 +536,11 @@ class Workspace:
     def collect_garbage(self, *, days: float = 30, dry_run: bool = False) -> Garbage:
         """Delete stored files that nothing has referred to for so many days; a dry run only says what it would.
 
-        What belongs to a job that waits or runs stays, however old it is.
+        What belongs to a job that waits or runs stays, however old it is. Raises ConfigError for days below 0 or NaN.
         """
-        keep = timedelta(days=days)
+        if not days >= 0:
+            raise ConfigError(f"days is {days}; it must be 0 or more.")
+        keep = timedelta(days=min(days, _MAX_DAYS))
         if dry_run:
             return self.catalog.garbage(self._clock(), keep, self.job_store.live)
         return self.catalog.collect_garbage(self.actor, self._clock(), keep, self.job_store.live)
@@ -586,7 +597,12 @@ class Workspace:
         return self.job_store.schedule(kind, name, cron, every, on, timezone, priority, called)
 
     def plan(self, days: float = 7) -> list[PlannedJob]:
-        """What the schedules will submit in so many days, and how long such jobs took when they ran last."""
+        """What the schedules will submit in so many days, and how long such jobs took when they ran last.
+
+        Raises ConfigError for days that are none.
+        """
+        if not 0 <= days <= _MAX_DAYS:
+            raise ConfigError(f"days is {days}; it must be from 0 to {_MAX_DAYS}.")
         from multiprompt.jobs.plan import plan
 
         now = self._clock()

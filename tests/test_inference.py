@@ -70,8 +70,8 @@ def test_a_choice_without_a_token_fails_its_row_alone(workspace: mp.Workspace, m
     workspace.base_model().tokenizer.backend_tokenizer.normalizer = _without_tilde()
     found = workspace.predict(rows, strict=False)
     assert [one.error is None for one in found] == [True, False, True]
-    assert "row 1 of the call: own: row 0: the choice '~' adds no token" in str(found[1].error)
-    with pytest.raises(DataError, match="row 1 of the call: own: row 0: the choice '~' adds no token"):
+    assert "row 1 of the call: own: the row: the choice '~' adds no token" in str(found[1].error)
+    with pytest.raises(DataError, match="row 1 of the call: own: the row: the choice '~' adds no token"):
         workspace.predict(rows)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +24,13 @@ from multiprompt.errors import (
     AdapterError,
     BaseMismatchError,
     BaseModelError,
+    CatalogError,
+    ConfigError,
     DataError,
     IntegrityError,
     MetricError,
     NotFoundError,
+    QueryError,
     StateError,
     TaskFileError,
 )
@@ -470,3 +476,40 @@ def test_a_catalog_on_postgresql_learns_and_serves(tiny_model: Path, make_task: 
         assert workspace.diff("colour@1", "colour@2").before == "colour@1"
         assert workspace.verify() == []
         assert workspace.submit("colour").kind == "retrain"
+
+
+def test_values_that_nothing_has_are_refused_in_one_line(tmp_path: Path) -> None:
+    workspace = mp.open(tmp_path / "catalog.db")
+    for number in (0, -1, 2**31, 10**30, -(10**30)):
+        with pytest.raises(NotFoundError, match=f"no evaluation {number};"):
+            workspace.evaluation(number)
+    for days in (float("nan"), -1):
+        with pytest.raises(ConfigError, match=f"days is {days}; it must be 0 or more"):
+            workspace.collect_garbage(days=days)
+    for days in (float("nan"), float("inf"), 1e12, -1):
+        with pytest.raises(ConfigError, match=f"days is {re.escape(str(days))}; it must be from 0 to"):
+            workspace.plan(days)
+    for when in (datetime.min.date(), "2026-01-01"):
+        with pytest.raises(QueryError, match="it must be a datetime, in UTC where it has no zone"):
+            workspace.tasks(as_of=when)  # type: ignore[arg-type]
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(CatalogError, match="cannot be written: no path holds such a character"):
+            workspace.backup(name)
+        with pytest.raises(CatalogError, match="is no catalog: no path holds such a character"):
+            mp.open(name)
+    assert workspace.collect_garbage(days=float("inf"), dry_run=True) == workspace.collect_garbage(days=1e300)
+
+
+def test_a_system_that_is_not_posix_is_told_at_the_import() -> None:
+    code = "import sys; sys.modules['fcntl'] = None; import multiprompt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.endswith(
+        "ImportError: multiprompt runs on POSIX systems only, such as Linux and macOS; on Windows use WSL.\n"
+    )
+
+
+def test_a_user_with_a_number_only_is_an_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
+    assert mp.open(tmp_path / "catalog.db").actor == f"user {2**31 - 7}"

@@ -69,8 +69,9 @@ def backup(source: Engine, target: Path, advance: Advance = lambda what, done, t
         if not target.parent.is_dir():
             raise CatalogError(f"{target.parent} does not exist: create the folder, or choose another path.")
         _write(source, target, target.absolute().with_name(f"{target.name}.partial"), advance)
-    except OSError as error:
-        raise CatalogError(f"{target} cannot be written: {error.strerror}. Choose another path.") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no path holds such a character"
+        raise CatalogError(f"{str(target)!r} cannot be written: {reason}. Choose another path.") from error
 
 
 def _write(source: Engine, target: Path, partial: Path, advance: Advance) -> None:

@@ -70,6 +70,8 @@ def database_engine(url: str) -> Engine:
 def _parsed(url: str) -> URL:
     """A path or a URL, with a password only in its place. Raises CatalogError, which shows none."""
     hidden = re.sub(r":.*@", ":…@", url, count=1, flags=re.DOTALL)
+    if "\0" in url or url != url.encode(errors="replace").decode():
+        raise CatalogError(f"{hidden!r} is no catalog: no path holds such a character.")
     try:
         if "://" not in url and not re.match(r"(postgres\w*|sqlite)(\+\w+)?:", url):
             return URL.create("sqlite", database=url)

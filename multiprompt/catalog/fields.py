@@ -19,12 +19,13 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    type_coerce,
     union,
 )
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.labels import parse_label
-from multiprompt.catalog.query import Field, Fields, Function, ValueIndex, parse_time
+from multiprompt.catalog.query import Field, Fields, Flag, Function, ValueIndex, parse_time
 from multiprompt.catalog.search import matches
 from multiprompt.errors import MultipromptError
 
@@ -148,7 +149,7 @@ def _tasks(published_at: ColumnElement[Any], guarded: ColumnElement[Any]) -> Fie
                 name=s.tasks.c.name,
                 description=s.task_files.c.description,
                 metric=s.task_files.c.metric,
-                guarded=guarded,
+                guarded=type_coerce(guarded, Flag),
                 published=published.c.number,
                 published_at=published_at,
                 created_at=s.tasks.c.created_at,

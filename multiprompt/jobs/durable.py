@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import secrets
 import threading
 import time
@@ -115,6 +116,8 @@ class JobStore:
 
     def wait(self, identity: str, timeout: float | None = None) -> Job:
         """A job once it has ended; that no worker is there to do it is logged once. Raises JobTimeoutError."""
+        if timeout is not None and math.isnan(timeout):
+            raise ConfigError("the timeout is no number: give seconds, or None to wait without end.")
         deadline = None if timeout is None else time.monotonic() + timeout
         told = False
         while not (found := self.job(identity)).ended:

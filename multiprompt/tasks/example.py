@@ -84,14 +84,11 @@ def example(task: Task, row: Row, budget: Budget, where: str) -> Example:
         return Example(query, _target(task, row, query, where))
 
 
-def queries(task: Task, rows: Iterable[Row], budget: Budget) -> list[Query]:
-    """Rows without answers, as they come at inference. Raises DataError naming the row."""
-    made = []
-    for number, row in enumerate(rows):
-        where = f"{task.name}: row {number}"
-        _require(task.input_fields, row, where)
-        made.append(_query(task, row, budget, where))
-    return made
+def query_of(task: Task, row: Row, budget: Budget) -> Query:
+    """A row without its answer, as it comes at inference. Raises DataError naming the task."""
+    where = f"{task.name}: the row"
+    _require(task.input_fields, row, where)
+    return _query(task, row, budget, where)
 
 
 def predicted(task: Task, query: Query, found: str | Sequence[float]) -> tuple[int | str, ...]:

@@ -159,6 +159,11 @@ def test_before_anything_there_was_nothing(catalog: Catalog) -> None:
     assert catalog.tasks(as_of=datetime(1, 1, 2, tzinfo=UTC)) == []
     assert [task.published for task in catalog.tasks(as_of=AT)] == [1]
     assert [task.published for task in catalog.tasks(as_of=datetime(9999, 12, 30, tzinfo=UTC))] == [1]
+    for hours in (-14, 0, 14):
+        zone = timezone(timedelta(hours=hours))
+        assert catalog.tasks(as_of=datetime.min.replace(tzinfo=zone)) == []
+        assert [task.published for task in catalog.tasks(as_of=datetime.max.replace(tzinfo=zone))] == [1]
+    assert catalog.tasks(as_of=datetime.min) == []
 
 
 def test_a_moment_is_the_same_in_every_time_zone(catalog: Catalog) -> None:
@@ -167,6 +172,7 @@ def test_a_moment_is_the_same_in_every_time_zone(catalog: Catalog) -> None:
     zone = timezone(timedelta(hours=5, minutes=30))
     for moment, number in ((AT, 1), (AT + timedelta(hours=1) - MOMENT, 1), (AT + timedelta(hours=1), 2)):
         assert [task.published for task in catalog.tasks(as_of=moment.astimezone(zone))] == [number]
+        assert [task.published for task in catalog.tasks(as_of=moment.replace(tzinfo=None))] == [number]
 
 
 def test_a_query_of_the_past_asks_for_what_was_then(catalog: Catalog) -> None:
@@ -270,7 +276,12 @@ def test_a_guarded_task_holds_what_it_learns(catalog: Catalog) -> None:
     assert "guarded" in reason
     assert "better" in reason
     assert catalog.task("colour").guarded
-    assert [task.name for task in catalog.tasks("guarded = 1")] == ["colour"]
+    for query in ("guarded = 1", "guarded = true", "guarded != False", "guarded in (TRUE)", "not guarded = false"):
+        for as_of in (None, AT):
+            assert [task.name for task in catalog.tasks(query, as_of=as_of)] == ["colour"]
+        assert list(catalog.tasks(f"not ({query})")) == []
+    with pytest.raises(QueryError, match="column 12, at 'yes': expected true or false"):
+        catalog.tasks("guarded = 'yes'")
     assert [task.published for task in catalog.tasks(as_of=AT)] == [2]
 
 

@@ -368,6 +368,37 @@ def test_a_note_is_found(catalog: Run) -> None:
     assert [record["name"] for record in catalog("tasks", "matches('annotator')", "--json").json] == ["colour"]
 
 
+def test_show_tells_the_guard_and_the_notes_of_a_task(catalog: Run) -> None:
+    catalog("note", "word", "of another task")
+    assert "guarded      no\nversion " in catalog("show", "colour").out
+    catalog("note", "colour", "ask Ann first")
+    catalog("guard", "colour")
+    for label in ("colour", "colour@1"):
+        told = catalog("show", label).out
+        assert "guarded      yes\n" in told
+        assert re.search(r"note         2\d{3}-\d\d-\d\d \d\d:\d\d \S.*: ask Ann first\n", told)
+    assert [note["reason"] for note in catalog("show", "colour", "--json").json["notes"]] == ["ask Ann first"]
+    assert [task["name"] for task in catalog("tasks", "guarded = true", "--json").json] == ["colour"]
+
+
+def test_a_plan_shows_the_first_jobs_of_each_schedule_and_counts_the_others(catalog: Run) -> None:
+    catalog("schedule", "add", "--every", "1s")
+    catalog("schedule", "add", "colour", "--cron", "0 3 * * *")
+    done = catalog("plan")
+    lines = done.out.splitlines()
+    assert len(lines) == 14
+    assert sum(" check " in line for line in lines) == 5
+    assert sum(line.startswith("and 995 more") for line in lines) == 1
+    assert sum(line.startswith("and 2 more") for line in lines) == 1
+    assert "check: its first 1000 jobs, to " in done.err
+
+
+def test_waiting_without_a_worker_is_told_once(catalog: Run, caplog: pytest.LogCaptureFixture) -> None:
+    done = catalog("submit", "colour", "--wait", "--timeout", "1s")
+    assert (done.status, done.out) == (2, "")
+    assert caplog.text.count("no worker is running: start `multiprompt worker`") == 1
+
+
 def test_show_tells_a_task_and_a_version(catalog: Run) -> None:
     assert "version      colour@1 (published)" in catalog("show", "colour").out
     assert "run `multiprompt learn word`" in catalog("show", "word").out

