@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from multiprompt.errors import NotFoundError, TaskFileError, nearest
+from multiprompt.errors import NotFoundError, TaskFileError
 from multiprompt.tasks.task import is_group
-from multiprompt.tasks.task_file import read_file
+from multiprompt.tasks.task_file import read_file, read_loosely
 
 MAX_GROUP_FILES = 50_000
-_NAMED = re.compile(r"^(task|group|tag):[ \t]*(\S+)[ \t]*$", re.MULTILINE)
 # What an entry of a group's list may hold; other keys would change the tasks that it names.
 _ENTRY = ("task", "group", "group_alias", "task_alias", "aggregate_metric_list", "metadata")
 
@@ -43,7 +41,7 @@ class _Tree:
         for number, file in enumerate(sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])):
             if number == MAX_GROUP_FILES:
                 raise TaskFileError(f"{folder} holds more than {MAX_GROUP_FILES} YAML files; give a smaller folder.")
-            self._add(file, _names(file))
+            self._add(file, read_loosely(file))
 
     def files(self, name: str, where: str, above: tuple[str, ...] = ()) -> list[Path]:
         """The files that a name stands for: a task's, or those of a group or a tag."""
@@ -58,10 +56,9 @@ class _Tree:
         if len(found) > 1:
             raise TaskFileError(f"{where} names {name!r}, which is a task in {found[0]} and in {found[1]}.")
         if not found:
-            known = {*self._tasks, *self._groups, *self._tags}
             raise NotFoundError(
                 f"{where} names {name!r}, but no file at or below {self._folder.resolve()} has that name; "
-                f"{nearest(name, known) if len(known) < 100 else 'give the folder that holds it.'}"
+                "give the group by its name, from the folder that holds all its files."
             )
         return found
 
@@ -93,14 +90,3 @@ class _Tree:
         for tag in tags if isinstance(tags, list) else [tags]:
             if isinstance(tag, str):
                 self._tags.setdefault(tag, []).append(file)
-
-
-def _names(file: Path) -> Mapping[str, Any]:
-    """What a file holds; of one that cannot be read as a task file, its names, so that adding it says why."""
-    try:
-        return read_file(file)[1]
-    except TaskFileError:
-        try:
-            return dict(_NAMED.findall(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return {}
