@@ -315,7 +315,10 @@ def test_the_sum_over_rows_gives_the_score(name: str) -> None:
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({"metric": "acc_norm", "aggregation": "median"}, "acc_norm has aggregation: 'median'; only 'mean' is supported"),
+        (
+            {"metric": "acc_norm", "aggregation": "median"},
+            "acc_norm has aggregation: 'median'; only 'mean' is supported",
+        ),
         ({"metric": "f1", "aggregation": "mean"}, "f1 has aggregation: 'mean'; only 'f1' is supported"),
     ],
 )
