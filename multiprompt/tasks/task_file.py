@@ -78,7 +78,8 @@ def read_file(path: Path) -> tuple[str, dict[str, Any]]:
     mapping = parse(source, str(path))
     if "include" not in mapping:
         return source, mapping
-    folder = path.resolve().parent
+    path = path.resolve()
+    folder = path.parent
     # A folder directly under the root of the file system has no tree around it.
     tree = folder.parent if folder.parent != folder.parent.parent else folder
     mapping = _Includes(tree).merged(path, mapping)

@@ -83,6 +83,13 @@ def test_an_include_that_is_no_task_file_of_the_tree_is_refused(tmp_path: Path, 
     assert "private" not in message
 
 
+def test_a_linked_task_file_includes_from_the_folder_of_the_file_itself(tmp_path: Path) -> None:
+    write(tmp_path / "real" / "base.yaml", tag="x")
+    write(tmp_path / "real" / "leaf.yaml", include="base.yaml")
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "real" / "leaf.yaml")
+    assert read_file(tmp_path / "link.yaml")[1] == {"tag": "x"}
+
+
 def test_a_loop_of_links_and_too_many_includes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
     assert "cannot be read" in refusal(write(tmp_path / "leaf.yaml", include="loop.yaml"))

@@ -278,6 +278,13 @@ def test_a_template_may_test_for_null_as_in_jinja(source: str, text: str) -> Non
         ("{{ note | trim }}", "note"),
         ("{{ x.replace('a', note) }}", "note"),
         ("{{ [note] }}", "note"),
+        ("{{ note + 'a' }}", "note"),
+        ("{{ note | length }}", "note"),
+        ("{{ note[0] }}", "note"),
+        ("{{ deep.inner.text }}", "deep.inner"),
+        ("{{ note.strip() }}", "note"),
+        ("{% for word in note %}{{ word }}{% endfor %}", "note"),
+        ("{% if note > 1 %}many{% endif %}", "note"),
     ],
 )
 def test_a_null_never_becomes_text(source: str, field: str) -> None:
