@@ -42,7 +42,7 @@ from multiprompt.engine.encoding import encode_pairs
 from multiprompt.engine.prompt import new_prompt
 from multiprompt.engine.training import TrainingExample
 from multiprompt.records import CheckReport, Evaluation
-from multiprompt.tasks.example import Example, examples, postprocess
+from multiprompt.tasks.example import Example, examples, predicted
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.split import Split, load_test_split
 from multiprompt.tasks.task import Task
@@ -217,7 +217,7 @@ def _written(model: Any, base: BaseModel, task: Task, rows: Sequence[Example]) -
         text = base.tokenizer.decode(made[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
         for stop in task.generation.until:
             text = text.partition(stop)[0]
-        found.append(postprocess(task, text))
+        found += predicted(task, row.query, text)[:1]
     return found
 
 

@@ -124,3 +124,18 @@ def test_what_is_no_pair_of_label_and_row_fails_alone(
     assert answered.output in COLOURS
     with pytest.raises(DataError, match="row 0 of the call: it must be a pair"):
         workspace.predict([asking])
+
+
+def test_a_bare_text_is_given_to_the_column_that_the_task_names(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    rows = "Review Text,Gold Label\n" + "".join(f"sky {n},{('red', 'green')[n % 2]}\n" for n in range(12))
+    path = make_task("colour", doc_to_text="Review Text", doc_to_target="Gold Label", description="Which?\n")
+    path.write_text(path.read_text().replace("dataset_path: json", "dataset_path: csv").replace(".jsonl", ".csv"))
+    for split in ("train", "validation", "test"):
+        path.with_name(f"{split}.csv").write_text(rows)
+    workspace.add_task(path)
+    assert workspace.learn("colour").published
+    whole: list[Any] = [("colour", {"Review Text": "sky 1"}), ("colour", "sky 1"), ("colour", "sea")]
+    row, bare, other = workspace.predict(whole)
+    assert row.probabilities == bare.probabilities != other.probabilities
+    with pytest.raises(DataError, match="lacks the field 'Review Text'"):
+        workspace.predict([("colour", {"text": "sky 1"})])

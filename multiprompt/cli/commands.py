@@ -118,14 +118,26 @@ def init(catalog: str, base_model: str | None, dtype: str) -> None:
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TASK.yaml…")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="TASK.yaml…")
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    metavar="NAME_OR_FILE",
+    help="Add the tasks of a group file, or of a group or tag named in a file at or below the current folder.",
+)
 @catalog_option
 @json_option
-def add(files: tuple[Path, ...], catalog: str, as_json: bool) -> None:
+def add(files: tuple[Path, ...], groups: tuple[str, ...], catalog: str, as_json: bool) -> None:
     """Add tasks, or give known ones a new task file; says which are new, changed (and how) or unchanged.
 
     What learning needs is checked, and warned of where a task's rows are too few, or used twice.
     """
+    from multiprompt.tasks.group import group_files
+
+    if not files and not groups:
+        raise click.UsageError("Give a task file or --group.")
+    files = (*files, *(file for group in groups for file in group_files(group)))
     added: list[AddedTask] = []
     with working(catalog) as workspace, told_in_json(added, as_json):
         for file in files:

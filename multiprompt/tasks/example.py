@@ -72,7 +72,10 @@ def examples(task: Task, split: Split, budget: Budget) -> list[Example]:
         where = f"{task.name}: row {number} of split {split.name!r}"
         if number == 0:
             _refuse_several_inputs(task, row, where)
+            _refuse_column_as_description(task, row, where)
         made.append(example(task, row, budget, where))
+        if isinstance(made[-1].target, tuple) and not isinstance(made[0].target, tuple):
+            raise DataError(f"{where} has a list as answer, but row 0 has a text; write that of row 0 as a list, too.")
     return made
 
 
@@ -139,7 +142,7 @@ def _nulls(where: str) -> Iterator[None]:
 
 def _refuse_several_inputs(task: Task, row: Row, where: str) -> None:
     """The harness takes a first row whose text is a number for the index of one of several inputs."""
-    if not isinstance(task.doc_to_choice, Template):
+    if task.doc_to_choice is None:
         return
     _require(task.fields, row, where)
     with _nulls(where):
@@ -148,7 +151,17 @@ def _refuse_several_inputs(task: Task, row: Row, where: str) -> None:
     if is_index:
         raise DataError(
             f"{where} has a number as doc_to_text, by which the harness would choose one of several inputs; "
-            "tasks with several inputs are not supported."
+            "put a word before or behind it."
+        )
+
+
+def _refuse_column_as_description(task: Task, row: Row, where: str) -> None:
+    """The harness takes a description that is the name of a column for that column."""
+    name = task.description.source
+    if task.config.keep_description and name in row:
+        raise DataError(
+            f"{where} has a field of the name {name[:100]!r}, which is also the description; write it in {{{{…}}}} to "
+            "read the field, or write another description."
         )
 
 

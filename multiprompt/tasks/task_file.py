@@ -58,6 +58,11 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
     return found
 
 
+class _AnyTagLoader(_SafeLoader):  # type: ignore[misc]
+    """A safe loader that reads a value with a tag of its own as None."""
+
+
+_AnyTagLoader.add_multi_constructor("!", lambda *_: None)
 _Loader.add_multi_constructor("!", _refuse_tag)
 _Loader.add_multi_constructor("tag:yaml.org,2002:python/", _refuse_tag)
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
@@ -73,11 +78,25 @@ def read_file(path: Path) -> tuple[str, dict[str, Any]]:
     mapping = parse(source, str(path))
     if "include" not in mapping:
         return source, mapping
-    folder = path.resolve().parent
+    path = path.resolve()
+    folder = path.parent
     # A folder directly under the root of the file system has no tree around it.
     tree = folder.parent if folder.parent != folder.parent.parent else folder
     mapping = _Includes(tree).merged(path, mapping)
     return write(mapping), mapping
+
+
+def read_loosely(path: Path) -> dict[str, Any]:
+    """What a file says of itself, whether or not it can be a task file; empty where it is no mapping."""
+    try:
+        return read_file(path)[1]
+    except TaskFileError:
+        pass
+    try:
+        found = yaml.load(_text(path), Loader=_AnyTagLoader)  # noqa: S506 (a SafeLoader)
+    except Exception:  # a wrong value of a YAML tag raises whatever its constructor raises
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write(mapping: Mapping[str, Any]) -> str:

@@ -44,15 +44,15 @@ class NullFieldError(Exception):
 
 
 class _Null:
-    """A null of a row: false and equal to none where a template tests for it, an error where it would become text."""
+    """A null of a row: false and equal to none where a template tests for it, an error where it is used otherwise."""
 
     def __init__(self, field: str) -> None:
         self._field = field
 
-    def __str__(self) -> NoReturn:
+    def refuse(self, *_: object) -> NoReturn:
         raise NullFieldError(self._field)
 
-    __repr__ = __str__
+    __str__ = __repr__ = __iter__ = __len__ = __getitem__ = __add__ = __radd__ = __lt__ = __gt__ = refuse
 
     def __bool__(self) -> bool:
         return False
@@ -82,9 +82,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """A row's key comes before a method of the same name, which only a call means."""
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
+        if isinstance(obj, _Null):
+            obj.refuse()
         return super().getattr(obj, attribute)
 
     def method(self, obj: Any, name: str) -> Any:
+        if isinstance(obj, _Null):
+            obj.refuse()
         return super().getattr(obj, name)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:

@@ -314,6 +314,25 @@ def test_adding_says_what_is_new_changed_or_unchanged_and_warns(
     assert "gone.yaml cannot be read" in failed.json[1]["error"]
 
 
+def test_adding_a_group_adds_its_tasks(
+    run: Run, tiny_model: Path, make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("init", "--base-model", tiny_model, "--dtype", "float32")
+    make_task("colour"), make_task("shade", tag="dark")
+    group = tmp_path / "tasks" / "group.yaml"
+    group.write_text("group: pair\ntask: [shade, colour]\n")
+    assert run("add", "--group", group).out == "added shade (acc): new\nadded colour (acc): new\n"
+    monkeypatch.chdir(tmp_path)
+    assert [task["name"] for task in run("add", "--group", "pair", "--group", "dark", "--json").json] == [
+        "shade",
+        "colour",
+        "shade",
+    ]
+    assert "Give a task file or --group" in run("add").err
+    assert "names 'gone', but no file at or below" in run("add", "--group", "gone").err
+    assert f"`multiprompt add --group {group}`" in run("add", group).err
+
+
 def test_learning_warns_of_an_edited_file_and_tells_what_was_published_before_a_failure(
     catalog: Run, make_task: MakeTask
 ) -> None:

@@ -195,6 +195,20 @@ def test_an_edited_task_file_is_not_learned_until_it_is_added(workspace: mp.Work
     assert workspace.learn("colour").version == "colour@2"
 
 
+def test_an_edited_file_that_a_task_file_includes_is_an_edit_of_the_task(
+    workspace: mp.Workspace, make_task: MakeTask
+) -> None:
+    base = make_task("colour")
+    leaf = base.with_name("leaf.yaml")
+    leaf.write_text("include: task.yaml\ntask: leaf\n")
+    workspace.add_task(leaf)
+    base.write_text(base.read_text().replace("Answer:", "Reply:"))
+    with pytest.raises(StateError, match=r"leaf: .* was edited since it was added \(-doc_to_text: .*Reply"):
+        workspace.learn("leaf")
+    base.unlink()
+    assert workspace.learn("leaf", as_added=True).published
+
+
 def test_a_task_file_that_is_gone_or_was_never_there_stops_nobody(workspace: mp.Workspace, make_task: MakeTask) -> None:
     path = make_task("colour")
     workspace.add_task(path)
@@ -295,7 +309,7 @@ def test_a_prompt_that_did_not_learn_is_tried_again_on_other_rows(workspace: mp.
     workspace.learn("colour")
     report = workspace.learn("colour")
     assert (report.is_new, report.version) == (False, "colour@1")
-    assert report.reason.endswith("which is held; `multiprompt publish colour@1 --force --reason WHY` publishes it")
+    assert report.reason.endswith("a candidate; `multiprompt publish colour@1 --force --reason WHY` publishes it")
     make_task("colour", rows=(24, 8, 40), multiprompt=HARD)
     report = workspace.learn("colour")
     assert (report.is_new, report.version, report.rows) == (True, "colour@2", 40)

@@ -229,3 +229,150 @@ def test_a_generated_text_goes_through_the_filters() -> None:
     assert filtered("remove_whitespace") == "A b"
     assert filtered("remove_whitespace", "lowercase") == "a b"
     assert filtered("uppercase") == "  A B \n"
+
+
+GENERATE: dict[str, Any] = {"doc_to_target": "label"}
+
+
+def targets(task: Task, *labels: Any) -> list[Any]:
+    rows = tuple({"text": "sky", "label": label} for label in labels)
+    return [example.target for example in examples(task, Split("test", rows), WORDS)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "label", "target"),
+    [
+        (GENERATE, ["Paris", "the city"], ("Paris", "the city")),
+        (GENERATE, 7, "7"),
+        (GENERATE, "['a', 'b']", "['a', 'b']"),
+        ({"doc_to_target": "{{label}}"}, ["a", "b"], ("a", "b")),
+        ({"doc_to_target": "[{{label}}]"}, "'a', 'b'", ("a", "b")),
+        ({"doc_to_target": "[{{label}}]"}, "a, b", "[a, b]"),
+        ({"doc_to_target": "{{label}}"}, 7, "7"),
+        (GENERATE | {"doc_to_choice": ["no", "yes"]}, 1, "yes"),
+        (GENERATE | {"doc_to_choice": ["no", "yes"]}, True, "yes"),
+        (GENERATE | {"doc_to_choice": {"a": "no", "b": "yes"}}, 0, "no"),
+        ({"doc_to_target": "{{label}}", "doc_to_choice": "{{['no', text]}}"}, "1", "sky"),
+    ],
+)
+def test_a_generated_answer_is_compared_with_what_the_harness_takes(keys: Any, label: Any, target: Any) -> None:
+    assert targets(task("text", **keys), label) == [target]
+
+
+def test_the_first_of_several_right_answers_is_trained_on() -> None:
+    assert made(task("text", **GENERATE), {"text": "sky", "label": ["Paris", "the city"]}).answer == "Paris"
+
+
+@pytest.mark.parametrize(
+    ("keys", "labels", "says"),
+    [
+        (GENERATE, [["a"], [1]], "must hold at least one text"),
+        (GENERATE, [["a"], []], "must hold at least one text"),
+        (GENERATE, ["a", ["a", "b"]], "row 0 has a text; write that of row 0 as a list"),
+        (GENERATE | {"metric_list": [{"metric": "bleu"}]}, ["a", ["b"]], "which the metric bleu cannot score"),
+    ],
+)
+def test_several_answers_that_the_harness_scores_otherwise_are_refused(keys: Any, labels: Any, says: str) -> None:
+    with pytest.raises(DataError, match=f"row 1 of split 'test' has .*{says}"):
+        targets(task("text", **keys), *labels)
+
+
+def test_a_list_of_right_choices_is_refused() -> None:
+    assert "only one right choice is supported" in refusal(task(), {"text": "sky", "label": [0, 1]})
+
+
+def test_filters_change_the_generated_text_and_not_the_right_answer() -> None:
+    lower = [{"name": "n", "filter": [{"function": "lowercase"}, {"function": "take_first"}]}]
+    assert targets(task("text", filter_list=lower), "Paris") == ["Paris"]
+
+
+@pytest.mark.parametrize(
+    ("target", "label", "index"),
+    [
+        ("{{label|int}}", "1", 1),  # a template that gives digits gives an index, whatever the choices say
+        ("{{label}}", "0", 0),
+        ("label", "1", 0),  # a column's text is a choice first
+        ("label", 1, 1),
+        ("label", "3", 2),
+    ],
+)
+def test_digits_among_choices_that_are_digits(target: str, label: Any, index: int) -> None:
+    assert targets(task(doc_to_choice=["1", "2", "3"], doc_to_target=target), label) == [index]
+
+
+def test_the_delimiter_between_examples_stops_generation_where_nothing_else_does() -> None:
+    def until(**keys: Any) -> tuple[str, ...]:
+        return task("text", **keys).generation.until
+
+    assert until(generation_kwargs={"max_gen_toks": 6}) == ("\n\n",)
+    assert until(generation_kwargs={"max_gen_toks": 6}, fewshot_delimiter="##") == ("##",)
+    assert until(generation_kwargs=None, fewshot_delimiter="##") == ("##",)
+    assert until(generation_kwargs={"until": ["."]}, fewshot_delimiter="##") == (".",)
+    plain, other = (task("text", generation_kwargs={}, fewshot_delimiter=mark) for mark in ("\n\n", "##"))
+    assert plain.fingerprint == task("text", generation_kwargs={}).fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("keys", [{}, {"doc_to_choice": "{{['a', 'b']}}"}])
+def test_a_first_text_that_is_a_number_would_be_an_index_in_the_harness(keys: Any) -> None:
+    bare = task(doc_to_text="{{text}}", doc_to_target=0, **keys)
+    with pytest.raises(DataError, match="row 0 of split 'test' has a number as doc_to_text"):
+        made(bare, {"text": "42"})
+    (query,) = queries(bare, [{"text": "42"}], WORDS)
+    assert query.context == "Which colour?\n42"
+
+
+def test_a_description_that_names_a_column_is_refused() -> None:
+    named = task(description="Review Text")
+    assert made(named, {"text": "sky", "label": 0}).query.context == "Review Textsky\nAnswer:"
+    with pytest.raises(DataError, match="has a field of the name 'Review Text', which is also the description"):
+        made(named, {"text": "sky", "label": 0, "Review Text": "fine"})
+
+
+def test_bare_column_names_with_spaces_are_text_choices_and_target() -> None:
+    named = task(doc_to_text="Review Text", doc_to_choice="All Options", doc_to_target="Gold Label", description="")
+    row = {"Review Text": "fine lamp", "All Options": ["x y", "z"], "Gold Label": "z"}
+    example = made(named, row)
+    assert (example.query.context, example.query.choices, example.target) == ("fine lamp", ("x y", "z"), 1)
+    text = task("text", doc_to_target="Gold Label", description="")
+    assert made(text, {"text": "a", "Gold Label": "cold"}).target == "cold"
+    long = {"Review Text": "one two three four", "All Options": ["x", "y"], "Gold Label": 0}
+    assert made(named, long, words(2)).query.context == "one two "
+
+
+@pytest.mark.parametrize(
+    ("keys", "field"),
+    [
+        ({}, "note"),
+        ({"doc_to_text": "note"}, "note"),
+        ({"doc_to_text": "{{text}}", "doc_to_target": "note"}, "note"),
+        ({"doc_to_text": "{{text}}", "doc_to_target": "{{note}}"}, "note"),
+        ({"doc_to_text": "{{text}}", "doc_to_choice": "{{['a', note]}}"}, "note"),
+        ({"doc_to_text": "{{text}}", "doc_to_choice": "note"}, "note"),
+        ({"doc_to_text": "{{text}}", "description": "{{note}}: "}, "note"),
+    ],
+)
+def test_a_null_that_would_become_text_is_named(keys: Any, field: str) -> None:
+    nulled = task(**{"doc_to_text": "{{text}} {{note}}"} | keys)
+    fine = {"text": "sky", "label": 0, "note": ["a", "b"] if keys.get("doc_to_choice") == "note" else "red"}
+    with pytest.raises(DataError, match=rf"row 1 of split 'test': the field '{field}' is empty \(null\)\.$"):
+        examples(nulled, Split("test", (fine, {"text": "sky", "label": 0, "note": None})), WORDS)
+
+
+def test_a_null_that_the_template_tests_for_is_left_to_it() -> None:
+    tested = task(doc_to_text="{{text}}{% if note %} ({{note}}){% endif %}")
+    assert made(tested, {"text": "sky", "note": None, "label": 0}).query.context.endswith("?\nsky")
+    assert made(tested, {"text": "sky", "note": "hm", "label": 0}).query.context.endswith("sky (hm)")
+    with pytest.raises(DataError, match="lacks the field 'note'"):
+        made(tested, {"text": "sky", "label": 0})
+
+
+def test_each_metric_takes_its_own_pipeline_or_its_own_length() -> None:
+    steps = {"up": "uppercase", "down": "lowercase"}
+    lines = [{"name": n, "filter": [{"function": f}, {"function": "take_first"}]} for n, f in steps.items()]
+    both = task("text", filter_list=lines)
+    assert [metric.name for metric in both.metrics] == ["exact_match", "exact_match,down"]
+    assert predicted(both, Query("", None), "Ab") == ("AB", "ab")
+    for order in (["acc", "acc_norm"], ["acc_norm", "acc"]):
+        choice = task(doc_to_choice=["b", "long long"], metric_list=[{"metric": name} for name in order])
+        found = predicted(choice, Query("", ("b", "long long")), [-2.0, -3.0])
+        assert dict(zip(order, found, strict=True)) == {"acc": 0, "acc_norm": 1}

@@ -10,11 +10,20 @@ import pytest
 import sacrebleu
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import CHRF, TER
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from multiprompt.errors import MetricError
+from multiprompt.errors import MetricError, TaskFileError
 from multiprompt.tasks import metric as metrics
-from multiprompt.tasks.metric import MetricConfig, metric_version, per_example_scores, score
+from multiprompt.tasks.metric import (
+    MetricConfig,
+    check_aggregation,
+    metric_version,
+    per_example_scores,
+    row_statistics,
+    score,
+)
 
 CHOICE, TEXT = "multiple_choice", "generate_until"
 
@@ -202,3 +211,117 @@ def test_every_metric_of_ours_has_a_version_of_its_own() -> None:
 
 def known_metrics() -> list[tuple[str, tuple[str, ...]]]:
     return [(name, known.output_types) for name, known in metrics._KNOWN.items()]
+
+
+def rouge(prediction: str, reference: str) -> float:
+    return score(metric("rouge_l", TEXT), [prediction], [reference])
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "value"),
+    [
+        ("今天天气很好", "今天天气很好", 1.0),
+        ("今天很好", "今天天气很好", 2 * 1 * (4 / 6) / (1 + 4 / 6)),  # 4 of 4 predicted and 4 of 6 right characters
+        ("сегодня тепло", "Сегодня очень тепло", 2 * 1 * (2 / 3) / (1 + 2 / 3)),
+        ("الطقس جميل", "الطقس جميل اليوم", 2 * 1 * (2 / 3) / (1 + 2 / 3)),
+        ("हिन्दी भाषा", "हिन्दी भाषा", 1.0),
+        ("วันนี้", "วันนี้", 1.0),
+        ("오늘 날씨", "오늘 날씨", 1.0),
+        ("GPT 模型 good", "gpt 模型 bad", 3 / 4),  # gpt, 模 and 型 of four tokens a side
+        ("今天", "明日", 0.0),
+        ("12", "12", 1.0),
+        ("", "今天", 0.0),
+        ("…!", "…!", 0.0),
+    ],
+)
+def test_rouge_l_reads_every_script(prediction: str, reference: str, value: float) -> None:
+    assert rouge(prediction, reference) == pytest.approx(value)
+
+
+@given(
+    st.text(st.characters(max_codepoint=0x24F), max_size=30), st.text(st.characters(max_codepoint=0x24F), max_size=30)
+)
+@settings(deadline=None, database=None, max_examples=50)
+def test_rouge_l_of_latin_text_is_that_of_rouge_score(prediction: str, reference: str) -> None:
+    expected = RougeScorer(["rougeL"]).score(reference, prediction)["rougeL"].fmeasure
+    assert rouge(prediction, reference) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("acc", 1), ("acc_norm", 2), ("acc_bytes", 0)])
+def test_a_choice_is_taken_by_its_likelihood_a_text_a_character_or_a_byte(name: str, chosen: int) -> None:
+    choices = ("日本日本", "b", "abcdef")
+    assert metric(name).predicted([-2.2, -1.0, -1.4], choices) == chosen
+
+
+@pytest.mark.parametrize("name", ["acc", "acc_norm"])
+def test_of_equally_good_choices_the_first_is_taken(name: str) -> None:
+    assert metric(name).predicted([-3.0, -1.0, -1.0], ("aa", "bb", "cc")) == 1
+
+
+def test_any_of_several_right_answers_counts() -> None:
+    exact = metric("exact_match", TEXT, ignore_case=True)
+    right: list[Any] = [["Paris", "the city"], "Rome", ["Bonn"]]
+    assert score(exact, ["paris", "rome", "Berlin"], right) == pytest.approx(2 / 3)
+    assert per_example_scores(exact, ["THE CITY", "x", "bonn"], right) == [1.0, 0.0, 1.0]
+    with pytest.raises(MetricError, match="metric bleu cannot score rows with several right answers"):
+        score(metric("bleu", TEXT), ["a", "b", "c"], right)
+
+
+@pytest.mark.parametrize(
+    ("options", "hit"),
+    [
+        ({"ignore_numbers": True}, True),
+        ({"regexes_to_ignore": ["[0-9]"]}, True),
+        ({"regexes_to_ignore": ["b"]}, False),
+        ({}, False),
+    ],
+)
+def test_exact_match_takes_out_of_both_texts_what_it_ignores(options: dict[str, Any], hit: bool) -> None:
+    assert score(metric("exact_match", TEXT, **options), ["a1b"], ["a2b"]) == float(hit)
+
+
+@pytest.mark.parametrize("value", ["[0-9]", [1], ["("]])
+def test_patterns_that_cannot_be_ignored_are_refused(value: Any) -> None:
+    with pytest.raises(TaskFileError):
+        metric("exact_match", TEXT, regexes_to_ignore=value)
+
+
+def test_f1_is_that_of_class_one() -> None:
+    # Class 1: one rightly found of two predicted and two there.
+    assert score(metric("f1"), [1, 1, 0, 0], [1, 0, 1, 0]) == pytest.approx(0.5)
+    assert score(metric("f1"), [0, 0], [0, 0]) == 0.0
+
+
+def test_translation_metrics_are_those_of_sacrebleu() -> None:
+    predictions, references = ["the cat sat", "a dog barks loudly"], ["the cat sat down", "the dog barks"]
+    for name, scorer in (("chrf", CHRF()), ("chrf++", CHRF(word_order=2)), ("ter", TER())):
+        found = metric(name, TEXT)
+        assert score(found, predictions, references) == pytest.approx(
+            scorer.corpus_score(predictions, [references]).score
+        )
+        assert found.higher_is_better is (name != "ter")
+
+
+@pytest.mark.parametrize("name", ["chrf", "chrf++", "ter", "f1", "rouge_l"])
+def test_the_sum_over_rows_gives_the_score(name: str) -> None:
+    choice = name == "f1"
+    found = metric(name, CHOICE if choice else TEXT)
+    sides: Any = ([1, 0, 1], [1, 1, 0]) if choice else (["the cat", "a dog", "x y"], ["the cat sat", "dog", "x z"])
+    rows = row_statistics(found, *sides)
+    assert rows is not None
+    assert rows.of_sums(rows.values.sum(axis=0, keepdims=True), 3)[0] == pytest.approx(score(found, *sides))
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (
+            {"metric": "acc_norm", "aggregation": "median"},
+            "acc_norm has aggregation: 'median'; only 'mean' is supported",
+        ),
+        ({"metric": "f1", "aggregation": "mean"}, "f1 has aggregation: 'mean'; only 'f1' is supported"),
+    ],
+)
+def test_an_aggregation_that_is_not_the_metric_s_own_is_refused(entry: dict[str, Any], says: str) -> None:
+    with pytest.raises(TaskFileError, match=says):
+        check_aggregation(entry)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiprompt.errors import TemplateError
-from multiprompt.tasks.template import MAX_RENDERED_CHARACTERS, Template
+from multiprompt.tasks.template import MAX_RENDERED_CHARACTERS, Column, NullFieldError, Template, template
 
 ROW: dict[str, Any] = {"x": "aaaaaaaa", "long": "a" * 8000, "words": ["one", "two"], "n": 3}
 
@@ -242,3 +242,113 @@ def test_a_rendering_may_be_long_but_not_endless() -> None:
     assert len(rendered("{{ x }}", x="a" * 1_000_000)) == 1_000_000
     with pytest.raises(TemplateError, match=f"renders to more than {MAX_RENDERED_CHARACTERS} characters"):
         rendered("{{ x }}", x="a" * (MAX_RENDERED_CHARACTERS + 1))
+
+
+NULL_ROWS: list[tuple[str, str]] = [
+    ("{% if note %}({{ note }}){% else %}no{% endif %}", "no"),
+    ("{% if note is none %}no{% endif %}", "no"),
+    ("{% if note is not none %}{{ note }}{% else %}no{% endif %}", "no"),
+    ("{% if note == none %}no{% endif %}", "no"),
+    ("{% if note != None %}{{ note }}{% else %}no{% endif %}", "no"),
+    ("{{ note or 'no' }}", "no"),
+    ("{{ note | default('no', true) }}", "no"),
+    ("{% if not deep.inner %}no{% endif %}", "no"),
+    ("{{ 'no' if listed[0] is none }}", "no"),
+    ("{{ x }}", "aaaaaaaa"),
+]
+
+
+@pytest.mark.parametrize(("source", "text"), NULL_ROWS)
+def test_a_template_may_test_for_null_as_in_jinja(source: str, text: str) -> None:
+    nulls: dict[str, Any] = {"note": None, "deep": {"inner": None}, "listed": [None]}
+    assert rendered(source, **nulls) == text
+    assert jinja2.Template(source).render(ROW | nulls) == text
+
+
+@pytest.mark.parametrize(
+    ("source", "field"),
+    [
+        ("{{ note }}", "note"),
+        ("{{ deep.inner }}", "deep.inner"),
+        ("{{ 'a' ~ note }}", "note"),
+        ("{{ listed | join(', ') }}", "listed"),
+        ("{{ listed }}", "listed"),
+        ("{{ deep }}", "deep.inner"),
+        ("{{ note | string }}", "note"),
+        ("{{ note | trim }}", "note"),
+        ("{{ x.replace('a', note) }}", "note"),
+        ("{{ [note] }}", "note"),
+        ("{{ note + 'a' }}", "note"),
+        ("{{ note | length }}", "note"),
+        ("{{ note[0] }}", "note"),
+        ("{{ deep.inner.text }}", "deep.inner"),
+        ("{{ note.strip() }}", "note"),
+        ("{% for word in note %}{{ word }}{% endfor %}", "note"),
+        ("{% if note > 1 %}many{% endif %}", "note"),
+    ],
+)
+def test_a_null_never_becomes_text(source: str, field: str) -> None:
+    with pytest.raises(NullFieldError) as caught:
+        rendered(source, note=None, deep={"inner": None}, listed=[None])
+    assert str(caught.value.args[0]) == field
+
+
+def test_regex_replace_and_range_are_those_of_the_harness() -> None:
+    assert rendered("{{ 'a1b22' | regex_replace('[0-9]+', '-') }}") == "a-b-"
+    assert rendered("{{ 'a1b22' | regex_replace('([0-9])', '<\\\\1>', 2) }}") == "a<1>b<2>2"
+    assert rendered("{% for i in range(n) %}{{ 'ABC'[i] }}{% endfor %}") == "ABC"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ range(100001) | list | length }}",
+        "{% for i in range(1000) %}{% for j in range(1000) %}{% endfor %}{% endfor %}",
+        "{{ ('a' ~ long) | regex_replace('a', long) }}",
+        "{{ x | regex_replace('(', 'b') }}",
+        "{{ x | regex_replace('a', '\\\\9') }}",
+        "{{ n | regex_replace('a', 'b') }}",
+        "{{ range }}{{ range.__class__ }}",
+    ],
+)
+def test_ranges_and_replacements_are_bounded(source: str) -> None:
+    refusal(source)
+
+
+def test_a_row_s_key_comes_before_a_method_of_a_mapping() -> None:
+    row = {"items": "i", "keys": ["k"], "index": 2, "get": {"values": "v"}}
+    assert rendered("{{ r.items }}{{ r.keys[0] }}{{ r.index }}{{ r.get.values }}", r=row) == "ik2v"
+    assert rendered("{% for key, value in r.items() %}{{ key }};{% endfor %}", r=row) == "items;keys;index;get;"
+    assert rendered("{{ r.get('index') }}{{ r['items'] }}", r=row) == "2i"
+    assert rendered("{{ words.index('two') }}") == "1"
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "text"),
+    [
+        ("Review Text", {"Review Text": "fine"}, "fine"),
+        ("text", {"text": "fine"}, "fine"),
+        ("q1: title", {"q1: title": "fine"}, "fine"),
+        ("prompt-1", {"prompt-1": "fine"}, "fine"),
+        ("Texte français", {"Texte français": "fine"}, "fine"),
+        ("a } b", {"a } b": "fine"}, "fine"),
+        ("Is it so?", {"text": "fine"}, "Is it so?"),
+        ("n", {"n": 3}, "3"),
+    ],
+)
+def test_a_bare_text_is_the_column_of_that_name_or_else_itself(source: str, row: dict[str, Any], text: str) -> None:
+    read = template(source, "doc_to_text")
+    assert isinstance(read, Column)
+    assert (read.render(row), str(read.value(row))) == (text, text)
+    assert read.read_by(row) == ({source} if source in row else set())
+    assert read.constant_head == ""
+
+
+def test_a_null_column_is_named() -> None:
+    with pytest.raises(NullFieldError, match="Review Text"):
+        template("Review Text", "doc_to_text").render({"Review Text": None})
+
+
+@pytest.mark.parametrize("source", ["{{text}}", "{% if a %}b{% endif %}", "a {# b #}", " ", ""])
+def test_markup_names_no_column(source: str) -> None:
+    assert not isinstance(template(source, "doc_to_text"), Column)
