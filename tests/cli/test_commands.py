@@ -577,7 +577,7 @@ WRONG = [
     (("publish", "colour@1"), "colour@1 is published; publish takes a candidate, and"),
     (("rollback", "colour", "--to", "1"), "colour@1 is published; publish takes a candidate, and"),
     (("export", "colour@9", "out"), "no version 9"),
-    (("import", "colour", "nowhere"), "nowhere is no PEFT adapter"),
+    (("import", "colour", "nowhere"), "'nowhere' is no PEFT adapter"),
     (("tasks", "scor > 1"), "query, column 1, at 'scor': unknown field 'scor'; did you mean 'score'?"),
     (("versions", "state ="), "query, column 8, at the end: expected a text in single quotes"),
     (("evaluations", "score > 'x'"), "expected a number"),

@@ -317,7 +317,7 @@ def test_a_first_text_that_is_a_number_would_be_an_index_in_the_harness(keys: An
     bare = task(doc_to_text="{{text}}", doc_to_target=0, **keys)
     with pytest.raises(DataError, match="row 0 of split 'test' has a number as doc_to_text"):
         made(bare, {"text": "42"})
-    (query,) = queries(bare, [{"text": "42"}], WORDS)
+    query = query_of(bare, {"text": "42"}, WORDS)
     assert query.context == "Which colour?\n42"
 
 
