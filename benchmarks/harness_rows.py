@@ -36,6 +36,7 @@ ANSWERS: tuple[Callable[[int, list[str]], Any], ...] = (
 TEXTS: tuple[Callable[[int, list[str]], Any], ...] = (
     lambda index, _: WORDS[index],
     lambda index, _: [WORDS[index], WORDS[index].upper()],
+    _INDEX,
 )
 _FINE = Budget(10**9, len)
 _JINJA = Environment(autoescape=True)  # only parses
@@ -84,7 +85,8 @@ def _accepted(task: Task, rows: tuple[Row, ...]) -> bool:
         return False
     if task.doc_to_choice is not None and any(map(_is_an_index_here_alone, _answers(task, rows))):
         return False
-    return not task.is_multiple_choice or len({row.target for row in made}) > 1
+    fixed = isinstance(task.doc_to_target, int) or not task.is_multiple_choice
+    return fixed or len({row.target for row in made}) > 1
 
 
 def _answers(task: Task, rows: tuple[Row, ...]) -> list[Any]:
