@@ -175,7 +175,7 @@ def on_rows(base: BaseModel, task: Task, rows: tuple[Row, ...], folder: Path) ->
 
 def right(before: Any, answer: Any) -> Any:
     """What the model answers, of the same type as the right answer before; a data file holds no NUL."""
-    if "\0" in answer:
+    if "\0" in answer or isinstance(before, int):
         return before
     return [*before[1:], answer] if isinstance(before, list) else answer
 

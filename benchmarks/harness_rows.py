@@ -20,10 +20,12 @@ WORDS = ("lamp", "river", "stone", "cloud", "Garten", "día", "harbour", "seven"
 Row = dict[str, Any]
 # The steps from a row to a value: field names, then keys of mappings, with 0 for any place in a list.
 Path = tuple[str | int, ...]
+# The one answer that the harness takes where choices are written out.
+_INDEX: Callable[[int, list[str]], Any] = lambda index, _: index  # noqa: E731
 # What an answer may be, from the index of the right choice and the texts of the choices.
 ANSWERS: tuple[Callable[[int, list[str]], Any], ...] = (
     lambda index, choices: choices[index],
-    lambda index, _: index,
+    _INDEX,
     lambda index, _: str(index),
     lambda index, _: "ABCDEFGHIJ"[index],
     lambda index, _: str(index + 1),
@@ -34,6 +36,7 @@ ANSWERS: tuple[Callable[[int, list[str]], Any], ...] = (
 TEXTS: tuple[Callable[[int, list[str]], Any], ...] = (
     lambda index, _: WORDS[index],
     lambda index, _: [WORDS[index], WORDS[index].upper()],
+    _INDEX,
 )
 _FINE = Budget(10**9, len)
 _JINJA = Environment(autoescape=True)  # only parses
@@ -46,7 +49,7 @@ def made_up(task: Task, seed: int) -> tuple[Row, ...] | None:
     answer = paths(task.doc_to_target)
     inputs = {path[0] for path in context | choices}
     own = {path for path in answer if path[0] not in inputs}
-    kinds = ANSWERS if task.doc_to_choice is not None else TEXTS
+    kinds = ANSWERS if task.is_multiple_choice else TEXTS if task.doc_to_choice is None else (_INDEX,)
     for turn in range(len(kinds)):
         kind = kinds[(turn + seed) % len(kinds)]
         rows = tuple(_row(task, number, context | choices, answer, own, kind) for number in range(ROWS))
@@ -82,7 +85,8 @@ def _accepted(task: Task, rows: tuple[Row, ...]) -> bool:
         return False
     if task.doc_to_choice is not None and any(map(_is_an_index_here_alone, _answers(task, rows))):
         return False
-    return not task.is_multiple_choice or len({row.target for row in made}) > 1
+    fixed = isinstance(task.doc_to_target, int) or not task.is_multiple_choice
+    return fixed or len({row.target for row in made}) > 1
 
 
 def _answers(task: Task, rows: tuple[Row, ...]) -> list[Any]:
