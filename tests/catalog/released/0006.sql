@@ -335,7 +335,7 @@ doc_to_choice:
 - yellow
 metric_list:
 - metric: acc
-','/work/main/tasks','Which colour?','acc','[]','2026-01-01 00:00:00.000000');
+','/srv/tasks','Which colour?','acc','[]','2026-01-01 00:00:00.000000');
 CREATE VIRTUAL TABLE task_search USING fts5(words, content='task_texts', content_rowid='task_id');
 CREATE TABLE task_tags (
 	task_file_id INTEGER NOT NULL, 
