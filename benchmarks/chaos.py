@@ -30,7 +30,7 @@ import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import digest
 from multiprompt.errors import MultipromptError
-from multiprompt.jobs.durable import JobStore
+from multiprompt.jobs.queue import JobStore
 from multiprompt.records import Job
 from tests.catalog.databases import new_database
 from tests.conftest import task_mapping, write_tiny_model

@@ -34,7 +34,6 @@ from benchmarks import peers
 from benchmarks.measure import machine
 from multiprompt.cli.output import print_table
 from multiprompt.config import PromptConfig
-from multiprompt.continual.measures import measures
 from multiprompt.engine.adapter import to_adapter, write_adapter
 from multiprompt.engine.answering import budget
 from multiprompt.engine.base import BaseModel
@@ -42,8 +41,9 @@ from multiprompt.engine.evaluation import Subject, evaluate
 from multiprompt.engine.learning import Learned, Lesson, _encode, learn_prompts
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.engine.training import picks
-from multiprompt.plot import plot_matrix
 from multiprompt.records import Matrix
+from multiprompt.reports.measures import measures
+from multiprompt.reports.plot import plot_matrix
 from multiprompt.tasks.example import Budget, examples
 from multiprompt.tasks.split import Split, TaskData, load_data
 from multiprompt.tasks.task import Task

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.config import DEFAULT_PRIORITY
-from multiprompt.jobs.durable import JobStore
+from multiprompt.jobs.queue import JobStore
 from multiprompt.records import Claim, Outcome, WorkerRecord
 from tests.catalog.databases import new_database
 

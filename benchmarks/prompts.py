@@ -19,8 +19,8 @@ from multiprompt.config import PromptConfig
 from multiprompt.engine.adapter import to_adapter, write_adapter
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prompt import SoftPrompt, new_prompt
-from multiprompt.inference import Inference
 from multiprompt.records import CheckReport, Evaluation
+from multiprompt.serving.predictor import Inference
 from multiprompt.tasks.split import Split
 
 COUNTS = (1, 100, 1_000, 10_000)

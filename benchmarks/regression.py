@@ -32,22 +32,22 @@ from peft import PeftModel
 import multiprompt as mp
 from benchmarks import peers
 from benchmarks.measure import machine
-from multiprompt.admission import Admission, admit, candidate, measure
 from multiprompt.config import PromptConfig
-from multiprompt.continual.gate import compare
 from multiprompt.engine.adapter import to_adapter, write_adapter
 from multiprompt.engine.answering import budget
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_pairs
 from multiprompt.engine.prompt import new_prompt
 from multiprompt.engine.training import TrainingExample
+from multiprompt.gate.admission import Admission, admit, candidate, measure
+from multiprompt.gate.verdict import compare
 from multiprompt.records import CheckReport, Evaluation
 from multiprompt.tasks.example import Example, examples, predicted
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.split import Split, load_test_split
 from multiprompt.tasks.task import Task
 from tests.conftest import task_mapping, without_floor, write_tiny_model
-from tests.regression.test_streams import stream
+from tests.gate.test_streams import stream
 
 BATCH = 16
 ROWS = 100

@@ -13,7 +13,11 @@ from typing import Any
 
 import torch
 
-from multiprompt.admission import (
+from multiprompt.engine.adapter import from_adapter, to_adapter
+from multiprompt.engine.learning import Learned, Lesson, learn_prompts
+from multiprompt.engine.training import Training
+from multiprompt.errors import IntegrityError
+from multiprompt.gate.admission import (
     Admission,
     admit,
     candidate,
@@ -23,11 +27,7 @@ from multiprompt.admission import (
     parents,
     require_untouched,
 )
-from multiprompt.continual.data_faults import data_faults
-from multiprompt.engine.adapter import from_adapter, to_adapter
-from multiprompt.engine.learning import Learned, Lesson, learn_prompts
-from multiprompt.engine.training import Training
-from multiprompt.errors import IntegrityError
+from multiprompt.gate.data_faults import data_faults
 from multiprompt.jobs.kinds import STEPS
 from multiprompt.records import Adapter, Claim, Evaluation, Run
 from multiprompt.tasks.split import Split, TaskData, load_data

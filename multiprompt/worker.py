@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import ConfigError, UnavailableError
-from multiprompt.jobs.durable import JobStore
+from multiprompt.jobs.queue import JobStore
 from multiprompt.records import Claim, WorkerRecord
 from multiprompt.workshop import Bench, Workshop, visible_devices
 

@@ -59,14 +59,14 @@ from multiprompt.records import (
 )
 
 if TYPE_CHECKING:
-    from multiprompt.admission import Admission
-    from multiprompt.checking import Checking
     from multiprompt.config import PromptConfig
     from multiprompt.engine.base import BaseModel
     from multiprompt.engine.prompt import SoftPrompt
-    from multiprompt.inference import Inference
-    from multiprompt.jobs.durable import JobStore
-    from multiprompt.measuring import Measuring
+    from multiprompt.gate.admission import Admission
+    from multiprompt.gate.check import Checking
+    from multiprompt.gate.scores import Measuring
+    from multiprompt.jobs.queue import JobStore
+    from multiprompt.serving.predictor import Inference
     from multiprompt.tasks.example import Example, Query
     from multiprompt.tasks.task import Task
 
@@ -171,10 +171,10 @@ class Workspace:
 
     def learn_each(self, names: Sequence[str], *, as_added: bool = False) -> Iterator[LearnReport]:
         """The same, a report at a time: those of the tasks that are in are not lost where a later one raises."""
-        from multiprompt.admission import Admission, existing, parents
-        from multiprompt.continual.data_faults import data_faults
         from multiprompt.engine.adapter import to_adapter
         from multiprompt.engine.learning import Learned, Lesson, learn_prompts
+        from multiprompt.gate.admission import Admission, existing, parents
+        from multiprompt.gate.data_faults import data_faults
         from multiprompt.tasks.split import load_data
 
         if len(set(names)) < len(names):
@@ -218,9 +218,9 @@ class Workspace:
 
         Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model.
         """
-        from multiprompt.admission import Admission
-        from multiprompt.continual.data_faults import few_rows
         from multiprompt.engine.adapter import from_adapter, read_adapter, to_adapter, trainable
+        from multiprompt.gate.admission import Admission
+        from multiprompt.gate.data_faults import few_rows
         from multiprompt.tasks.split import load_test_split
 
         task = self.task(name)
@@ -270,7 +270,7 @@ class Workspace:
         with `strict=False` it gets a Prediction whose `error` says why, and the others their answers. `seed` is for
         tasks that ask for sampling.
         """
-        from multiprompt.measuring import counter
+        from multiprompt.gate.scores import counter
 
         advance = counter(self.progress, "predicting", len(rows))
         return self.inference().predict(rows, strict=strict, seed=seed, advance=advance)
@@ -287,7 +287,7 @@ class Workspace:
         """
         from multiprompt.engine.answering import budget
         from multiprompt.engine.rendering import render
-        from multiprompt.inference import as_row
+        from multiprompt.serving.predictor import as_row
         from multiprompt.tasks.example import example, query_of
         from multiprompt.tasks.split import load_row
 
@@ -306,7 +306,7 @@ class Workspace:
 
     def inference(self) -> Inference:
         """What `predict` and `stream` go through; made on first use and kept."""
-        from multiprompt.inference import Inference
+        from multiprompt.serving.predictor import Inference
 
         base = self.base_model()
         with self._base_lock:
@@ -326,7 +326,7 @@ class Workspace:
         base model that the workspace was opened with in place of the catalog's, it is a trial: nothing is stored, moved
         or triggered.
         """
-        from multiprompt.retreat import roll_back_regressed
+        from multiprompt.gate.rollback import roll_back_regressed
 
         report, served = CheckReport((), 0.0, trial=dry_run), self.catalog.published()[1]
         if served:
@@ -348,14 +348,14 @@ class Workspace:
 
     def report_html(self, report: CheckReport) -> str:
         """A check as one self-contained page."""
-        from multiprompt.report import html
+        from multiprompt.reports.check_page import html
 
         base = "no base model" if self._base is None else str(self._base.record)
         return html(report, self.matrix(), self.catalog.location, base, self._clock())
 
     def report_junit(self, report: CheckReport) -> str:
         """A check as JUnit XML."""
-        from multiprompt.report import junit
+        from multiprompt.reports.check_page import junit
 
         return junit(report, self._clock())
 
@@ -386,7 +386,7 @@ class Workspace:
 
         A new score is stored; where the same one was taken before, that one is given.
         """
-        from multiprompt.checking import served_task
+        from multiprompt.gate.check import served_task
         from multiprompt.tasks.split import load_test_split
 
         version, measuring = self.version(name), self.measuring()
@@ -403,7 +403,7 @@ class Workspace:
 
     def measuring(self) -> Measuring:
         """What scores are taken with, on the base model."""
-        from multiprompt.measuring import Measuring
+        from multiprompt.gate.scores import Measuring
 
         return Measuring(self.catalog, self.base_model(), hub_metrics=self._hub_metrics, progress=self.progress)
 
@@ -413,7 +413,7 @@ class Workspace:
 
     def _checking(self, base: BaseModel, *, trial: bool = False) -> Checking:
         """Checks on a base model; in a `trial` nothing is stored."""
-        from multiprompt.checking import Checking
+        from multiprompt.gate.check import Checking
 
         return Checking(
             self.catalog,
@@ -469,16 +469,16 @@ class Workspace:
 
     def provenance(self, label: str, form: str) -> str:
         """The lineage as "tree", "mermaid", "dot", "prov" (W3C PROV-JSON) or "openlineage" (a list of run events)."""
-        from multiprompt.catalog import provenance
+        from multiprompt.reports import lineage
 
         name, number = parse_label(label)
         edges = self.lineage(label)
         if form in ("prov", "openlineage"):
             labels = {edge.child for edge in edges}
             versions = {version.label: version for version in self.catalog.versions_labelled(labels)}
-            return {"prov": provenance.prov_json, "openlineage": provenance.openlineage}[form](edges, versions)
+            return {"prov": lineage.prov_json, "openlineage": lineage.openlineage}[form](edges, versions)
         start = [version.label for version in self.catalog.versions_of(name) if number in (None, version.number)]
-        drawings = {"tree": provenance.tree, "mermaid": provenance.mermaid, "dot": provenance.dot}
+        drawings = {"tree": lineage.tree, "mermaid": lineage.mermaid, "dot": lineage.dot}
         if form not in drawings:
             raise ConfigError(f"no form {form!r}: give tree, mermaid, dot, prov or openlineage.")
         return drawings[form](edges, start)
@@ -488,7 +488,7 @@ class Workspace:
 
         The last needs the base model; without `tokens` it is not loaded.
         """
-        from multiprompt import diff
+        from multiprompt.reports import diff
 
         old, new = self.version(before), self.version(after)
         compared: Sequence[TokenChange] = ()
@@ -519,7 +519,7 @@ class Workspace:
 
         The last is there once there was a job. Raises QueryError, also for one that takes longer than `seconds`.
         """
-        from multiprompt.jobs.table import attached
+        from multiprompt.jobs.dbos_tables import attached
 
         jobs = attached(self.catalog.path) if self.catalog.is_file else None
         return self.catalog.sql(statement, limit, jobs, seconds=seconds)
@@ -548,7 +548,7 @@ class Workspace:
     def export(self, label: str, folder: str | Path) -> Path:
         """Write a version as a PEFT adapter folder that `PeftModel.from_pretrained` loads."""
         from multiprompt.engine.adapter import write_adapter
-        from multiprompt.model_card import model_card
+        from multiprompt.reports.model_card import model_card
 
         version = self.version(label)
         target = Path(folder)
@@ -633,7 +633,7 @@ class Workspace:
 
     @cached_property
     def job_store(self) -> JobStore:
-        from multiprompt.jobs.durable import JobStore
+        from multiprompt.jobs.queue import JobStore
 
         return JobStore(self.catalog, self._clock)
 
@@ -712,8 +712,8 @@ class Workspace:
 
         `before` are the digests of what was published before the training.
         """
-        from multiprompt.admission import admit, candidate, measure, require_untouched, untouched, yardsticks
-        from multiprompt.continual.floor import interval
+        from multiprompt.gate.admission import admit, candidate, measure, require_untouched, untouched, yardsticks
+        from multiprompt.gate.floor import interval
 
         measuring = self.measuring()
         require_untouched(measuring, before)
@@ -747,8 +747,8 @@ class Workspace:
 
     def _nothing_new(self, admission: Admission, known: VersionRecord, before: Mapping[str, str]) -> LearnReport:
         """The report of a training that gave the bytes of an existing version; nothing but its checkpoint changes."""
-        from multiprompt.admission import measure, nothing_new, require_untouched
-        from multiprompt.continual.floor import interval
+        from multiprompt.gate.admission import measure, nothing_new, require_untouched
+        from multiprompt.gate.floor import interval
 
         measuring = self.measuring()
         require_untouched(measuring, before)
@@ -781,7 +781,7 @@ class Workspace:
 
     def prompt(self, version: VersionRecord, *, to_train: bool = False) -> SoftPrompt:
         """A version's prompt on the base model; to be trained on, with its encoder where it has one."""
-        from multiprompt.inference import load_prompt
+        from multiprompt.serving.predictor import load_prompt
 
         return load_prompt(self.catalog, self.base_model(), version, to_train=to_train)
 
@@ -847,7 +847,7 @@ class Workspace:
 
     def _checked(self, task: Task) -> tuple[str, ...]:
         """Check what learning needs, by reading every row once. Gives warnings of what makes its scores doubtful."""
-        from multiprompt.continual.data_faults import UNCOUNTED, data_faults, few_rows
+        from multiprompt.gate.data_faults import UNCOUNTED, data_faults, few_rows
         from multiprompt.tasks.example import examples
         from multiprompt.tasks.split import load_data, load_test_split
 

@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 import multiprompt as mp
-from multiprompt.catalog.provenance import MATERIALS
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
 from multiprompt.records import Edge
+from multiprompt.reports.lineage import MATERIALS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

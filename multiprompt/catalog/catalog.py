@@ -31,7 +31,7 @@ from multiprompt.catalog.database import database_engine, database_path, is_sqli
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.garbage import LiveJobs
-from multiprompt.catalog.ledger import Ledger, end, note_checkpoint, require_claim
+from multiprompt.catalog.jobs import Ledger, end, note_checkpoint, require_claim
 from multiprompt.catalog.sql import Attached
 from multiprompt.catalog.writing import Candidate, Decision, Stamp
 from multiprompt.errors import IntegrityError, StateError

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, func, select
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.reading import BLESSED, MAX_NAMES, batched, key_digest, task_id
 from multiprompt.catalog.writing import Stamp, event, insert, save_evaluation, task_file
-from multiprompt.continual.canaries import canaries
 from multiprompt.records import CheckReport, CheckResult, Evaluation, VersionRecord
+from multiprompt.tasks.canaries import canaries
 
 if TYPE_CHECKING:
     from multiprompt.tasks.split import Split

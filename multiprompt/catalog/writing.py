@@ -27,7 +27,6 @@ from multiprompt.catalog.reading import (
     version,
     version_by_id,
 )
-from multiprompt.continual.canaries import canaries
 from multiprompt.errors import ConflictError, StateError
 from multiprompt.records import (
     Adapter,
@@ -38,6 +37,7 @@ from multiprompt.records import (
     VersionRecord,
     VersionState,
 )
+from multiprompt.tasks.canaries import canaries
 
 if TYPE_CHECKING:
     from multiprompt.tasks.split import Split

@@ -401,11 +401,11 @@ def diff(before: str, after: str, no_tokens: bool, catalog: str, as_json: bool) 
 @json_option
 def matrix(picture: Path | None, catalog: str, as_json: bool) -> None:
     """Print the accuracy matrix: the score on each task after learning each task, and the measures of forgetting."""
-    from multiprompt.continual.measures import measures
+    from multiprompt.reports.measures import measures
 
     found = open_workspace(catalog, create=False).matrix()
     if picture is not None:
-        from multiprompt.plot import plot_matrix
+        from multiprompt.reports.plot import plot_matrix
 
         plot_matrix(found, picture)
         click.echo(f"wrote {picture}")

@@ -204,7 +204,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
     from datetime import UTC, datetime
     from itertools import islice
 
-    from multiprompt.jobs.ticks import ticks
+    from multiprompt.jobs.schedule import ticks
 
     records = _opened(catalog).schedules()
     if as_json:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from multiprompt.cli.output import print_matrix, print_table
-from multiprompt.cli.samples import SAMPLES, write_sample
+from multiprompt.quickstart.samples import SAMPLES, write_sample
 from multiprompt.records import LearnReport
 from multiprompt.workspace import Workspace
 

@@ -20,7 +20,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from multiprompt.catalog import writing
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate, Parent
-from multiprompt.continual.canaries import order
 from multiprompt.errors import CatalogError, ConflictError, IntegrityError, NotFoundError, StateError
 from multiprompt.records import (
     Adapter,
@@ -34,6 +33,7 @@ from multiprompt.records import (
     Run,
     VersionRecord,
 )
+from multiprompt.tasks.canaries import order
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 from tests.catalog.databases import DATABASES, contents, damage, execute

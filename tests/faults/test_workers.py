@@ -22,7 +22,7 @@ import multiprompt as mp
 from multiprompt.catalog import database
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import UnavailableError
-from multiprompt.jobs import shift
+from multiprompt.jobs import runner
 from tests.catalog.databases import crash, new_database, new_server
 from tests.conftest import MakeTask, write_tiny_model
 from tests.jobs.conftest import Jobs, _fill
@@ -213,8 +213,8 @@ def test_a_database_that_is_locked_for_long_delays_a_job_and_loses_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(shift, "FIRST_WAIT_SECONDS", 0.2)
-    monkeypatch.setattr(shift, "_TICK_SECONDS", 0.05)
+    monkeypatch.setattr(runner, "FIRST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(runner, "_TICK_SECONDS", 0.05)
     catalog = Catalog.open(str(tmp_path / "catalog.db"), create=True)
     _fill(catalog)
     jobs = Jobs(catalog)
@@ -245,8 +245,8 @@ def test_a_database_that_is_locked_for_long_delays_a_job_and_loses_none(
 
 
 def test_a_server_that_ends_every_connection_delays_a_job_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shift, "FIRST_WAIT_SECONDS", 0.2)
-    monkeypatch.setattr(shift, "_TICK_SECONDS", 0.05)
+    monkeypatch.setattr(runner, "FIRST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(runner, "_TICK_SECONDS", 0.05)
     url = new_database()
     catalog = Catalog.open(url, create=True)
     _fill(catalog)
@@ -302,7 +302,7 @@ def test_a_server_that_crashes_while_a_task_trains_delays_its_job(
 
 
 def test_a_clock_that_jumps_takes_no_job_from_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shift, "_TICK_SECONDS", 0.05)
+    monkeypatch.setattr(runner, "_TICK_SECONDS", 0.05)
     catalog = Catalog.open(str(tmp_path / "catalog.db"), create=True)
     _fill(catalog)
     jobs = Jobs(catalog)

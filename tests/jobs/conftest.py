@@ -14,9 +14,9 @@ import pytest
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import writing
 from multiprompt.errors import SupersededError
-from multiprompt.jobs import shift
-from multiprompt.jobs.durable import JobStore
-from multiprompt.jobs.shift import Do
+from multiprompt.jobs import runner
+from multiprompt.jobs.queue import JobStore
+from multiprompt.jobs.runner import Do
 from multiprompt.records import Claim, Outcome, WorkerRecord
 from tests.catalog.databases import DATABASES, KINDS
 from tests.catalog.test_catalog import a_task
@@ -105,8 +105,8 @@ def _fill(catalog: Catalog) -> None:
 
 @pytest.fixture(params=KINDS)
 def jobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
-    monkeypatch.setattr(shift, "_TICK_SECONDS", 0.05)
-    monkeypatch.setattr(shift, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(runner, "_TICK_SECONDS", 0.05)
+    monkeypatch.setattr(runner, "_LOOK_SECONDS", 0.05)
     DATABASES.kind = request.param
     catalog = DATABASES.filled("jobs", _fill, tmp_path)
     DATABASES.kind = "sqlite"

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from multiprompt.catalog.jobs import Ledger
 from multiprompt.catalog.labels import parse_label
-from multiprompt.catalog.ledger import Ledger
 from multiprompt.errors import ConfigError, DataError, NotFoundError
-from multiprompt.jobs.durable import JobStore
 from multiprompt.jobs.naming import named
 from multiprompt.jobs.plan import plan
+from multiprompt.jobs.queue import JobStore
 from multiprompt.records import CheckReport, CheckResult, Job, Schedule
 from tests.catalog.test_catalog import BASE, a_task, learn
 from tests.jobs.conftest import START, Jobs

@@ -1,0 +1,456 @@
+"""Checking: published prompts against their baselines, at the cost of a few rows where nothing has moved."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.reading import batched
+from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task
+from multiprompt.engine.base import BaseModel
+from multiprompt.engine.evaluation import Subject, evaluation_key
+from multiprompt.engine.prefix import Prefix
+from multiprompt.errors import DataError, MetricError, NotFoundError, SupersededError, UnavailableError
+from multiprompt.gate.sampling import Case, Examination
+from multiprompt.gate.verdict import compare, failure, judge
+from multiprompt.records import (
+    Baseline,
+    Change,
+    CheckReport,
+    CheckResult,
+    Evaluation,
+    Evidence,
+    Flip,
+    Interval,
+    Progress,
+    VersionRecord,
+)
+from multiprompt.serving.predictor import load_prompt
+from multiprompt.tasks.canaries import canaries
+from multiprompt.tasks.example import Query, examples
+from multiprompt.tasks.file_change import changed_keys
+from multiprompt.tasks.metric import score
+from multiprompt.tasks.source import source_digest
+from multiprompt.tasks.split import READER_VERSION, Split, load_test_split, scored_split
+from multiprompt.tasks.task import Task
+
+# A version, and what it is held against.
+Held = tuple[VersionRecord, Baseline]
+Item = TypeVar("Item", Held, Case, Examination)
+Made = TypeVar("Made")
+
+# How many prompts are in memory at a time, and how many have their canaries looked at when another task is added.
+GROUP = 32
+SAMPLE = 32
+REPEATED_ROWS = 8
+UNEXPLAINED = "unexplained: under the same key it answered otherwise, and a second run answers the same"
+
+
+class Checking:
+    """Checks of one catalog's published prompts on a base model, which need not be the one they were learned on.
+
+    A prompt is measured with the task file that it is served with. A `trial` stores nothing.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        base: BaseModel,
+        *,
+        hub_metrics: bool,
+        progress: Progress,
+        actor: str,
+        clock: Callable[[], datetime],
+        trial: bool = False,
+    ) -> None:
+        self._catalog = catalog
+        self._trial = trial
+        self._base = base
+        self._hub_metrics = hub_metrics
+        self._progress = progress
+        self._actor = actor
+        self._clock = clock
+
+    def published(self, *, full: bool = False) -> CheckReport:
+        """Every published prompt, with the task file that it is served with, on its data as it is now.
+
+        Where the score's key is the baseline's, a few canaries must answer as they did; then the baseline's score
+        stands. Else, where a canary moved, and with `full` everywhere, rows are run until the verdict is certain.
+        """
+        _, held = self._catalog.published_baselines()
+        return _Check(self, as_now=True).report(held, full=full, sample=None)
+
+    def others(self, task: str, known: dict[str, CheckResult]) -> tuple[int, CheckReport]:
+        """What other tasks have published and is not in `known`, as it was published; canaries of a sample of them.
+
+        Adding a task changes no other task's file or data. Gives the catalog's epoch that this holds for.
+        """
+        epoch, held = self._catalog.published_baselines()
+        others = [(version, baseline) for version, baseline in held if version.task != task]
+        new = [(version, baseline) for version, baseline in others if version.label not in known]
+        sample = random.Random(f"{epoch} {task}")
+        report = _Check(self, as_now=False).report(new, full=False, sample=sample)
+        known.update((result.version, result) for result in report.results)
+        return epoch, replace(report, results=tuple(judge([known[version.label] for version, _ in others])))
+
+    def whole(self, version: VersionRecord, rows: Split | None = None) -> tuple[Task, Split, Evaluation]:
+        """A version's score on all rows of its data as it is now, or on others. Raises DataError where it is away."""
+        check = _Check(self, as_now=rows is None)
+        case = check.case((version, self._catalog.baseline_of(version)))
+        if check.away:
+            raise DataError(check.away[0])
+        examination = check.examination(case, whole=True, rows=rows)
+        check.examine([examination])
+        if examination.error is not None:
+            raise examination.error
+        return case.task, examination.split, examination.evaluation(self._hub_metrics)
+
+
+class _Check:
+    """One check: what it has looked at so far, and what that cost."""
+
+    def __init__(self, checking: Checking, *, as_now: bool) -> None:
+        self.catalog = checking._catalog
+        self.base = checking._base
+        self.hub_metrics = checking._hub_metrics
+        # Prompts whose data is away, and those whose task has another file by now.
+        self.away: list[str] = []
+        self.drifted: list[str] = []
+        self._trial = checking._trial
+        self._progress = checking._progress
+        self._actor = checking._actor
+        self._clock = checking._clock
+        self._as_now = as_now
+        self._policy = self.catalog.policy()
+        self._cost: Counter[str] = Counter()
+        self._repeated = self._different = 0
+        self._results: dict[str, CheckResult] = {}
+        # What answers otherwise than it did under the same key: a fault, of which nothing is kept to be used again.
+        self._moved: set[str] = set()
+        self._total = 0
+
+    def report(self, held: Sequence[Held], *, full: bool, sample: random.Random | None) -> CheckReport:
+        """Reuse what stands, as canaries show, run what is open, and judge all of it together."""
+        started = time.perf_counter()
+        self._total = len(held)
+        cases = self._each(held, self.case)
+        standing = {} if full else self._standing(cases)
+        quiet = [case for case in cases if case.label in standing and _answers_as_before(standing[case.label])]
+        self._look_at_canaries(quiet if sample is None else sample.sample(quiet, min(SAMPLE, len(quiet))))
+        unsettled = [case for case in cases if case.label not in standing or case.label in self._moved]
+        for case in cases:
+            if case.label in standing and case.label not in self._moved and case.label not in self._results:
+                self._reuse(case, standing[case.label])
+        tests = len(unsettled) + sum(result.verdict != "identical" for result in self._results.values())
+        self._compare([case for case in unsettled if case.label not in self._results], tests, full)
+        judged = {result.version: result for result in self._judged(held)}
+        self._compare([case for case in cases if _is_open(judged[case.label])], tests, True)
+        return CheckReport(
+            tuple(self._judged(held)),
+            time.perf_counter() - started,
+            evaluated=self._cost["evaluated"],
+            canaries=self._cost["canaries"],
+            reused=self._cost["reused"],
+            noise=self._different / self._repeated if self._repeated else None,
+            notes=(*self.away, *self.drifted),
+        )
+
+    def _standing(self, cases: Sequence[Case]) -> dict[str, CheckResult]:
+        """What need not be run: where the key is the baseline's, or was compared or scored before."""
+        found = self._each(cases, lambda case: (case.label, self._stands(case)))
+        return {label: result for label, result in found if result is not None}
+
+    def _stands(self, case: Case) -> CheckResult | None:
+        return _identical(case) if case.is_reusable else self._known(case) or self._scored(case)
+
+    def _judged(self, held: Sequence[Held]) -> list[CheckResult]:
+        return judge([self._results[version.label] for version, _ in held])
+
+    def case(self, held: Held) -> Case:
+        """What a version is measured on, without reading the rows."""
+        version, baseline = held
+        task, now = served_task(version, baseline), _task(*baseline.now, version.task)
+        data = self._data(task, version, baseline) if self._as_now else baseline.data
+        if self._as_now and (task.fingerprint, task.data) != (now.fingerprint, now.data):
+            self.drifted.append(_drift(version, task, now))
+        key = evaluation_key(self.base, task, data, Subject(None, version.digest, version.num_virtual_tokens))
+        tolerated = now.config.regression
+        return Case(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
+
+    def examination(self, case: Case, *, whole: bool, rows: Split | None = None) -> Examination:
+        """Everything that running its rows takes."""
+        split = rows or self._rows(case)
+        if rows is None and split.fingerprint != case.data:
+            raise DataError(f"{case.label}: its data changed while it was read; check again.")
+        asked = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
+        return Examination(case, self._baseline(case), split, asked, self._prefix(case), whole=whole)
+
+    def _rows(self, case: Case) -> Split:
+        """The rows of a case, those of its baseline where they are the same."""
+        if case.data == case.baseline.data:
+            return self.catalog.evaluation_rows(case.version, case.baseline.evaluation)
+        return load_test_split(case.task)
+
+    def examine(self, examinations: Iterable[Examination], tests: int = 1) -> None:
+        """Run the rows of many prompts in the same passes, until each is settled."""
+        running = list(examinations)
+        while running:
+            started = time.perf_counter()
+            asked = [(one.prefix, one.case.task, one.next_rows()) for one in running]
+            answered = self._answers([(prefix, task, [row.query for row in rows]) for prefix, task, rows in asked])
+            seconds = (time.perf_counter() - started) / max(1, sum(len(rows) for _, _, rows in asked))
+            for one, answers in zip(running, answered, strict=True):
+                one.take(answers, seconds)
+            running = [one for one in running if not one.is_settled(tests)]
+
+    def _compare(self, cases: Sequence[Case], tests: int, full: bool) -> None:
+        """Examine some prompts at a time; what came of each is kept before the next are begun."""
+        for group in batched(cases, GROUP):
+            examinations = self._each(group, lambda case: self.examination(case, whole=full or case.is_reusable))
+            self.examine(examinations, tests)
+            self._each(examinations, self._conclude)
+
+    def _conclude(self, examination: Examination) -> None:
+        if examination.error is not None:
+            raise examination.error
+        case = examination.case
+        evaluation = examination.evaluation(self.hub_metrics)
+        result = examination.result(evaluation)
+        self._cost["evaluated"] += evaluation.rows
+        self._cost["reused"] += len(examination.rows) - evaluation.rows
+        if result.verdict != "identical":
+            different = self._repeat(examination)
+            if not different and result.cause and (not result.changes or case.label in self._moved):
+                result = replace(result, cause=UNEXPLAINED)
+        if case.label not in self._moved:
+            whole = evaluation.rows == len(examination.rows) and not case.is_reusable
+            new = whole and self.catalog.evaluation_with_key(case.key, case.task.name) is None
+            self._keep(case, result, examination.split, evaluation if new else None)
+        self._results[case.label] = result
+        self._tell()
+
+    def _keep(self, case: Case, result: CheckResult, split: Split | None, evaluation: Evaluation | None) -> None:
+        if self._trial:
+            return
+        baseline, at = case.baseline.evaluation, self._clock()
+        self.catalog.save_comparison(case.version, baseline, case.key, result, split, evaluation, self._actor, at)
+
+    def _repeat(self, examination: Examination) -> int:
+        """Run some rows that moved once more. How many are answered in another way than the first time?"""
+        rows = examination.moved()[:REPEATED_ROWS]
+        queries = [examination.rows[row].query for row in rows]
+        (answers,) = self._answers([(examination.prefix, examination.case.task, queries)])
+        if isinstance(answers, Exception):
+            raise answers
+        before = examination.answers
+        different = sum(1 for row, now in zip(rows, answers, strict=True) if before[row].output != now.output)
+        self._repeated += len(rows)
+        self._different += different
+        return different
+
+    def _look_at_canaries(self, cases: Sequence[Case]) -> None:
+        """Find the prompts that answer one of their canaries in another way than they did."""
+        looked_at = 0
+        for group in batched(cases, GROUP):
+            ready = self._each(group, self._canaries)
+            answered = self._answers([(prefix, case.task, queries) for case, prefix, queries, _ in ready])
+            for (case, _, _, expected), answers in zip(ready, answered, strict=True):
+                self._cost["canaries"] += len(expected)
+                if isinstance(answers, Exception) or [found.output for found in answers] != expected:
+                    self._moved.add(case.label)
+            looked_at += len(group)
+            self._progress("looking at canaries", looked_at, len(cases))
+
+    def _canaries(self, case: Case) -> tuple[Case, Prefix, list[Query], list[Any]]:
+        """The prompt, and the rows to look at with what they were answered with."""
+        watched = self.catalog.canaries(case.baseline.evaluation)
+        if watched is None:
+            baseline = case.baseline.evaluation
+            rows = self.catalog.evaluation_rows(case.version, baseline)
+            watched = canaries(rows, self.catalog.evaluation(baseline).predictions)
+        room = budget(self.base, case.task, case.version.num_virtual_tokens)
+        split = Split("canaries", tuple(canary.row for canary in watched))
+        queries = [example.query for example in examples(case.task, split, room)]
+        return case, self._prefix(case), queries, [canary.prediction for canary in watched]
+
+    def _answers(self, asked: Sequence[tuple[Prefix, Task, Sequence[Query]]]) -> list[list[Answer] | Exception]:
+        """What the model answers, prompt by prompt; the error for one whose rows it fails on."""
+        try:
+            found = answer(self.base, [Question(task, prefix, q) for prefix, task, queries in asked for q in queries])
+        except Exception as error:  # a broken base model or tokenizer raises errors of many libraries
+            if len(asked) == 1:
+                return [error]
+            return [answers for one in asked for answers in self._answers([one])]
+        answers = iter(found)
+        return [[next(answers) for _ in queries] for _, _, queries in asked]
+
+    def _each(self, items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
+        """What is made of each; where that fails, the version has failed its check."""
+        made = []
+        for item in items:
+            try:
+                made.append(make(item))
+            except (SupersededError, UnavailableError):
+                raise
+            except Exception as error:  # as above; whatever keeps a score from being taken fails its check
+                version, baseline = _held(item)
+                reason = " ".join(str(error).split()) or type(error).__name__
+                self._results[version.label] = failure(version.label, baseline.metric, baseline.score, 0.0, reason)
+        return made
+
+    def _known(self, case: Case) -> CheckResult | None:
+        """What came of the same comparison before, under the same tolerance."""
+        stored = self.catalog.comparison(case.baseline.evaluation, case.key)
+        if stored is None:
+            return None
+        result = _read_result(stored)
+        tolerated = case.tolerated
+        same = (result.max_drop, result.alpha) == (tolerated.max_drop, tolerated.alpha)
+        return replace(result, policy=case.policy, reused=True) if same else None
+
+    def _scored(self, case: Case) -> CheckResult | None:
+        """A comparison with a score that was taken with this key before."""
+        stored = self.catalog.evaluation_with_key(case.key, case.task.name)
+        if stored is None:
+            return None
+        result = compare(case.label, self._baseline(case), stored, case.task.metrics[0], case.tolerated)
+        result = replace(result, policy=case.policy)
+        self._keep(case, result, None, None)
+        return replace(result, reused=True)
+
+    def _reuse(self, case: Case, result: CheckResult) -> None:
+        self._results[case.label] = result
+        self._cost["reused"] += case.baseline.rows if result.evidence is None else result.evidence.total
+        self._tell()
+
+    def _data(self, task: Task, version: VersionRecord, baseline: Baseline) -> str:
+        """The fingerprint of a task's rows as they are now; they are read only where their files are new."""
+        try:
+            digest = source_digest(task, scored_split(task))
+        except (NotFoundError, UnavailableError) as error:
+            self.away.append(f"{version.label} is checked on the rows of its baseline, as its data is away: {error}")
+            return baseline.data
+        if digest is None:
+            return load_test_split(task).fingerprint
+        known = self.catalog.source_fingerprint(_source_key(task, digest))
+        if known is not None:
+            return known
+        rows = load_test_split(task)
+        # The data may have changed since the digest was taken. Rows of files bring the digest of what was read.
+        source = rows.source or _unmoved(task, digest)
+        if source is not None and not self._trial:
+            self.catalog.save_source(_source_key(task, source), rows.fingerprint, self._actor, self._clock())
+        return rows.fingerprint
+
+    def _baseline(self, case: Case) -> Evaluation:
+        """The baseline with its rows, scored by the task's metric of now where that is another one."""
+        stored = self.catalog.evaluation(case.baseline.evaluation)
+        metric = case.task.metrics[0]
+        if stored.metric == metric.name:
+            return stored
+        again = stored.metrics.get(metric.name)
+        if again is None and not metric.reads_as(replace(metric, metric=stored.metric)):
+            raise MetricError(
+                f"{case.label} has no score in {metric.name}, as its predictions were taken for {stored.metric}; "
+                f"run `multiprompt learn {case.version.task}`."
+            )
+        if again is None:
+            again = score(metric, stored.predictions, stored.references, hub_metrics=self.hub_metrics)
+        return replace(stored, metric=metric.name, score=again, higher_is_better=metric.higher_is_better)
+
+    def _prefix(self, case: Case) -> Prefix:
+        return compile_task(self.base, case.task, load_prompt(self.catalog, self.base, case.version, foreign=True))
+
+    def _tell(self) -> None:
+        self._progress("checking", len(self._results), self._total)
+
+
+def _held(item: Held | Case | Examination) -> Held:
+    case = item.case if isinstance(item, Examination) else item
+    return (case.version, case.baseline) if isinstance(case, Case) else case
+
+
+def _unmoved(task: Task, digest: str) -> str | None:
+    """The digest that was taken of a task's data before its rows were read, if it is that of now."""
+    try:
+        return digest if source_digest(task, scored_split(task)) == digest else None
+    except UnavailableError:
+        return None
+
+
+def _source_key(task: Task, digest: str) -> str:
+    """What a fingerprint of rows is stored under. Another reader may read other rows, so it has a version."""
+    return hashlib.sha256(f"reader {READER_VERSION} {digest} {task.data}".encode()).hexdigest()
+
+
+def _is_open(result: CheckResult) -> bool:
+    """Whether too few rows were run: what looked certain alone is not so among the others."""
+    evidence = result.evidence
+    return result.verdict == "inconclusive" and evidence is not None and evidence.rows < evidence.total
+
+
+def _answers_as_before(result: CheckResult) -> bool:
+    """Whether every row that was run is answered as at the baseline, on the same rows; then canaries must be, too."""
+    evidence = result.evidence
+    same = result.verdict == "identical" or (evidence is not None and evidence.moved == 0)
+    return same and not {"data", "task file"} & {change.name for change in result.changes}
+
+
+def served_task(version: VersionRecord, baseline: Baseline) -> Task:
+    """The task that a version answers with: that of its own task file, on its data as it is now.
+
+    The newest task file says where the data lies, unless it names other data.
+    """
+    now = _task(*baseline.now, version.task)
+    if baseline.task_file == now.source:
+        return now
+    own = _task(baseline.task_file, baseline.folder, version.task)
+    return replace(own, folder=now.folder) if own.data == now.data else own
+
+
+def _drift(version: VersionRecord, served: Task, now: Task) -> str:
+    return (
+        f"{version.label} is served with the task file that it was made with; the newest one differs in "
+        f"{', '.join(changed_keys(served.mapping, now.mapping))}: run `multiprompt learn {version.task}` to serve it"
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _task(source: str, folder: str, where: str) -> Task:
+    return Task.from_source(source, Path(folder), where=where)
+
+
+def _identical(case: Case) -> CheckResult:
+    baseline = case.baseline
+    return CheckResult(
+        case.label,
+        baseline.metric,
+        baseline.score,
+        baseline.score,
+        0.0,
+        case.tolerated.max_drop,
+        "identical",
+        "",
+        alpha=case.tolerated.alpha,
+        policy=case.policy,
+        reused=True,
+    )
+
+
+def _read_result(stored: Mapping[str, Any]) -> CheckResult:
+    """A comparison as it was kept."""
+    evidence = dict(stored["evidence"])
+    interval = evidence["interval"]
+    evidence["interval"] = None if interval is None else Interval(**interval)
+    evidence["flips"] = tuple(Flip(**flip) for flip in evidence["flips"])
+    changes = tuple(Change(**change) for change in stored["changes"])
+    return CheckResult(**{**stored, "evidence": Evidence(**evidence), "changes": changes})

@@ -1,0 +1,92 @@
+"""The floor: the scores that a first version must beat, beyond chance, before it may be published."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from multiprompt.config import RegressionConfig
+from multiprompt.gate.statistics import detectable_loss, resampled_interval, rows_needed, wilson
+from multiprompt.gate.verdict import ROUNDING, compare, forgetting
+from multiprompt.records import Evaluation, Interval
+from multiprompt.tasks.metric import MetricConfig, per_example_scores, row_statistics, score
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """A score that a version is held against: the hard prompt's, or the majority answer's on the same rows.
+
+    `p_value` is of the version being no better, None where the rows allow no test. `shortfall` says why the version did
+    not beat it; empty where it did.
+    """
+
+    name: str
+    score: float
+    p_value: float | None
+    shortfall: str
+
+
+def majority(soft: Evaluation, metric: MetricConfig, *, hub_metrics: bool = False) -> Evaluation:
+    """The most frequent right answer given to every row of an evaluation. Raises MetricError."""
+    answers = (most_frequent(soft.references),) * soft.rows
+    found = score(metric, answers, soft.references, hub_metrics=hub_metrics)
+    return replace(soft, score=found, metrics={metric.name: found}, predictions=answers)
+
+
+def most_frequent(references: Sequence[Any]) -> Any:
+    """The most frequent right answer, the first of these where several are; of a row with many, its first."""
+    answers = [right[0] if isinstance(right, list | tuple) and right else right for right in references]
+    keys = [json.dumps(answer, sort_keys=True, default=str) for answer in answers]
+    (common, _), *_ = Counter(keys).most_common(1)
+    return answers[keys.index(common)]
+
+
+def yardstick(
+    name: str, other: Evaluation, soft: Evaluation, metric: MetricConfig, tolerated: RegressionConfig
+) -> Yardstick:
+    """Hold a version against another score of the same rows, by a one-sided paired test at the task's `alpha`.
+
+    The test is McNemar's exact one for scores of 0 and 1 a row, else a paired bootstrap. A metric of the hub says
+    nothing of rows, so there the scores decide.
+    """
+    evidence = compare(name, soft, other, metric, tolerated).evidence
+    p_value = None if evidence is None else evidence.p_value
+    gain = forgetting(soft, other)
+    beaten = gain > ROUNDING and (p_value is None or p_value <= tolerated.alpha)
+    if beaten:
+        return Yardstick(name, other.score, p_value, "")
+    error = 0.0 if evidence is None else evidence.error or 0.0
+    chance = "" if p_value is None else f" (p {p_value:.2g})"
+    told = f"the {name} has {other.score:.4f} on the same {soft.rows} rows{chance}"
+    return Yardstick(name, other.score, p_value, told + _remedy(other, metric, tolerated.alpha, gain, error, p_value))
+
+
+def interval(evaluation: Evaluation, metric: MetricConfig) -> Interval | None:
+    """A 95 % interval of a score: Wilson's for 0 or 1 a row, else a bootstrap over rows; None for a hub's metric."""
+    hits = per_example_scores(metric, evaluation.predictions, evaluation.references)
+    if hits is not None:
+        return wilson(sum(hits), len(hits))
+    statistics = row_statistics(metric, evaluation.predictions, evaluation.references)
+    return None if statistics is None else resampled_interval(statistics.values, statistics.of_sums)
+
+
+def _remedy(
+    other: Evaluation, metric: MetricConfig, alpha: float, gain: float, error: float, p_value: float | None
+) -> str:
+    """How many rows would show an improvement, where these are too few to; empty where the version is no better."""
+    if p_value is None:
+        return ""
+    hits = per_example_scores(metric, other.predictions, other.references)
+    wins = other.rows if hits is None else sum(hit != float(metric.higher_is_better) for hit in hits)
+    least = detectable_loss(0, alpha)
+    if wins < least:
+        if wins == 0:
+            return "; no prompt can be better on these rows"
+        enough = math.ceil(least * other.rows / wins)
+        return f"; {other.rows} rows are too few to show that a prompt is better, about {enough} would do"
+    needed = rows_needed(gain, error, other.rows, alpha)
+    return "" if needed is None else f"; about {needed} rows would settle it"

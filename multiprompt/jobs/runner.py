@@ -1,0 +1,295 @@
+"""A shift: what a worker does from when it joins until it parts, with DBOS running its jobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Protocol
+
+from dbos import DBOS, DBOSConfig
+from dbos._context import get_local_dbos_context
+from dbos._sys_db import SystemDatabase, WorkflowStatusInternal
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from multiprompt.catalog.database import reading, writing
+from multiprompt.catalog.jobs import Ledger
+from multiprompt.errors import JobError, StateError, SupersededError, UnavailableError
+from multiprompt.jobs.dbos_tables import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable
+from multiprompt.jobs.kinds import LOADING, check_kind
+from multiprompt.jobs.serializer import PlainData, disarm, unreadable
+from multiprompt.records import Claim, JobState, Outcome, WorkerRecord
+
+# An idle worker looks for work this often, and for a while after it had some at each of DBOS's polls.
+_LOOK_SECONDS, _HURRY_SECONDS, _POLL_SECONDS = 1.0, 1.0, 0.07
+_TICK_SECONDS = 2.0
+# After so many attempts in a row whose worker died while the job was at one step or checkpoint, it is parked.
+ATTEMPTS = 5
+# Of a job that fails for what may pass: 1 s, 2 s, 4 s … are waited between.
+TRIES, FIRST_WAIT_SECONDS = 8, 1.0
+
+_log = logging.getLogger("multiprompt.worker")
+
+
+class Do(Protocol):
+    """Does what is left of a job, under a claim; the outcome lies in the catalog then.
+
+    Raises UnavailableError for what may pass.
+    """
+
+    def __call__(self, claim: Claim, kind: str, task: str | None) -> None: ...
+
+
+class Shift:
+    """A worker at work. `jobs` and `ledger` are over connections that stay open."""
+
+    def __init__(
+        self,
+        worker: WorkerRecord,
+        jobs: Engine,
+        table: JobTable,
+        ledger: Ledger,
+        do: Do,
+        clock: Callable[[], datetime],
+        stop: threading.Event,
+        lease: float,
+    ) -> None:
+        self._worker = worker
+        self._jobs = jobs
+        self._table = table
+        self._ledger = ledger
+        self._do = do
+        self._clock = clock
+        self._stop = stop
+        self._lease = lease
+        self._watch = _Watch(lease)
+        self._over, self._given_up = threading.Event(), threading.Event()
+        self._failure: Exception | None = None
+        self._looked = self._had_work = time.monotonic()
+
+    def work(self, dispatch: Callable[[], object], *, until_idle: bool, grace: float) -> None:
+        """Do jobs until `stop` is set, or until none waits; what runs then has `grace` seconds to end.
+
+        Raises StateError when others took this worker for dead, or will as it can give no sign of life.
+        """
+        self._ledger.join(self._worker)
+        heart = threading.Thread(target=self._beat, daemon=True)
+        try:
+            with self._launched(grace):
+                heart.start()
+                while not self._stop.wait(_TICK_SECONDS) and not self._given_up.is_set():
+                    try:
+                        dispatch()
+                        if until_idle and not self._has_any("queued", "running"):
+                            break
+                    except (UnavailableError, SQLAlchemyError) as error:
+                        _log.warning("%s; going on once it can be reached", error)
+        finally:
+            self._over.set()
+            self._part()
+        if self._failure is not None:
+            raise StateError(
+                f"worker {self._worker.name} can give no sign of life "
+                f"({type(self._failure).__name__}: {self._failure}), so it ends, and others do its jobs."
+            )
+        if self._given_up.is_set():
+            raise StateError(
+                f"worker {self._worker.name} gave no sign of life for so long that others took its jobs over: "
+                "start it anew."
+            )
+
+    def _beat(self) -> None:
+        """Give a sign of life, and look for those who give none."""
+        while not self._over.wait(self._lease / 5):
+            try:
+                if not self._ledger.beat(self._worker.id, self._clock()):
+                    self._given_up.set()
+                self._take_over()
+            except (UnavailableError, SQLAlchemyError) as error:
+                _log.warning("%s; worker %s gives no sign of life", error, self._worker.name)
+            except Exception as error:  # without a sign of life it must not go on, whatever the cause
+                self._failure = error
+                self._given_up.set()
+                return
+
+    def _take_over(self) -> None:
+        beats = {found.id: found.beats for found in self._ledger.workers()}
+        with reading(self._jobs) as connection:
+            busy = {row.executor_id for row in connection.execute(self._table.live("running"))}
+        others = {*beats, *busy} - {self._worker.id}
+        for dead in self._watch.silent({identity: beats.get(identity) for identity in others}):
+            DBOS._recover_pending_workflows([dead])
+            self._ledger.leave(dead)
+            self._had_work = time.monotonic()
+            _log.warning("worker %s took over the jobs of %s, which gave no sign of life", self._worker.name, dead)
+
+    def _part(self) -> None:
+        try:
+            self._hand_back()
+            self._ledger.leave(self._worker.id)
+        except UnavailableError as error:
+            _log.warning("%s; others take the jobs of %s over", error, self._worker.name)
+
+    def _hand_back(self, *jobs: str) -> None:
+        with writing(self._jobs) as connection:
+            connection.execute(self._table.hand_back(self._worker.id, *jobs))
+
+    def _has_any(self, *states: JobState) -> bool:
+        with reading(self._jobs) as connection:
+            return connection.execute(self._table.live(*states).limit(1)).first() is not None
+
+    @contextmanager
+    def _launched(self, grace: float) -> Iterator[None]:
+        """DBOS in this process, which can hold one."""
+        config: DBOSConfig = {
+            "name": APPLICATION,
+            "system_database_engine": self._jobs,
+            "serializer": PlainData(),
+            "application_version": VERSION,
+            "executor_id": self._worker.id,
+            "run_migrations": False,
+            "log_level": "CRITICAL",
+            "use_listen_notify": False,
+        }
+        disarm()
+        dbos = DBOS(config=config)
+        # A queue that is declared in the database would have the slots of whoever declared it last.
+        dbos._registry._register_internal_queue(
+            QUEUE, worker_concurrency=self._worker.slots, polling_interval_sec=_POLL_SECONDS
+        )
+        try:
+
+            @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=ATTEMPTS - 1)
+            def run(kind: str, task: str | None) -> str:
+                try:
+                    return self._run(kind, task)
+                finally:
+                    self._had_work = time.monotonic()
+
+            DBOS.launch()
+            self._spare(dbos._sys_db)
+            self._guard(dbos._sys_db)
+            yield
+        finally:
+            DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=int(grace))
+
+    def _spare(self, database: SystemDatabase) -> None:
+        """Keep DBOS from asking the database, milliseconds each time, where there is nothing to be found.
+
+        No job has another queue, a schedule of DBOS, a delay or a deadline, and for work it looks where some waits.
+        """
+        database.list_queues = lambda **_: []  # type: ignore[method-assign]
+        database.list_schedules = lambda **_: []  # type: ignore[method-assign]
+        database.transition_delayed_workflows = lambda: None  # type: ignore[method-assign]
+        database.cancel_timed_out_workflows = lambda limit: []  # type: ignore[method-assign]
+        database.dequeue_scopes = self._scopes  # type: ignore[method-assign]
+
+    def _guard(self, database: SystemDatabase) -> None:
+        """Hold every row that was claimed against what a job is, before DBOS reads what it holds."""
+        read = database.get_workflow_statuses
+
+        def jobs(identities: list[str]) -> list[WorkflowStatusInternal]:
+            return [status for status in read(identities) if self._is_job(database, status)]
+
+        database.get_workflow_statuses = jobs  # type: ignore[assignment, method-assign]
+
+    def _is_job(self, database: SystemDatabase, status: WorkflowStatusInternal) -> bool:
+        """Whether a row holds a job; one that does not has failed from now on, with the reason."""
+        wrong = unreadable(status["serialization"], status["inputs"])
+        if status["name"] != WORKFLOW:
+            wrong = f"its row names the workflow {status['name']}, which is no job"
+        if not wrong:
+            return True
+        said = PlainData().serialize(JobError(f"{wrong}: multiprompt did not write it, and nothing of it was run."))
+        if database.update_workflow_outcome(status["workflow_uuid"], "ERROR", error=said):
+            _log.error("%s: %s", status["workflow_uuid"], wrong)
+        return False
+
+    def _scopes(self, queue_name: str) -> list[str | None]:
+        """Where DBOS is to look for work now: nowhere, or in all of the queue."""
+        now = time.monotonic()
+        hurried, due = now - self._had_work < _HURRY_SECONDS, now - self._looked >= _LOOK_SECONDS
+        if queue_name != QUEUE or not (hurried or due):
+            return []
+        self._looked = now
+        return [None] if self._has_any("queued") else []
+
+    def _run(self, kind: str, task: str | None) -> str:
+        """Do a job, again and again where it fails for what may pass. Raises JobError where it comes to nothing."""
+        context: Any = get_local_dbos_context()
+        identity, owner = str(DBOS.workflow_id), str(context.owner_xid)
+        self._forgive(identity)
+        for again in range(TRIES):
+            try:
+                outcome = self._attempt(identity, owner, kind, task)
+                break
+            except UnavailableError as error:
+                _log.warning("%s: %s", identity, error)
+                if again == TRIES - 1:
+                    self._give_up(identity, error)
+                    raise
+                if self._stop.wait(FIRST_WAIT_SECONDS * 2**again):
+                    self._hand_back(identity)
+                    raise
+        if not outcome.good:
+            raise JobError(outcome.text)
+        return outcome.text
+
+    def _give_up(self, identity: str, error: UnavailableError) -> None:
+        try:
+            self._ledger.revoke(identity, f"UnavailableError: {error}", self._clock())
+        except UnavailableError as again:
+            _log.warning("%s: %s", identity, again)
+
+    def _forgive(self, identity: str) -> None:
+        """An attempt whose worker died before the job began says nothing of the job."""
+        before = self._ledger.progress([identity]).get(identity)
+        if before is not None and before.step in ("", LOADING):
+            with writing(self._jobs) as connection:
+                connection.execute(self._table.forgive(identity))
+
+    def _attempt(self, identity: str, owner: str, kind: str, task: str | None) -> Outcome:
+        """Claim a job, do what is left of it, and give its outcome. Raises SupersededError when it is another's."""
+        claim, attempt = self._ledger.claim(identity, owner, self._worker.name, self._clock())
+        if not self._has(claim):
+            raise SupersededError(f"job {identity} is another worker's, or was cancelled.")
+        outcome = self._ledger.outcome(identity)
+        if outcome is None:
+            _log.info("%s: %s %s, attempt %d", identity, kind, task or "of all", attempt)
+            try:
+                check_kind(kind, task)
+                self._do(claim, kind, task)
+            except (SupersededError, UnavailableError):
+                raise
+            except Exception as error:
+                text = " ".join(str(error).split())
+                text = text if isinstance(error, JobError) else f"{type(error).__name__}: {text}"
+                self._ledger.finish(claim, Outcome(False, text), self._clock())
+            outcome = self._ledger.outcome(identity)
+            assert outcome is not None, "a job that was done has an outcome"
+            _log.log(logging.INFO if outcome.good else logging.ERROR, "%s: %s", identity, outcome.text)
+        return outcome
+
+    def _has(self, claim: Claim) -> bool:
+        with reading(self._jobs) as connection:
+            return self._table.has(connection, claim)
+
+
+class _Watch:
+    """Tells who is silent, by this process's own clock: beats that do not change for a lease."""
+
+    def __init__(self, lease: float) -> None:
+        self._lease = lease
+        self._seen: dict[str, tuple[int | None, float]] = {}
+
+    def silent(self, beats: dict[str, int | None]) -> list[str]:
+        now = time.monotonic()
+        self._seen = {
+            identity: self._seen[identity] if self._seen.get(identity, (-1, 0))[0] == count else (count, now)
+            for identity, count in beats.items()
+        }
+        return [identity for identity, (_, since) in self._seen.items() if now - since >= self._lease]
