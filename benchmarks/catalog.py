@@ -726,11 +726,11 @@ def _measured_score(task: Task, kind: Any, rng: random.Random) -> Evaluation:
 def _publish(catalog: Catalog, made: tuple[Candidate, int]) -> None:
     candidate, epoch = made
     check, at = CheckReport((), 0.0), datetime.now(UTC)
-    catalog.admit(candidate, check, decision="publish", reason="benchmark", epoch=epoch, actor=ACTOR, at=at)
+    catalog.signed_by(ACTOR, lambda: at).admit(candidate, check, decision="publish", reason="benchmark", epoch=epoch)
 
 
 def _roll_back(catalog: Catalog, name: str) -> None:
-    catalog.roll_back(name, None, "benchmark", ACTOR, datetime.now(UTC))
+    catalog.signed_by(ACTOR, lambda: datetime.now(UTC)).roll_back(name, None, "benchmark")
 
 
 def _page(listing: Callable[..., Any]) -> Callable[[str], Any]:

@@ -30,7 +30,7 @@ import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import digest
 from multiprompt.errors import MultipromptError
-from multiprompt.jobs.queue import JobStore
+from multiprompt.jobs.queue import JobQueue
 from multiprompt.records import Job
 from tests.catalog.databases import new_database
 from tests.conftest import task_mapping, write_tiny_model
@@ -161,7 +161,7 @@ def child_pids(parent: int) -> list[int]:
 def read(url: str, seen: Seen, over: threading.Event) -> None:
     """Look at everything published as somebody would who answers requests with it."""
     catalog = Catalog.open(url)
-    store = JobStore(catalog)
+    queue = JobQueue(catalog)
     while not over.wait(0.05):
         try:
             _, published = catalog.published()
@@ -170,7 +170,7 @@ def read(url: str, seen: Seen, over: threading.Event) -> None:
             for version in published:
                 if version.score is None or digest(catalog.adapter(version)) != version.digest:
                     seen.problems.append(f"{version.label} is half published")
-            for job in store.jobs("state = 'running'"):
+            for job in queue("state = 'running'"):
                 if job.progress is not None and job.progress.step == "training":
                     attempt = (job.id, job.progress.attempt)
                     seen.reached[attempt] = max(seen.reached.get(attempt, 0), job.progress.done)
@@ -210,7 +210,7 @@ def repeats(workspace: mp.Workspace, jobs: list[Job], seen: Seen) -> tuple[int, 
     attempts, repeated = 0, []
     for job in jobs:
         attempt, went_on = 0, dict[int, int]()
-        for line in workspace.job_logs(job.id):
+        for line in workspace.jobs.logs(job.id):
             attempts += line.message.startswith("attempt")
             if line.message.startswith("attempt "):
                 attempt = int(line.message.split()[1])

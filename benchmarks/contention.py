@@ -49,7 +49,7 @@ def contend(url: str, seconds: float, processes: int) -> Outcome:
     """Let processes move pointers in a catalog for some time, watched by this one."""
     catalog = Catalog.open(url, create=True)
     for number in range(TASKS):
-        catalog.add_task(small_task(f"task{number}"), "contention", datetime.now(UTC))
+        catalog.signed_by("contention", lambda: datetime.now(UTC)).add_task(small_task(f"task{number}"))
     command = [sys.executable, "-m", "benchmarks.contention", "--catalog", url, "--seconds", str(seconds)]
     started = time.monotonic()
     movers = [
@@ -111,18 +111,12 @@ def move(url: str, seconds: float, number: int) -> Counter[str]:
             if rng.random() < 0.5:
                 epoch = catalog.epoch()
                 candidate = _candidate(task, f"{number} {sum(counts.values())}")
-                catalog.admit(
-                    candidate,
-                    CheckReport((), 0.0),
-                    decision="publish",
-                    reason="contention",
-                    epoch=epoch,
-                    actor=f"mover {number}",
-                    at=datetime.now(UTC),
+                catalog.signed_by(f"mover {number}", lambda: datetime.now(UTC)).admit(
+                    candidate, CheckReport((), 0.0), decision="publish", reason="contention", epoch=epoch
                 )
                 counts["published"] += 1
             else:
-                catalog.roll_back(task.name, None, "contention", f"mover {number}", datetime.now(UTC))
+                catalog.signed_by(f"mover {number}", lambda: datetime.now(UTC)).roll_back(task.name, None, "contention")
                 counts["rolled-back"] += 1
         except ConflictError:
             counts["conflict"] += 1

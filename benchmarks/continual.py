@@ -38,12 +38,13 @@ from multiprompt.engine.adapter import to_adapter, write_adapter
 from multiprompt.engine.answering import budget
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.evaluation import Subject, evaluate
-from multiprompt.engine.learning import Learned, Lesson, _encode, learn_prompts
+from multiprompt.engine.learning import TrainedPrompt, TrainingInput, _encode, learn_prompts
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.engine.training import picks
 from multiprompt.records import Matrix
 from multiprompt.reports.measures import measures
 from multiprompt.reports.plot import plot_matrix
+from multiprompt.serving.prompts import load_prompt
 from multiprompt.tasks.example import Budget, examples
 from multiprompt.tasks.split import Split, TaskData, load_data
 from multiprompt.tasks.task import Task
@@ -159,8 +160,10 @@ def ours(workspace: mp.Workspace, course: Course) -> Way:
     seconds = time.perf_counter() - started
     adapters = [workspace.catalog.adapter(workspace.version(task.name)) for task in course.tasks]
     size = sum(len(adapter.config) + len(adapter.weights) for adapter in adapters) / len(adapters)
-    again = [score(course.base, t, d.test, workspace.prompt(workspace.version(t.name)))
-             for t, d in zip(course.tasks, course.data, strict=True)]  # fmt: skip
+    prompts = [load_prompt(workspace.catalog, course.base, workspace.version(task.name)) for task in course.tasks]
+    again = [
+        score(course.base, t, d.test, prompt) for t, d, prompt in zip(course.tasks, course.data, prompts, strict=True)
+    ]
     found = workspace.matrix()
     assert list(found.scores[-1]) == again, "a score of the matrix is not what is measured at the end"
     return Way("ours (a soft prompt a task)", found, seconds, size)
@@ -262,8 +265,8 @@ def taught(base: BaseModel, task: Task, data: TaskData, start: SoftPrompt | None
     if start is not None:
         config = PromptConfig(init="version", init_version="shared@1")
         task = replace(task, config=replace(task.config, prompt=config))
-    (learned,) = learn_prompts(base, [Lesson(task, data, start)])
-    if not isinstance(learned, Learned):
+    (learned,) = learn_prompts(base, [TrainingInput(task, data.training, data.validation, start)])
+    if not isinstance(learned, TrainedPrompt):
         raise learned
     return learned.prompt
 

@@ -21,7 +21,8 @@ from uuid import uuid4
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.config import DEFAULT_PRIORITY
-from multiprompt.jobs.queue import JobStore
+from multiprompt.jobs.queue import JobQueue
+from multiprompt.jobs.runner import run_jobs
 from multiprompt.records import Claim, Outcome, WorkerRecord
 from tests.catalog.databases import new_database
 
@@ -36,12 +37,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         url = new_database() if arguments.postgresql else str(Path(folder) / "catalog.db")
         catalog = Catalog.open(url, create=True)
-        run(catalog, JobStore(catalog), arguments.queued)
+        run(catalog, JobQueue(catalog), arguments.queued)
         catalog.close()
     return 0
 
 
-def run(catalog: Catalog, store: JobStore, queued: int) -> None:
+def run(catalog: Catalog, queue: JobQueue, queued: int) -> None:
     stop = threading.Event()
     now = datetime.now(UTC)
     worker = WorkerRecord(uuid4().hex, "worker", "here", 0, 1, 0, now, now)
@@ -49,17 +50,17 @@ def run(catalog: Catalog, store: JobStore, queued: int) -> None:
     def do(claim: Claim, kind: str, task: str | None) -> None:
         catalog.ledger.finish(claim, Outcome(True, f"{kind} of {task}"), datetime.now(UTC))
 
-    thread = threading.Thread(target=store.work, args=(worker, do, stop))
+    thread = threading.Thread(target=run_jobs, args=(queue, worker, do, stop))
     thread.start()
     time.sleep(3)
     began, used = time.monotonic(), time.process_time()
     time.sleep(IDLE_SECONDS)
     print(f"an idle worker: {(time.process_time() - used) / (time.monotonic() - began):.2%} of a processor")
     submitted = [
-        timed(lambda number=number: store.submit("learn", f"a{number}", DEFAULT_PRIORITY)) for number in range(JOBS)
+        timed(lambda number=number: queue.submit("learn", f"a{number}", DEFAULT_PRIORITY)) for number in range(JOBS)
     ]
     began = time.monotonic()
-    while store.jobs("state in ('queued', 'running')", limit=1):
+    while queue("state in ('queued', 'running')", limit=1):
         time.sleep(0.05)
     each = (sum(submitted) + time.monotonic() - began) / JOBS
     submitting = statistics.median(submitted)
@@ -67,10 +68,10 @@ def run(catalog: Catalog, store: JobStore, queued: int) -> None:
     stop.set()
     thread.join()
     for number in range(queued):
-        store.submit("learn", f"b{number}", DEFAULT_PRIORITY)
+        queue.submit("learn", f"b{number}", DEFAULT_PRIORITY)
     pages = (("all", "", None), ("the first page", "", 100), ("a filtered page", "task = 'b77'", 100))
     for what, query, limit in pages:
-        taken = [timed(partial(store.jobs, query, limit=limit)) * 1000 for _ in range(REPEATS)]
+        taken = [timed(partial(queue, query, limit=limit)) * 1000 for _ in range(REPEATS)]
         print(f"{what} of {queued + JOBS} jobs: {statistics.median(taken):.0f} ms (at most {max(taken):.0f})")
 
 

@@ -20,7 +20,7 @@ from multiprompt.engine.adapter import to_adapter, write_adapter
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prompt import SoftPrompt, new_prompt
 from multiprompt.records import CheckReport, Evaluation
-from multiprompt.serving.predictor import Inference
+from multiprompt.serving.predictor import Predictor
 from multiprompt.tasks.split import Split
 
 COUNTS = (1, 100, 1_000, 10_000)
@@ -37,23 +37,23 @@ def switching(base: BaseModel, tokens: int, folder: Path) -> list[str]:
 
 def _ours(base: BaseModel, prompt: SoftPrompt, folder: Path) -> list[str]:
     catalog = Catalog.open(str(folder / "catalog.db"), create=True)
-    catalog.bind_base_model(base.record, "benchmark", datetime.now(UTC))
+    catalog.signed_by("benchmark", lambda: datetime.now(UTC)).bind_base_model(base.record)
     # Compiled prompts are all kept, by sharing one: what is measured is finding them.
-    inference = Inference(catalog, base, cache_bytes=1 << 60)
+    predictor = Predictor(catalog, base, cache_bytes=1 << 60)
     found, made = [], 0
     for count in COUNTS:
         for number in range(made, count):
             _publish(catalog, base, prompt, number)
         made = count
         rng = random.Random(count)
-        loads = [_timed(inference, f"task{number}") for number in rng.sample(range(count), min(LOADS, count))]
+        loads = [_timed(predictor, f"task{number}") for number in rng.sample(range(count), min(LOADS, count))]
         versions = catalog.versions()
-        served = inference._labels()
-        prefix = inference._prefix(served("task0"))
+        served = predictor._labels()
+        prefix = predictor._prefix(served("task0"))
         for version in versions:
-            inference._prefixes.get(version.id, lambda prefix=prefix: prefix)
+            predictor._prefixes.get(version.id, lambda prefix=prefix: prefix)
             served(version.label.partition("@")[0])
-        looks = [_timed(inference, f"task{rng.randrange(count)}") for _ in range(LOOKS)]
+        looks = [_timed(predictor, f"task{rng.randrange(count)}") for _ in range(LOOKS)]
         found.append(
             f"switch among {count:>6} prompts: compiled {statistics.median(looks) * 1e3:.3f} ms "
             f"(max {max(looks) * 1e3:.3f}); from the catalog {statistics.median(loads) * 1e3:.1f} ms"
@@ -61,10 +61,10 @@ def _ours(base: BaseModel, prompt: SoftPrompt, folder: Path) -> list[str]:
     return found
 
 
-def _timed(inference: Inference, label: str) -> float:
+def _timed(predictor: Predictor, label: str) -> float:
     """From a label to a compiled prefix, the catalog asked whether a pointer has moved."""
     started = time.perf_counter()
-    inference._prefix(inference._labels()(label))
+    predictor._prefix(predictor._labels()(label))
     return time.perf_counter() - started
 
 
@@ -74,7 +74,7 @@ def _publish(catalog: Catalog, base: BaseModel, prompt: SoftPrompt, number: int)
     with torch.no_grad():
         prompt.module.embedding.weight[0, 0] = float(number)  # type: ignore[union-attr,index,operator]
     soft, hard = (_evaluation(task.name, kind, number) for kind in ("soft", "hard"))
-    catalog.add_task(task, "benchmark", at)
+    catalog.signed_by("benchmark", lambda: at).add_task(task)
     candidate = Candidate(
         task,
         base.record,
@@ -90,7 +90,9 @@ def _publish(catalog: Catalog, base: BaseModel, prompt: SoftPrompt, number: int)
     )
     epoch = catalog.epoch()
     check = CheckReport((), 0.0)
-    catalog.admit(candidate, check, decision="publish", reason="benchmark", epoch=epoch, actor="benchmark", at=at)
+    catalog.signed_by("benchmark", lambda: at).admit(
+        candidate, check, decision="publish", reason="benchmark", epoch=epoch
+    )
 
 
 def _evaluation(task: str, kind: Any, number: int) -> Evaluation:

@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +38,11 @@ from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_pairs
 from multiprompt.engine.prompt import new_prompt
 from multiprompt.engine.training import TrainingExample
-from multiprompt.gate.admission import Admission, admit, candidate, measure
+from multiprompt.gate.admission import admit
+from multiprompt.gate.check import Checking
+from multiprompt.gate.scores import Scores
 from multiprompt.gate.verdict import compare
+from multiprompt.learning.pipeline import Snapshot, Trained, evaluate, make_candidate
 from multiprompt.records import CheckReport, Evaluation
 from multiprompt.tasks.example import Example, examples, predicted
 from multiprompt.tasks.metric import score
@@ -124,21 +126,17 @@ def streams(number: int = 1000) -> None:
 def add(workspace: mp.Workspace, subject: Subject, number: int, *, gated: bool) -> tuple[CheckReport, float]:
     """Publish a prompt for a task. Gives what the gate looked at, and the seconds of gate and publishing."""
     base, task = workspace.base_model(), subject.task
-    workspace.catalog.add_task(task, "benchmark", datetime.now(UTC))
+    workspace.catalog.add_task(task)
     prompt = new_prompt(base, PromptConfig(init="random"), "", seed=number)
-    measuring = workspace.measuring()
-    admission = Admission(task, prompt, to_adapter(prompt), None, (), subject.test, None)
-    asking = candidate(measuring, admission, *measure(measuring, admission))
+    context = workspace.context
+    snapshot, trained = Snapshot(task, subject.test, None, {}), Trained(to_adapter(prompt), None)
+    candidate = make_candidate(context, snapshot, trained, evaluate(context, snapshot, trained))
     started = time.perf_counter()
-    clock = lambda: datetime.now(UTC)  # noqa: E731
     if gated:
-        _, check, _ = admit(measuring, workspace.checking(), asking, "benchmark", clock)
+        _, check, _ = admit(Scores(context), Checking(context), candidate)
     else:
         check = CheckReport((), 0.0)
-        epoch = workspace.catalog.epoch()
-        workspace.catalog.admit(
-            asking, check, decision="publish", reason="", epoch=epoch, actor="benchmark", at=clock()
-        )
+        workspace.catalog.admit(candidate, check, decision="publish", reason="", epoch=workspace.catalog.epoch())
     return check, time.perf_counter() - started
 
 

@@ -35,7 +35,7 @@ from multiprompt.errors import (
     TaskFileError,
 )
 from multiprompt.records import BaseModelRecord
-from tests.catalog.databases import new_database
+from tests.catalog.databases import by, new_database
 from tests.conftest import MakeTask, between_versions, write_model, write_tiny_model
 
 
@@ -309,7 +309,7 @@ def test_a_catalog_with_earlier_fingerprints_of_another_model_is_not_renewed(
 ) -> None:
     weights, _, config, dtype = former_identity(tiny_model, "float32")
     other = BaseModelRecord("other", "other", "local", "Llama", dtype, weights, "sha256:another", config)
-    workspace.catalog.bind_base_model(other, "tester", datetime(2026, 1, 1, tzinfo=UTC))
+    by(workspace.catalog, "tester", datetime(2026, 1, 1, tzinfo=UTC)).bind_base_model(other)
     before = snapshot(workspace.catalog.path)
     with pytest.raises(BaseMismatchError, match=r"tokenizer sha256:another"):
         workspace.base_model()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from copy import copy
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.garbage import LiveJobs
 from multiprompt.catalog.jobs import Ledger, end, note_checkpoint, require_claim
+from multiprompt.catalog.labels import parse_label
 from multiprompt.catalog.sql import Attached
 from multiprompt.catalog.writing import Candidate, Decision, Stamp
 from multiprompt.errors import IntegrityError, StateError
@@ -63,6 +65,8 @@ from multiprompt.tasks.split import Split
 if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
+Clock = Callable[[], datetime]
+
 # What a job says of the version that it ended with.
 _ENDED = {
     ("publish", "published"): "published",
@@ -72,17 +76,22 @@ _ENDED = {
 }
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Catalog:
     """Tasks, prompt versions and evaluations in one SQLite file.
 
     A published version, its artifacts and its lineage cannot be changed: triggers of the database refuse it.
     """
 
-    def __init__(self, engine: Engine, claim: Claim | None = None) -> None:
+    def __init__(self, engine: Engine, actor: str = "unknown", clock: Clock = _now) -> None:
         self._engine = engine
-        self._claim = claim
-        if claim is None:
-            weakref.finalize(self, engine.dispose)
+        self._actor = actor
+        self._clock = clock
+        self._claim: Claim | None = None
+        weakref.finalize(self, engine.dispose)
 
     @classmethod
     def open(cls, url: str, *, create: bool = False) -> Catalog:
@@ -110,7 +119,26 @@ class Catalog:
         Then every writing method raises SupersededError. What ends the job (`admit`, `save_check`, `save_evaluation`)
         keeps its outcome in the same transaction.
         """
-        return Catalog(self._engine, claim)
+        return self._copy(_claim=claim)
+
+    def signed_by(self, actor: str, clock: Clock) -> Catalog:
+        """The same catalog, whose writes carry this actor and the time of this clock."""
+        return self._copy(_actor=actor, _clock=clock)
+
+    def _copy(self, **changes: Any) -> Catalog:
+        """This catalog with other attributes; it keeps this one, whose end closes the connections."""
+        made = copy(self)
+        vars(made).update(_original=self, **changes)
+        return made
+
+    @property
+    def actor(self) -> str:
+        """The name that its writes carry."""
+        return self._actor
+
+    def now(self) -> datetime:
+        """The time that its writes carry."""
+        return self._clock()
 
     @property
     def job(self) -> str | None:
@@ -123,12 +151,13 @@ class Catalog:
         return Ledger(self._engine)
 
     @contextmanager
-    def _write(self, actor: str, at: datetime) -> Iterator[tuple[Connection, Stamp]]:
+    def _write(self) -> Iterator[tuple[Connection, Stamp]]:
         """A write transaction, and who writes when: never before what was written last, whatever the clock says."""
         with write_transaction(self._engine) as connection:
             if self._claim is not None:
                 require_claim(connection, self._claim)
-            yield connection, Stamp(actor, max(at, reading.last_event(connection) or at))
+            at = self._clock()
+            yield connection, Stamp(self._actor, max(at, reading.last_event(connection) or at))
 
     @cached_property
     def _watching(self) -> Engine:
@@ -169,14 +198,12 @@ class Catalog:
             with write_transaction(self._engine) as connection:
                 writing.name_base_model(connection, reference)
 
-    def bind_base_model(
-        self, record: BaseModelRecord, actor: str, at: datetime, former: BaseModelRecord | None = None
-    ) -> None:
+    def bind_base_model(self, record: BaseModelRecord, former: BaseModelRecord | None = None) -> None:
         """Bind the catalog to its base model, or bind it anew where `former` is the same model in older fingerprints.
 
         Versions keep the record that they were made with. Raises StateError when it is bound to another one.
         """
-        with self._write(actor, at) as (connection, stamp):
+        with self._write() as (connection, stamp):
             _, _, bound = reading.base_model(connection)
             if bound is None or (former is not None and bound.identity == former.identity):
                 writing.bind_base_model(connection, record, former, stamp)
@@ -188,9 +215,9 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.forward(connection)
 
-    def set_forward(self, fallback: str, actor: str, at: datetime) -> None:
+    def set_forward(self, fallback: str) -> None:
         if self.forward() != fallback:
-            with self._write(actor, at) as (connection, stamp):
+            with self._write() as (connection, stamp):
                 writing.set_forward(connection, fallback, stamp)
 
     def checkpoint(self, task: str, key: str) -> bytes | None:
@@ -201,29 +228,29 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.checkpoint(connection, task, key)
 
-    def save_checkpoint(self, task: str, key: str, data: bytes, actor: str, at: datetime) -> None:
-        with self._write(actor, at) as (connection, stamp):
+    def save_checkpoint(self, task: str, key: str, data: bytes) -> None:
+        with self._write() as (connection, stamp):
             writing.save_checkpoint(connection, task, key, data, stamp)
             if self._claim is not None:
                 note_checkpoint(connection, self._claim, task, key)
 
-    def end_training(self, known: VersionRecord, outcome: str, actor: str, at: datetime) -> None:
+    def end_training(self, known: VersionRecord, outcome: str) -> None:
         """Drop a task's checkpoint, as its training gave a known version; a job ends with this outcome.
 
         It is no success where that version did not learn and still waits for somebody to publish it.
         """
-        with self._write(actor, at) as (connection, _):
+        with self._write() as (connection, stamp):
             writing.drop_checkpoint(connection, known.task)
             good = known.state != "candidate" or not reading.is_below_floor(connection, known)
-            self._end(connection, good, outcome, at)
+            self._end(connection, good, outcome, stamp)
 
     def epoch(self) -> int:
         """How many pointers have moved so far; quick enough to ask before each answer."""
         with read_transaction(self._watching) as connection:
             return reading.epoch(connection)
 
-    def add_task(self, task: Task, actor: str, at: datetime) -> TaskRecord:
-        with self._write(actor, at) as (connection, stamp):
+    def add_task(self, task: Task) -> TaskRecord:
+        with self._write() as (connection, stamp):
             writing.add_task(connection, task, stamp)
             return reading.task(connection, task.name)
 
@@ -252,6 +279,10 @@ class Catalog:
         """A version by number, or the published one."""
         with read_transaction(self._engine) as connection:
             return reading.version(connection, task, number)
+
+    def version_labelled(self, label: str) -> VersionRecord:
+        """The version of `sst2@2`, or the published one of `sst2`. Raises NotFoundError."""
+        return self.version(*parse_label(label))
 
     def published(self) -> tuple[int, list[VersionRecord]]:
         """The epoch, and what is published in it; one consistent view."""
@@ -319,11 +350,9 @@ class Catalog:
         result: CheckResult,
         split: Split | None,
         evaluation: Evaluation | None,
-        actor: str,
-        at: datetime,
     ) -> None:
         """Keep what came of a comparison, and the evaluation, with its rows, where it is new."""
-        with self._write(actor, at) as (connection, stamp):
+        with self._write() as (connection, stamp):
             checks.save_comparison(connection, version, baseline, key, result, split, evaluation, stamp)
 
     def bless(
@@ -333,11 +362,9 @@ class Catalog:
         split: Split,
         evaluation: Evaluation,
         reason: str,
-        actor: str,
-        at: datetime,
     ) -> None:
         """Hold a version against another evaluation, of the task that it is served with, from now on; as an event."""
-        with self._write(actor, at) as (connection, stamp):
+        with self._write() as (connection, stamp):
             checks.bless(connection, version, task, split, evaluation, reason, stamp)
 
     def policy(self) -> str:
@@ -345,8 +372,8 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return baselines.policy(connection)
 
-    def set_policy(self, policy: str, reason: str, actor: str, at: datetime) -> None:
-        with self._write(actor, at) as (connection, stamp):
+    def set_policy(self, policy: str, reason: str) -> None:
+        with self._write() as (connection, stamp):
             checks.set_policy(connection, policy, reason, stamp)
 
     def source_fingerprint(self, digest: str) -> str | None:
@@ -354,8 +381,8 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return baselines.source_fingerprint(connection, digest)
 
-    def save_source(self, digest: str, fingerprint: str, actor: str, at: datetime) -> None:
-        with self._write(actor, at) as (connection, _):
+    def save_source(self, digest: str, fingerprint: str) -> None:
+        with self._write() as (connection, _):
             checks.save_source(connection, digest, fingerprint)
 
     def evaluation_rows(self, version: VersionRecord, evaluation: int | None = None) -> Split:
@@ -420,6 +447,11 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.events(connection, query, after=after, limit=limit)
 
+    def notes(self, task: str) -> list[Event]:
+        """The notes on a task, oldest first. Raises NotFoundError."""
+        quoted = self.task(task).name.replace("'", "''")
+        return list(self.events(f"kind = 'noted' and task = '{quoted}'"))
+
     def regressions(self, task: str | None) -> set[str]:
         """The published versions of a task, or of any, that the newest checks found regressed or failed.
 
@@ -445,50 +477,44 @@ class Catalog:
         decision: Decision,
         reason: str,
         epoch: int,
-        actor: str,
-        at: datetime,
     ) -> VersionRecord:
         """Store a candidate with its evidence and publish, hold or reject it, in one transaction.
 
         Raises ConflictError when another prompt was published since `epoch` was read.
         """
-        with self._write(actor, at) as (connection, stamp):
+        with self._write() as (connection, stamp):
             version = writing.admit(connection, candidate, decision, reason, epoch, stamp)
             checks.save_check(connection, check, version.id, stamp)
             ended = f"{version.label} {_ENDED[decision, version.state]}: {reason}"
-            self._end(connection, decision == "publish", ended, at)
+            self._end(connection, decision == "publish", ended, stamp)
             return version
 
-    def save_check(self, check: CheckReport, actor: str, at: datetime) -> None:
-        with self._write(actor, at) as (connection, stamp):
+    def save_check(self, check: CheckReport) -> None:
+        with self._write() as (connection, stamp):
             checks.save_check(connection, check, None, stamp, self.job)
-            self._end(connection, check.passed, check.summary, at)
+            self._end(connection, check.passed, check.summary, stamp)
 
-    def save_evaluation(
-        self, version: VersionRecord, split: Split, evaluation: Evaluation, actor: str, at: datetime
-    ) -> None:
+    def save_evaluation(self, version: VersionRecord, split: Split, evaluation: Evaluation) -> None:
         """Store a score of a version on rows that need not be those of its baseline."""
-        with self._write(actor, at) as (connection, stamp):
+        with self._write() as (connection, stamp):
             writing.save_evaluation(connection, version, split, evaluation, stamp)
-            self._end(connection, True, f"{version.label}: {evaluation.metric} {evaluation.score:.4f}", at)
+            self._end(connection, True, f"{version.label}: {evaluation.metric} {evaluation.score:.4f}", stamp)
 
-    def conclude(self, good: bool, text: str, actor: str, at: datetime) -> None:
+    def conclude(self, good: bool, text: str) -> None:
         """End the job that writes here, which stores nothing else; without a job nothing is written."""
         if self._claim is not None:
-            with self._write(actor, at) as (connection, _):
-                self._end(connection, good, text, at)
+            with self._write() as (connection, stamp):
+                self._end(connection, good, text, stamp)
 
-    def _end(self, connection: Connection, good: bool, text: str, at: datetime) -> None:
+    def _end(self, connection: Connection, good: bool, text: str, stamp: Stamp) -> None:
         if self._claim is not None:
-            end(connection, self._claim.job, Outcome(good, text), at)
+            end(connection, self._claim.job, Outcome(good, text), stamp.at)
 
     def roll_back(
         self,
         task: str,
         number: int | None,
         reason: str,
-        actor: str,
-        at: datetime,
         *,
         force: bool = False,
         replaces: int | None = None,
@@ -497,24 +523,22 @@ class Catalog:
 
         Raises StateError for a guarded task without `force` and a reason.
         """
-        with self._write(actor, at) as (connection, stamp):
+        with self._write() as (connection, stamp):
             return writing.move(connection, task, number, "rolled-back", reason, force, stamp, replaces)
 
-    def publish(
-        self, task: str, number: int | None, reason: str, actor: str, at: datetime, *, force: bool = False
-    ) -> VersionRecord:
+    def publish(self, task: str, number: int | None, reason: str, *, force: bool = False) -> VersionRecord:
         """Publish a candidate that was held because its task is guarded. Raises StateError as `roll_back` does."""
-        with self._write(actor, at) as (connection, stamp):
+        with self._write() as (connection, stamp):
             return writing.move(connection, task, number, "published", reason, force, stamp)
 
-    def guard(self, task: str, guarded: bool, reason: str, actor: str, at: datetime) -> None:
+    def guard(self, task: str, guarded: bool, reason: str) -> None:
         """Make what a task publishes move by force alone, or as others' again."""
-        with self._write(actor, at) as (connection, stamp):
+        with self._write() as (connection, stamp):
             writing.guard(connection, task, guarded, reason, stamp)
 
-    def note(self, task: str, text: str, actor: str, at: datetime) -> None:
+    def note(self, task: str, text: str) -> None:
         """Keep a note on a task among its events."""
-        with self._write(actor, at) as (connection, stamp):
+        with self._write() as (connection, stamp):
             writing.note(connection, task, text, stamp)
 
     def verify(self, advance: Advance = lambda what, done, total: None) -> list[Problem]:
@@ -533,22 +557,22 @@ class Catalog:
         migration.require_current(target._engine)
         return target
 
-    def garbage(self, at: datetime, keep: timedelta, live: LiveJobs = dict) -> Garbage:
+    def garbage(self, keep: timedelta, live: LiveJobs = dict) -> Garbage:
         """What `collect_garbage` would delete."""
         alive = live()
         with read_transaction(self._engine) as connection:
-            return garbage.look(connection, at, keep, alive)
+            return garbage.look(connection, self.now(), keep, alive)
 
-    def collect_garbage(self, actor: str, at: datetime, keep: timedelta, live: LiveJobs = dict) -> Garbage:
+    def collect_garbage(self, keep: timedelta, live: LiveJobs = dict) -> Garbage:
         """Delete stored files that nothing has referred to for `keep`, and as old checkpoints and notes on jobs.
 
         `live` gives the jobs that wait or run, with their tasks; nothing of these is deleted.
         """
         with read_transaction(self._engine) as connection:
-            quiet = garbage.quiet_jobs(connection, at - keep)
+            quiet = garbage.quiet_jobs(connection, self.now() - keep)
         # Asked after: a job that has ended by now never runs again.
         alive = live()
-        with self._write(actor, at) as (connection, stamp):
+        with self._write() as (connection, stamp):
             return garbage.collect(connection, stamp.at, keep, quiet, alive)
 
     def sql(

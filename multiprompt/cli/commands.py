@@ -173,7 +173,7 @@ def learn(
     with working(catalog, hub_metrics=hub_metrics) as workspace, told_in_json(reports, as_json):
         known = {record.name: record for record in workspace.tasks()}
         for name in tasks:
-            workspace.catalog.task(name)
+            workspace.task(name)
         names = list(tasks) or [name for name, record in known.items() if record.published is None]
         for group in [names] if together else [[name] for name in names]:
             for report in workspace.learn_each(group, as_added=as_added):
@@ -284,7 +284,7 @@ def policy(policy: str | None, reason: str, catalog: str) -> None:
     workspace = open_workspace(catalog, create=False)
     if policy is not None:
         workspace.set_policy(policy, reason)
-    click.echo(workspace.catalog.policy())
+    click.echo(workspace.policy())
 
 
 @cli.command()
@@ -309,7 +309,7 @@ def show(label: str, catalog: str, as_json: bool) -> None:
     """Show a task with its published prompt, or one version."""
     workspace = open_workspace(catalog, create=False)
     name, number = parse_label(label)
-    task = workspace.catalog.task(name)
+    task = workspace.task(name)
     version = workspace.version(label) if number is not None or task.published is not None else None
     baseline = workspace.catalog.baseline(version) if version is not None and version.score is not None else None
     notes = workspace.notes(name)

@@ -98,7 +98,7 @@ def job() -> None:
 @json_option
 def show_job(identity: str, catalog: str, as_json: bool) -> None:
     """Show a job: its state, how far it is, and what came of it."""
-    found = _opened(catalog).job(identity)
+    found = _opened(catalog).jobs.get(identity)
     if as_json:
         print_json(found)
         return
@@ -125,7 +125,7 @@ def show_job(identity: str, catalog: str, as_json: bool) -> None:
 @json_option
 def job_logs(identity: str, catalog: str, as_json: bool) -> None:
     """Print what the workers noted of a job."""
-    lines = _opened(catalog).job_logs(identity)
+    lines = _opened(catalog).jobs.logs(identity)
     if as_json:
         print_json(lines)
         return
@@ -139,7 +139,7 @@ def job_logs(identity: str, catalog: str, as_json: bool) -> None:
 @json_option
 def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
     """Stop a job; nothing of it stays but its log."""
-    _show(_opened(catalog).cancel(identity), as_json)
+    _show(_opened(catalog).jobs.cancel(identity), as_json)
 
 
 @job.command("retry")
@@ -148,7 +148,7 @@ def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
 @json_option
 def retry_job(identity: str, catalog: str, as_json: bool) -> None:
     """Queue a job anew that failed, was parked or cancelled."""
-    _show(_opened(catalog).retry(identity), as_json)
+    _show(_opened(catalog).jobs.retry(identity), as_json)
 
 
 @click.group()
@@ -204,7 +204,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
     from datetime import UTC, datetime
     from itertools import islice
 
-    from multiprompt.jobs.schedule import ticks
+    from multiprompt.jobs.ticks import ticks
 
     records = _opened(catalog).schedules()
     if as_json:
@@ -233,7 +233,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
 @catalog_option
 def pause_schedule(name: str, catalog: str) -> None:
     """Let a schedule rest until it is resumed."""
-    click.echo(f"{_opened(catalog).job_store.pause(name).name} is paused")
+    click.echo(f"{_opened(catalog).schedules.pause(name).name} is paused")
 
 
 @schedule.command("resume")
@@ -241,7 +241,7 @@ def pause_schedule(name: str, catalog: str) -> None:
 @catalog_option
 def resume_schedule(name: str, catalog: str) -> None:
     """Wake a paused schedule; what it missed is not made up for."""
-    click.echo(f"{_opened(catalog).job_store.resume(name).name} is active")
+    click.echo(f"{_opened(catalog).schedules.resume(name).name} is active")
 
 
 @schedule.command("trigger")
@@ -250,7 +250,7 @@ def resume_schedule(name: str, catalog: str) -> None:
 @json_option
 def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
     """Submit a schedule's job now."""
-    _show(_opened(catalog).job_store.trigger(name), as_json)
+    _show(_opened(catalog).schedules.trigger(name), as_json)
 
 
 @schedule.command("remove")
@@ -258,7 +258,7 @@ def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
 @catalog_option
 def remove_schedule(name: str, catalog: str) -> None:
     """Delete a schedule; jobs that it submitted stay."""
-    _opened(catalog).job_store.remove(name)
+    _opened(catalog).schedules.remove(name)
     click.echo(f"{name} is removed")
 
 
@@ -326,8 +326,8 @@ def worker(
     """Do the jobs of the catalog until SIGTERM or Ctrl-C; what a dead worker left is gone on with."""
     if device is not None and re.fullmatch(r"cpu|cuda(:\d+)?", device) is None:
         raise click.UsageError(f"--device is {device!r}; give cpu, cuda or cuda:N")
-    from multiprompt.worker import JsonLines, stop_on_signals, work
-    from multiprompt.workshop import Bench
+    from multiprompt.jobs.processes import WorkerOptions
+    from multiprompt.jobs.worker import JsonLines, stop_on_signals, work
 
     workspace = _opened(catalog)
     handler = logging.StreamHandler()
@@ -336,10 +336,10 @@ def worker(
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
-    bench = Bench(catalog, base_model, workspace.actor, device, hub_metrics)
+    options = WorkerOptions(catalog, base_model, workspace.catalog.actor, device, hub_metrics)
     work(
-        workspace.job_store,
-        bench,
+        workspace.jobs,
+        options,
         name=name,
         slots=slots,
         until_idle=until_idle,

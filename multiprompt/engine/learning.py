@@ -19,7 +19,7 @@ from multiprompt.engine.training import OnTraining, Training, TrainingExample, t
 from multiprompt.errors import DataError, TrainingError
 from multiprompt.records import Run
 from multiprompt.tasks.example import Example, constant_text, examples
-from multiprompt.tasks.split import Split, TaskData
+from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 
 _LIBRARIES = ("multiprompt", "torch", "transformers", "peft", "tokenizers", "datasets", "evaluate")
@@ -29,20 +29,21 @@ KeepCheckpoint = Callable[[str, str, bytes], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """What a prompt is to be learned from. It starts as `start`; without one, as the task file's `init` says.
+class TrainingInput:
+    """The task and rows that a prompt is learned from. It starts as `start`, or as the task file's `init` says.
 
     A batch is run in `parts` of about equal size, which takes less memory and changes no step.
     """
 
     task: Task
-    data: TaskData
+    training: Split
+    validation: Split
     start: SoftPrompt | None = None
     parts: int = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class TrainedPrompt:
     """A trained prompt and how it came about."""
 
     prompt: SoftPrompt
@@ -51,52 +52,52 @@ class Learned:
 
 def learn_prompts(
     base: BaseModel,
-    lessons: Sequence[Lesson],
+    inputs: Sequence[TrainingInput],
     on_step: OnTraining = lambda _: None,
     find: FindCheckpoint = lambda name, key: None,
     keep: KeepCheckpoint = lambda name, key, checkpoint: None,
-) -> list[Learned | TrainingError]:
+) -> list[TrainedPrompt | TrainingError]:
     """Train a prompt for each task, all in the same passes over the base model; each ends as it would alone.
 
     A task whose loss is not a finite number gets its TrainingError. Checkpoints are kept at each validation under a key
     of all that the training depends on, and looked for at the start. Raises DataError for a row that is no example.
     """
     trainings, cut = [], []
-    for lesson in lessons:
-        training, truncated = _prepare(base, lesson)
+    for asked in inputs:
+        training, truncated = _prepare(base, asked)
         cut.append(truncated)
         trainings.append(training)
-    keys = {id(t): _key(base, lesson, t) for t, lesson in zip(trainings, lessons, strict=True)}
+    keys = {id(t): _key(base, asked, t) for t, asked in zip(trainings, inputs, strict=True)}
     for training in trainings:
         checkpoint = find(training.name, keys[id(training)])
         if checkpoint is not None:
             training.restore(checkpoint)
     train(base, trainings, on_step, lambda training: keep(training.name, keys[id(training)], training.checkpoint()))
     return [
-        training.failure or Learned(training.result(), _run(base, lesson, training, truncated))
-        for lesson, training, truncated in zip(lessons, trainings, cut, strict=True)
+        training.failure or TrainedPrompt(training.result(), _run(base, asked, training, truncated))
+        for asked, training, truncated in zip(inputs, trainings, cut, strict=True)
     ]
 
 
-def _prepare(base: BaseModel, lesson: Lesson) -> tuple[Training, int]:
-    """The training of a lesson, and how many of its rows were cut."""
-    task, data, config = lesson.task, lesson.data, lesson.task.config
-    prompt = new_prompt(base, config.prompt, task.description.source, config.training.seed, lesson.start)
+def _prepare(base: BaseModel, asked: TrainingInput) -> tuple[Training, int]:
+    """The training of a asked, and how many of its rows were cut."""
+    task, config = asked.task, asked.task.config
+    prompt = new_prompt(base, config.prompt, task.description.source, config.training.seed, asked.start)
     room = budget(base, task, prompt.num_virtual_tokens)
-    training = examples(task, data.training, room)
-    validation = examples(task, _sample(data.validation, config.training.validation_rows, config.training.seed), room)
+    training = examples(task, asked.training, room)
+    validation = examples(task, _sample(asked.validation, config.training.validation_rows, config.training.seed), room)
     constant = constant_tokens(base, constant_text(task))
     encoded, held_out = _encode(base, task, training), _encode(base, task, validation)
     for rows, taught_rows in ((training, encoded), (validation, held_out)):
         _require_room(base, rows, taught_rows, prompt.num_virtual_tokens)
     warn_of_lost_answers(base, task, training, encoded)
     truncated = sum(example.query.truncated for example in training)
-    return Training(task.name, prompt, constant, encoded, held_out, config.recipe, lesson.parts), truncated
+    return Training(task.name, prompt, constant, encoded, held_out, config.recipe, asked.parts), truncated
 
 
-def _run(base: BaseModel, lesson: Lesson, training: Training, truncated: int) -> Run:
+def _run(base: BaseModel, asked: TrainingInput, training: Training, truncated: int) -> Run:
     return Run(
-        settings={"prompt": asdict(lesson.task.config.prompt), "training": asdict(training.config)},
+        settings={"prompt": asdict(asked.task.config.prompt), "training": asdict(training.config)},
         environment={
             **{name: library_version(name) for name in _LIBRARIES},
             "python": platform.python_version(),
@@ -104,8 +105,8 @@ def _run(base: BaseModel, lesson: Lesson, training: Training, truncated: int) ->
             "dtype": base.record.dtype,
             "forward": f"plain: {base.fallback}" if base.fallback else "packed",
         },
-        training_data=lesson.data.training.fingerprint,
-        validation_data=lesson.data.validation.fingerprint,
+        training_data=asked.training.fingerprint,
+        validation_data=asked.validation.fingerprint,
         losses=tuple(training.losses),
         validations=tuple((v.step, v.exact, v.loss) for v in training.validations),
         best_step=training.best.step,
@@ -114,15 +115,15 @@ def _run(base: BaseModel, lesson: Lesson, training: Training, truncated: int) ->
     )
 
 
-def _key(base: BaseModel, lesson: Lesson, training: Training) -> str:
+def _key(base: BaseModel, asked: TrainingInput, training: Training) -> str:
     """A digest of all that a training depends on, so that no other one goes on from its checkpoint."""
     start = hashlib.sha256()
     for name, tensor in training.prompt.module.state_dict().items():
         start.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
     parts = {
         "base": base.record.identity,
-        "task": [lesson.task.fingerprint, asdict(lesson.task.config.prompt), asdict(training.config)],
-        "data": [lesson.data.training.fingerprint, lesson.data.validation.fingerprint],
+        "task": [asked.task.fingerprint, asdict(asked.task.config.prompt), asdict(training.config)],
+        "data": [asked.training.fingerprint, asked.validation.fingerprint],
         "start": start.hexdigest(),
         "library": [library_version(name) for name in _LIBRARIES],
     }

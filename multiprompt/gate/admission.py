@@ -2,73 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate, Decision, Parent, digest
-from multiprompt.engine.evaluation import Subject
 from multiprompt.errors import ConflictError, DataError, IntegrityError, MetricError, TemplateError
 from multiprompt.gate.check import Checking
 from multiprompt.gate.floor import Yardstick, interval, majority, yardstick
-from multiprompt.gate.scores import Measuring
+from multiprompt.gate.scores import Scores
 from multiprompt.gate.verdict import ROUNDING, forgetting, is_standing
-from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, Run, VersionRecord, measured
+from multiprompt.records import CheckReport, CheckResult, Evaluation, VersionRecord, measured
 
 if TYPE_CHECKING:
-    from multiprompt.engine.prompt import SoftPrompt
     from multiprompt.tasks.split import Split
     from multiprompt.tasks.task import Task
 
 
-@dataclass(frozen=True, eq=False)
-class Admission:
-    """What asks to be published: a prompt, where it came from, and the data that it is measured on."""
-
-    task: Task
-    prompt: SoftPrompt
-    adapter: Adapter
-    run: Run | None
-    parents: tuple[Parent, ...]
-    test: Split
-    training_data: tuple[Split, Split] | None
-
-
-def measure(measuring: Measuring, admission: Admission) -> tuple[Evaluation, Evaluation]:
-    """The scores of a prompt, and of the hard prompt on the same rows."""
-    task = admission.task
-    soft = measuring.evaluate(task, admission.test, Subject.soft(admission.prompt, digest(admission.adapter)))
-    return soft, measuring.evaluate(task, admission.test, Subject.hard(task))
-
-
-def candidate(measuring: Measuring, admission: Admission, soft: Evaluation, hard: Evaluation) -> Candidate:
-    """What becomes a version, from what was measured."""
-    return Candidate(
-        admission.task,
-        measuring.base.record,
-        admission.adapter,
-        admission.prompt.method,
-        admission.prompt.num_virtual_tokens,
-        admission.run,
-        admission.parents,
-        hard,
-        soft,
-        admission.test,
-        admission.training_data,
-        measuring.catalog.job,
-    )
-
-
-def admit(
-    measuring: Measuring,
-    checking: Checking,
-    candidate: Candidate,
-    actor: str,
-    clock: Callable[[], datetime],
-) -> tuple[VersionRecord, CheckReport, str]:
+def admit(scores: Scores, checking: Checking, candidate: Candidate) -> tuple[VersionRecord, CheckReport, str]:
     """Publish, hold or reject a candidate in one transaction; gate again what others published meanwhile.
 
     Gives the version, what was checked, and the reason.
@@ -76,19 +29,17 @@ def admit(
     known: dict[str, CheckResult] = {}
     check = CheckReport((), 0.0)
     while True:
-        epoch, found = checking.others(candidate.task.name, known)
-        check = _sum(check, _with_standing(measuring.catalog, found))
-        decision, reason = _decide(measuring, candidate, check)
+        epoch, found = checking.check_others(candidate.task.name, known)
+        check = _sum(check, _with_standing(scores.catalog, found))
+        decision, reason = _decide(scores, candidate, check)
         try:
-            version = measuring.catalog.admit(
-                candidate, check, decision=decision, reason=reason, epoch=epoch, actor=actor, at=clock()
-            )
+            version = scores.catalog.admit(candidate, check, decision=decision, reason=reason, epoch=epoch)
         except ConflictError:
             continue
         return version, check, reason
 
 
-def existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> VersionRecord | None:
+def find_existing(catalog: Catalog, task: Task, digest: str, test: Split) -> VersionRecord | None:
     """The version of a task that has these bytes and is served by this task file, the published one first.
 
     A rejected version does not count: what kept it out may have passed. Nor does one that did not learn, as other test
@@ -97,7 +48,7 @@ def existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> Ver
     found = [
         version
         for version in catalog.versions_of(task.name)
-        if version.digest == digest(adapter)
+        if version.digest == digest
         and version.state != "rejected"
         and catalog.task_file(version).fingerprint == task.fingerprint
         and not (catalog.is_below_floor(version) and catalog.baseline_of(version).data != test.fingerprint)
@@ -105,43 +56,26 @@ def existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> Ver
     return max(found, key=lambda version: (version.state == "published", version.number), default=None)
 
 
-def nothing_new(version: VersionRecord) -> str:
-    """The outcome of a training that gave the bytes of an existing version."""
-    said = f"nothing new to learn: the training gave the bytes of {version.label}"
-    if version.state == "retired":
-        return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
-    if version.state == "candidate":
-        return f"{said}, a candidate; `multiprompt publish {version.label} --force --reason WHY` publishes it"
-    return said
-
-
-def require_untouched(measuring: Measuring, before: Mapping[str, str]) -> None:
-    """Raises IntegrityError unless every version still has the digest that it had."""
-    if not untouched(measuring, before):
+def require_untouched(catalog: Catalog, before: Mapping[str, str]) -> None:
+    """Raises IntegrityError unless every version of `before` still has its digest, recomputed from its stored bytes."""
+    versions = catalog.versions_labelled(before)
+    if {version.label: digest(catalog.adapter(version)) for version in versions} != dict(before):
         raise IntegrityError(
             "a version that was published before the training has other bytes now; nothing was published. "
             "Run `multiprompt verify`."
         )
 
 
-def untouched(measuring: Measuring, before: Mapping[str, str]) -> bool:
-    """Whether every version still has the digest that it had, recomputed from its stored bytes."""
-    catalog = measuring.catalog
-    labelled = catalog.versions_labelled(before)
-    now = {version.label: digest(catalog.adapter(version)) for version in labelled}
-    return now == dict(before)
-
-
-def yardsticks(measuring: Measuring, candidate: Candidate) -> tuple[Yardstick, ...]:
+def yardsticks(scores: Scores, candidate: Candidate) -> tuple[Yardstick, ...]:
     """A candidate held against the hard prompt, and against the majority answer where the metric can score that."""
     metric, tolerated = candidate.task.metrics[0], candidate.task.config.regression
     others = {"hard prompt": candidate.hard}
     with suppress(MetricError):
-        others["majority answer"] = majority(candidate.soft, metric, hub_metrics=measuring.hub_metrics)
+        others["majority answer"] = majority(candidate.soft, metric, hub_metrics=scores.context.hub_metrics)
     return tuple(yardstick(name, other, candidate.soft, metric, tolerated) for name, other in others.items())
 
 
-def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> tuple[Decision, str]:
+def _decide(scores: Scores, candidate: Candidate, check: CheckReport) -> tuple[Decision, str]:
     """Publish, unless an older task got worse, a version that served is better, or a first version learned nothing.
 
     A regression that the check before found too is told only: it is not this candidate's.
@@ -149,12 +83,12 @@ def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> t
     for result in check.results:
         if result.blocks and not result.standing:
             return "reject", f"{result.version} {result.verdict}: {result.cause or 'unknown cause'}"
-    rivals = _rivals(measuring.catalog, candidate)
-    worse = _worse_than(measuring, candidate, rivals)
+    rivals = _rivals(scores.catalog, candidate)
+    worse = _worse_than(scores, candidate, rivals)
     if worse:
         return "reject", worse
     soft = candidate.soft
-    missed = [] if rivals else _missed(measuring, candidate)
+    missed = [] if rivals else _missed(scores, candidate)
     if missed:
         return "hold", f"did not learn: {soft.metric} {soft.score:.4f}, {', and '.join(missed)}"
     told = [f"{r.version} {r.verdict}{' before' * r.standing}: {r.cause}" for r in check.results if _is_told(r)]
@@ -162,38 +96,38 @@ def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> t
     return "publish", "; ".join([score, *told])
 
 
-def _worse_than(measuring: Measuring, candidate: Candidate, rivals: Sequence[VersionRecord]) -> str:
+def _worse_than(scores: Scores, candidate: Candidate, rivals: Sequence[VersionRecord]) -> str:
     """Why a candidate is worse than a version that served, on the same rows; empty where it is not.
 
     The candidate bears the burden of proof: a drop beyond what the task tolerates keeps it out, chance or not.
     """
     soft, task = candidate.soft, candidate.task
     for rival in rivals:
-        was = _as_served(measuring, rival, candidate)
+        was = _as_served(scores, rival, candidate)
         if not forgetting(was, soft) <= task.config.regression.max_drop + ROUNDING:
             return f"{rival.label} is better: {soft.metric} {was.score:.4f}, the candidate has {soft.score:.4f}"
     return ""
 
 
-def _as_served(measuring: Measuring, rival: VersionRecord, candidate: Candidate) -> Evaluation:
+def _as_served(scores: Scores, rival: VersionRecord, candidate: Candidate) -> Evaluation:
     """A rival's score on a candidate's rows, with the task file that the rival answers with.
 
     Where that file reads other right answers from these rows, or none, the rival is asked as the candidate is.
     """
-    task, own = candidate.task, measuring.catalog.task_file(rival)
+    task, own = candidate.task, scores.catalog.task_file(rival)
     if own.is_multiple_choice == task.is_multiple_choice:
         with suppress(DataError, TemplateError, MetricError):
-            served = measuring.version(rival, replace(own, metrics=task.metrics), candidate.data)
+            served = scores.score_version(rival, replace(own, metrics=task.metrics), candidate.data)
             if served.references == candidate.soft.references:
                 return served
-    return measuring.version(rival, task, candidate.data)
+    return scores.score_version(rival, task, candidate.data)
 
 
-def _missed(measuring: Measuring, candidate: Candidate) -> list[str]:
+def _missed(scores: Scores, candidate: Candidate) -> list[str]:
     """The scores of the task's floor that a candidate did not beat."""
     floors = {"hard": ("hard prompt", "majority answer"), "majority": ("majority answer",), "none": ()}
     asked = floors[candidate.task.config.regression.floor]
-    held = [found for found in yardsticks(measuring, candidate) if found.name in asked]
+    held = [found for found in yardsticks(scores, candidate) if found.name in asked]
     if asked and not held:
         return [f"{candidate.soft.metric} cannot score the {' or the '.join(asked)}"]
     return [found.shortfall for found in held if found.shortfall]
@@ -240,7 +174,7 @@ def _sum(before: CheckReport, after: CheckReport) -> CheckReport:
     )
 
 
-def parents(catalog: Catalog, task: str, start: VersionRecord | None) -> tuple[Parent, ...]:
+def parents_of(catalog: Catalog, task: str, start: VersionRecord | None) -> tuple[Parent, ...]:
     """The parents of a new version: its task's published version, and the version that its training started from."""
     found = [Parent("retrained-from", version.label, version) for version in _published_of(catalog, task)]
     if start is not None:

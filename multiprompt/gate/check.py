@@ -8,19 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.reading import batched
+from multiprompt.context import Context
 from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.evaluation import Subject, evaluation_key
 from multiprompt.engine.prefix import Prefix
 from multiprompt.errors import DataError, MetricError, NotFoundError, SupersededError, UnavailableError
-from multiprompt.gate.sampling import Case, Examination
+from multiprompt.gate.sampling import Comparison, Sampling
 from multiprompt.gate.verdict import compare, failure, judge
 from multiprompt.records import (
     Baseline,
@@ -31,10 +30,9 @@ from multiprompt.records import (
     Evidence,
     Flip,
     Interval,
-    Progress,
     VersionRecord,
 )
-from multiprompt.serving.predictor import load_prompt
+from multiprompt.serving.prompts import load_prompt
 from multiprompt.tasks.canaries import canaries
 from multiprompt.tasks.example import Query, examples
 from multiprompt.tasks.file_change import changed_keys
@@ -45,7 +43,7 @@ from multiprompt.tasks.task import Task
 
 # A version, and what it is held against.
 Held = tuple[VersionRecord, Baseline]
-Item = TypeVar("Item", Held, Case, Examination)
+Item = TypeVar("Item", Held, Comparison, Sampling)
 Made = TypeVar("Made")
 
 # How many prompts are in memory at a time, and how many have their canaries looked at when another task is added.
@@ -61,40 +59,26 @@ class Checking:
     A prompt is measured with the task file that it is served with. A `trial` stores nothing.
     """
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        base: BaseModel,
-        *,
-        hub_metrics: bool,
-        progress: Progress,
-        actor: str,
-        clock: Callable[[], datetime],
-        trial: bool = False,
-    ) -> None:
-        self._catalog = catalog
-        self._trial = trial
-        self._base = base
-        self._hub_metrics = hub_metrics
-        self._progress = progress
-        self._actor = actor
-        self._clock = clock
+    def __init__(self, context: Context, base: BaseModel | None = None, *, trial: bool = False) -> None:
+        self.context = context
+        self.base = base or context.base_model()
+        self.trial = trial
 
-    def published(self, *, full: bool = False) -> CheckReport:
+    def check_published(self, *, full: bool = False) -> CheckReport:
         """Every published prompt, with the task file that it is served with, on its data as it is now.
 
         Where the score's key is the baseline's, a few canaries must answer as they did; then the baseline's score
         stands. Else, where a canary moved, and with `full` everywhere, rows are run until the verdict is certain.
         """
-        _, held = self._catalog.published_baselines()
+        _, held = self.context.catalog.published_baselines()
         return _Check(self, as_now=True).report(held, full=full, sample=None)
 
-    def others(self, task: str, known: dict[str, CheckResult]) -> tuple[int, CheckReport]:
+    def check_others(self, task: str, known: dict[str, CheckResult]) -> tuple[int, CheckReport]:
         """What other tasks have published and is not in `known`, as it was published; canaries of a sample of them.
 
         Adding a task changes no other task's file or data. Gives the catalog's epoch that this holds for.
         """
-        epoch, held = self._catalog.published_baselines()
+        epoch, held = self.context.catalog.published_baselines()
         others = [(version, baseline) for version, baseline in held if version.task != task]
         new = [(version, baseline) for version, baseline in others if version.label not in known]
         sample = random.Random(f"{epoch} {task}")
@@ -102,33 +86,30 @@ class Checking:
         known.update((result.version, result) for result in report.results)
         return epoch, replace(report, results=tuple(judge([known[version.label] for version, _ in others])))
 
-    def whole(self, version: VersionRecord, rows: Split | None = None) -> tuple[Task, Split, Evaluation]:
+    def score_whole(self, version: VersionRecord, rows: Split | None = None) -> tuple[Task, Split, Evaluation]:
         """A version's score on all rows of its data as it is now, or on others. Raises DataError where it is away."""
         check = _Check(self, as_now=rows is None)
-        case = check.case((version, self._catalog.baseline_of(version)))
+        case = check.case((version, self.context.catalog.baseline_of(version)))
         if check.away:
             raise DataError(check.away[0])
-        examination = check.examination(case, whole=True, rows=rows)
-        check.examine([examination])
-        if examination.error is not None:
-            raise examination.error
-        return case.task, examination.split, examination.evaluation(self._hub_metrics)
+        sampling = check.sampling(case, whole=True, rows=rows)
+        check.run_rows([sampling])
+        if sampling.error is not None:
+            raise sampling.error
+        return case.task, sampling.split, sampling.evaluation(self.context.hub_metrics)
 
 
 class _Check:
     """One check: what it has looked at so far, and what that cost."""
 
     def __init__(self, checking: Checking, *, as_now: bool) -> None:
-        self.catalog = checking._catalog
-        self.base = checking._base
-        self.hub_metrics = checking._hub_metrics
+        self.context = checking.context
+        self.catalog = checking.context.catalog
+        self.base = checking.base
         # Prompts whose data is away, and those whose task has another file by now.
         self.away: list[str] = []
         self.drifted: list[str] = []
-        self._trial = checking._trial
-        self._progress = checking._progress
-        self._actor = checking._actor
-        self._clock = checking._clock
+        self._trial = checking.trial
         self._as_now = as_now
         self._policy = self.catalog.policy()
         self._cost: Counter[str] = Counter()
@@ -164,18 +145,18 @@ class _Check:
             notes=(*self.away, *self.drifted),
         )
 
-    def _standing(self, cases: Sequence[Case]) -> dict[str, CheckResult]:
+    def _standing(self, cases: Sequence[Comparison]) -> dict[str, CheckResult]:
         """What need not be run: where the key is the baseline's, or was compared or scored before."""
         found = self._each(cases, lambda case: (case.label, self._stands(case)))
         return {label: result for label, result in found if result is not None}
 
-    def _stands(self, case: Case) -> CheckResult | None:
+    def _stands(self, case: Comparison) -> CheckResult | None:
         return _identical(case) if case.is_reusable else self._known(case) or self._scored(case)
 
     def _judged(self, held: Sequence[Held]) -> list[CheckResult]:
         return judge([self._results[version.label] for version, _ in held])
 
-    def case(self, held: Held) -> Case:
+    def case(self, held: Held) -> Comparison:
         """What a version is measured on, without reading the rows."""
         version, baseline = held
         task, now = served_task(version, baseline), _task(*baseline.now, version.task)
@@ -184,25 +165,25 @@ class _Check:
             self.drifted.append(_drift(version, task, now))
         key = evaluation_key(self.base, task, data, Subject(None, version.digest, version.num_virtual_tokens))
         tolerated = now.config.regression
-        return Case(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
+        return Comparison(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
 
-    def examination(self, case: Case, *, whole: bool, rows: Split | None = None) -> Examination:
+    def sampling(self, case: Comparison, *, whole: bool, rows: Split | None = None) -> Sampling:
         """Everything that running its rows takes."""
         split = rows or self._rows(case)
         if rows is None and split.fingerprint != case.data:
             raise DataError(f"{case.label}: its data changed while it was read; check again.")
         asked = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
-        return Examination(case, self._baseline(case), split, asked, self._prefix(case), whole=whole)
+        return Sampling(case, self._baseline(case), split, asked, self._prefix(case), whole=whole)
 
-    def _rows(self, case: Case) -> Split:
+    def _rows(self, case: Comparison) -> Split:
         """The rows of a case, those of its baseline where they are the same."""
         if case.data == case.baseline.data:
             return self.catalog.evaluation_rows(case.version, case.baseline.evaluation)
         return load_test_split(case.task)
 
-    def examine(self, examinations: Iterable[Examination], tests: int = 1) -> None:
+    def run_rows(self, samplings: Iterable[Sampling], tests: int = 1) -> None:
         """Run the rows of many prompts in the same passes, until each is settled."""
-        running = list(examinations)
+        running = list(samplings)
         while running:
             started = time.perf_counter()
             asked = [(one.prefix, one.case.task, one.next_rows()) for one in running]
@@ -212,52 +193,52 @@ class _Check:
                 one.take(answers, seconds)
             running = [one for one in running if not one.is_settled(tests)]
 
-    def _compare(self, cases: Sequence[Case], tests: int, full: bool) -> None:
-        """Examine some prompts at a time; what came of each is kept before the next are begun."""
+    def _compare(self, cases: Sequence[Comparison], tests: int, full: bool) -> None:
+        """Run the rows of some prompts at a time; what came of each is kept before the next are begun."""
         for group in batched(cases, GROUP):
-            examinations = self._each(group, lambda case: self.examination(case, whole=full or case.is_reusable))
-            self.examine(examinations, tests)
-            self._each(examinations, self._conclude)
+            samplings = self._each(group, lambda case: self.sampling(case, whole=full or case.is_reusable))
+            self.run_rows(samplings, tests)
+            self._each(samplings, self._conclude)
 
-    def _conclude(self, examination: Examination) -> None:
-        if examination.error is not None:
-            raise examination.error
-        case = examination.case
-        evaluation = examination.evaluation(self.hub_metrics)
-        result = examination.result(evaluation)
+    def _conclude(self, sampling: Sampling) -> None:
+        if sampling.error is not None:
+            raise sampling.error
+        case = sampling.case
+        evaluation = sampling.evaluation(self.context.hub_metrics)
+        result = sampling.result(evaluation)
         self._cost["evaluated"] += evaluation.rows
-        self._cost["reused"] += len(examination.rows) - evaluation.rows
+        self._cost["reused"] += len(sampling.rows) - evaluation.rows
         if result.verdict != "identical":
-            different = self._repeat(examination)
+            different = self._repeat(sampling)
             if not different and result.cause and (not result.changes or case.label in self._moved):
                 result = replace(result, cause=UNEXPLAINED)
         if case.label not in self._moved:
-            whole = evaluation.rows == len(examination.rows) and not case.is_reusable
+            whole = evaluation.rows == len(sampling.rows) and not case.is_reusable
             new = whole and self.catalog.evaluation_with_key(case.key, case.task.name) is None
-            self._keep(case, result, examination.split, evaluation if new else None)
+            self._keep(case, result, sampling.split, evaluation if new else None)
         self._results[case.label] = result
         self._tell()
 
-    def _keep(self, case: Case, result: CheckResult, split: Split | None, evaluation: Evaluation | None) -> None:
+    def _keep(self, case: Comparison, result: CheckResult, split: Split | None, evaluation: Evaluation | None) -> None:
         if self._trial:
             return
-        baseline, at = case.baseline.evaluation, self._clock()
-        self.catalog.save_comparison(case.version, baseline, case.key, result, split, evaluation, self._actor, at)
+        baseline = case.baseline.evaluation
+        self.catalog.save_comparison(case.version, baseline, case.key, result, split, evaluation)
 
-    def _repeat(self, examination: Examination) -> int:
+    def _repeat(self, sampling: Sampling) -> int:
         """Run some rows that moved once more. How many are answered in another way than the first time?"""
-        rows = examination.moved()[:REPEATED_ROWS]
-        queries = [examination.rows[row].query for row in rows]
-        (answers,) = self._answers([(examination.prefix, examination.case.task, queries)])
+        rows = sampling.moved()[:REPEATED_ROWS]
+        queries = [sampling.rows[row].query for row in rows]
+        (answers,) = self._answers([(sampling.prefix, sampling.case.task, queries)])
         if isinstance(answers, Exception):
             raise answers
-        before = examination.answers
+        before = sampling.answers
         different = sum(1 for row, now in zip(rows, answers, strict=True) if before[row].output != now.output)
         self._repeated += len(rows)
         self._different += different
         return different
 
-    def _look_at_canaries(self, cases: Sequence[Case]) -> None:
+    def _look_at_canaries(self, cases: Sequence[Comparison]) -> None:
         """Find the prompts that answer one of their canaries in another way than they did."""
         looked_at = 0
         for group in batched(cases, GROUP):
@@ -268,9 +249,9 @@ class _Check:
                 if isinstance(answers, Exception) or [found.output for found in answers] != expected:
                     self._moved.add(case.label)
             looked_at += len(group)
-            self._progress("looking at canaries", looked_at, len(cases))
+            self.context.progress("looking at canaries", looked_at, len(cases))
 
-    def _canaries(self, case: Case) -> tuple[Case, Prefix, list[Query], list[Any]]:
+    def _canaries(self, case: Comparison) -> tuple[Comparison, Prefix, list[Query], list[Any]]:
         """The prompt, and the rows to look at with what they were answered with."""
         watched = self.catalog.canaries(case.baseline.evaluation)
         if watched is None:
@@ -307,7 +288,7 @@ class _Check:
                 self._results[version.label] = failure(version.label, baseline.metric, baseline.score, 0.0, reason)
         return made
 
-    def _known(self, case: Case) -> CheckResult | None:
+    def _known(self, case: Comparison) -> CheckResult | None:
         """What came of the same comparison before, under the same tolerance."""
         stored = self.catalog.comparison(case.baseline.evaluation, case.key)
         if stored is None:
@@ -317,7 +298,7 @@ class _Check:
         same = (result.max_drop, result.alpha) == (tolerated.max_drop, tolerated.alpha)
         return replace(result, policy=case.policy, reused=True) if same else None
 
-    def _scored(self, case: Case) -> CheckResult | None:
+    def _scored(self, case: Comparison) -> CheckResult | None:
         """A comparison with a score that was taken with this key before."""
         stored = self.catalog.evaluation_with_key(case.key, case.task.name)
         if stored is None:
@@ -327,7 +308,7 @@ class _Check:
         self._keep(case, result, None, None)
         return replace(result, reused=True)
 
-    def _reuse(self, case: Case, result: CheckResult) -> None:
+    def _reuse(self, case: Comparison, result: CheckResult) -> None:
         self._results[case.label] = result
         self._cost["reused"] += case.baseline.rows if result.evidence is None else result.evidence.total
         self._tell()
@@ -348,10 +329,10 @@ class _Check:
         # The data may have changed since the digest was taken. Rows of files bring the digest of what was read.
         source = rows.source or _unmoved(task, digest)
         if source is not None and not self._trial:
-            self.catalog.save_source(_source_key(task, source), rows.fingerprint, self._actor, self._clock())
+            self.catalog.save_source(_source_key(task, source), rows.fingerprint)
         return rows.fingerprint
 
-    def _baseline(self, case: Case) -> Evaluation:
+    def _baseline(self, case: Comparison) -> Evaluation:
         """The baseline with its rows, scored by the task's metric of now where that is another one."""
         stored = self.catalog.evaluation(case.baseline.evaluation)
         metric = case.task.metrics[0]
@@ -364,19 +345,19 @@ class _Check:
                 f"run `multiprompt learn {case.version.task}`."
             )
         if again is None:
-            again = score(metric, stored.predictions, stored.references, hub_metrics=self.hub_metrics)
+            again = score(metric, stored.predictions, stored.references, hub_metrics=self.context.hub_metrics)
         return replace(stored, metric=metric.name, score=again, higher_is_better=metric.higher_is_better)
 
-    def _prefix(self, case: Case) -> Prefix:
+    def _prefix(self, case: Comparison) -> Prefix:
         return compile_task(self.base, case.task, load_prompt(self.catalog, self.base, case.version, foreign=True))
 
     def _tell(self) -> None:
-        self._progress("checking", len(self._results), self._total)
+        self.context.progress("checking", len(self._results), self._total)
 
 
-def _held(item: Held | Case | Examination) -> Held:
-    case = item.case if isinstance(item, Examination) else item
-    return (case.version, case.baseline) if isinstance(case, Case) else case
+def _held(item: Held | Comparison | Sampling) -> Held:
+    case = item.case if isinstance(item, Sampling) else item
+    return (case.version, case.baseline) if isinstance(case, Comparison) else case
 
 
 def _unmoved(task: Task, digest: str) -> str | None:
@@ -429,7 +410,7 @@ def _task(source: str, folder: str, where: str) -> Task:
     return Task.from_source(source, Path(folder), where=where)
 
 
-def _identical(case: Case) -> CheckResult:
+def _identical(case: Comparison) -> CheckResult:
     baseline = case.baseline
     return CheckResult(
         case.label,

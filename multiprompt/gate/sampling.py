@@ -1,4 +1,4 @@
-"""One prompt under examination: the rows of it that were run, and what they come to."""
+"""Sequential sampling: the rows of a prompt that a check has run, and the verdict that they allow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIRST_LOOK = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class Comparison:
     """A published version, what it is to be measured on, and the key that this has."""
 
     version: VersionRecord
@@ -44,11 +44,11 @@ class Case:
         return self.key == self.baseline.key
 
 
-class Examination:
+class Sampling:
     """The rows of a prompt that were run, in an order that leaves what is to come a fair sample."""
 
     def __init__(
-        self, case: Case, baseline: Evaluation, split: Split, rows: list[Example], prefix: Prefix, *, whole: bool
+        self, case: Comparison, baseline: Evaluation, split: Split, rows: list[Example], prefix: Prefix, *, whole: bool
     ) -> None:
         self.case = case
         self.split = split

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import takewhile
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.jobs.schedule import ticks
+from multiprompt.jobs.ticks import ticks
 from multiprompt.records import PlannedJob, Schedule
 
 # Of one schedule; one that ticks each second would fill the plan.

@@ -6,15 +6,12 @@ PostgreSQL they live in the catalog's database. What the steps of a job came to 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import secrets
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -22,27 +19,21 @@ from dbos import DBOS, DBOSClient
 from sqlalchemy import Engine, func, inspect
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.database import database_engine, making, reading, watching_engine, write_ahead, writing
+from multiprompt.catalog.database import database_engine, making, reading, write_ahead, writing
 from multiprompt.catalog.query import Query, parse
 from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import (
     ConfigError,
     JobTimeoutError,
-    MultipromptError,
     NotFoundError,
     StateError,
     nearest,
 )
 from multiprompt.jobs.dbos_tables import APPLICATION, QUEUE, VERSION, VIEW, WORKFLOW, JobTable, job, jobs_file
 from multiprompt.jobs.kinds import check_kind, live_key
-from multiprompt.jobs.naming import named
-from multiprompt.jobs.runner import Do, Shift
-from multiprompt.jobs.schedule import check_schedule, is_due, moved
 from multiprompt.jobs.serializer import PlainData
-from multiprompt.jobs.triggers import Sight, look
-from multiprompt.records import Claim, Job, Listing, Outcome, Schedule, WorkerRecord
+from multiprompt.records import Claim, Job, JobLog, Listing, Outcome
 
-_worker_log = logging.getLogger("multiprompt.worker")
 # Without handlers of its own, Python prints its warnings on standard error.
 _log = logging.getLogger("multiprompt.jobs")
 _SCHEMA = "dbos"
@@ -53,13 +44,13 @@ _NAMED = 3
 _NEWEST = 100
 
 
-class JobStore:
-    """The jobs and schedules of one catalog."""
+class JobQueue:
+    """The jobs of one catalog. Call it with a query to list them."""
 
-    def __init__(self, catalog: Catalog, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._ledger = catalog.ledger
-        self._clock = clock
+        self._clock = catalog.now
         self._table = JobTable(None if catalog.is_file else _SCHEMA)
 
     # Jobs
@@ -82,9 +73,9 @@ class JobStore:
             kind,
             task,
         )
-        return self.job(handle.workflow_id)
+        return self.get(handle.workflow_id)
 
-    def job(self, identity: str) -> Job:
+    def get(self, identity: str) -> Job:
         """A job by its id, or by a beginning that no other id has. Raises NotFoundError."""
         key = self._table.key
         holdable = "\0" not in identity and identity == identity.encode(errors="replace").decode()
@@ -93,21 +84,21 @@ class JobStore:
             begins = func.substr(key, 1, len(identity)) == identity
             found = self._page(Query("jobs", begins, limit=_NAMED))
         if not found:
-            newest = [job.id for job in self.jobs("order by id desc", limit=_NEWEST)]
+            newest = [job.id for job in self("order by id desc", limit=_NEWEST)]
             raise NotFoundError(f"no job {identity!r}; {nearest(identity, newest)}")
         if len(found) > 1:
             some = ", ".join(job.id for job in found) + (", …" if found.after else "")
             raise NotFoundError(f"{identity!r} begins the ids of several jobs ({some}): give more of one.")
         return found[0]
 
-    def jobs(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
+    def __call__(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
         """The jobs that a query finds, oldest first unless it says otherwise. Raises QueryError."""
         return self._page(parse(query, self._table.fields, limit), after)
 
     def _page(self, query: Query, after: str | None = None) -> Listing[Job]:
         if not self._exists:
             return Listing()
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             page = query.page(connection, self._table.jobs(), self._table.key, job, after)
         running = [found.id for found in page if found.state == "running"]
         progress = self._ledger.progress(running) if running else {}
@@ -121,7 +112,7 @@ class JobStore:
             raise ConfigError("the timeout is no number: give seconds, or None to wait without end.")
         deadline = None if timeout is None else time.monotonic() + timeout
         told = False
-        while not (found := self.job(identity)).ended:
+        while not (found := self.get(identity)).ended:
             identity = found.id
             if not told and not self._worker_lives():
                 _log.warning(
@@ -139,151 +130,49 @@ class JobStore:
 
     def cancel(self, identity: str) -> Job:
         """Stop a job: from now on nothing is written for it. Raises StateError when it has ended."""
-        found = self.job(identity)
+        found = self.get(identity)
         identity = found.id
         ended = Outcome(found.state == "done", found.outcome) if found.ended else None
         ended = ended or self._ledger.revoke(identity, "cancelled", self._clock(), forget=True)
         if ended is not None:
             raise StateError(f"job {identity} has ended: {ended.text or found.state}.")
         self._client.cancel_workflow(identity)
-        return self.job(identity)
+        return self.get(identity)
 
     def live(self) -> dict[str, str]:
         """The jobs that wait or run, with the task of each."""
-        return {job.id: job.task for job in self.jobs("state in ('queued', 'running')")}
+        return {job.id: job.task for job in self("state in ('queued', 'running')")}
+
+    def logs(self, identity: str) -> list[JobLog]:
+        """What the workers noted of a job, oldest first."""
+        return self._ledger.logs(self.get(identity).id)
 
     def retry(self, identity: str) -> Job:
         """Queue a job that came to nothing as a new one; a training that failed goes on from its last checkpoint."""
-        found = self.job(identity)
+        found = self.get(identity)
         if not found.ended or found.state == "done":
             raise StateError(
                 f"job {found.id} is {found.state}; only one that failed, was parked or cancelled is retried."
             )
         return self.submit(found.kind, found.task or None, found.priority)
 
-    # Schedules
-
-    def schedule(
-        self,
-        kind: str,
-        task: str | None,
-        cron: str | None,
-        every: timedelta | None,
-        on: str | None,
-        timezone: str,
-        priority: int,
-        name: str | None = None,
-    ) -> Schedule:
-        """Add a schedule, or replace one, and log which.
-
-        With a name, that is the one of this name; else the one of the same kind, task and trigger that was given none.
-        Raises ConfigError, also for a name that a schedule of another kind or task has.
-        """
-        check_kind(kind, task)
-        now = self._clock()
-        seconds = None if every is None else every.total_seconds()
-        new = Schedule("", kind, task, cron, seconds, on, timezone, priority, True, "", None, None, None, now)
-        old, new = named(new, name, self._ledger.schedules())
-        check_schedule(new)
-        seen = look(self._catalog, new, now).seen if on is not None else ""
-        new = replace(moved(new, now), seen=seen)
-        self._ledger.save_schedule(new, old)
-        if old is not None:
-            _log.warning("replaced %s (%s); so that both stay, give one of them a name", old.name, old.when)
-        return new
-
-    def schedules(self) -> list[Schedule]:
-        return self._ledger.schedules()
-
-    def pause(self, name: str) -> Schedule:
-        return self._change(name, lambda schedule: replace(schedule, active=False))
-
-    def resume(self, name: str) -> Schedule:
-        """Wake a schedule; what it missed while it was paused is not made up for."""
-        return self._change(name, lambda schedule: moved(replace(schedule, active=True), self._clock()))
-
-    def trigger(self, name: str) -> Job:
-        """Submit a schedule's job now, beside its ticks."""
-        schedule = self._ledger.schedule(name)
-        job = self.submit(schedule.kind, schedule.task, schedule.priority)
-        self._change(name, lambda found: replace(found, last_at=self._clock(), last_job=job.id))
-        return job
-
-    def remove(self, name: str) -> None:
-        self._ledger.remove_schedule(name)
-
-    def dispatch(self) -> list[Job]:
-        """Submit what is due, once however many ticks were missed; any number of workers may do so at a time.
-
-        A schedule that cannot look at what it watches looks again at its next tick. So does one whose job had begun
-        before it looked: that job may know nothing of what changed.
-        """
-        now, submitted = self._clock(), []
-        for schedule in self._ledger.schedules():
-            if not is_due(schedule, now):
-                continue
-            after = moved(schedule, now)
-            try:
-                sight = look(self._catalog, schedule, now)
-            except (MultipromptError, OSError) as error:
-                _worker_log.warning("schedule %s: %s", schedule.name, error)
-                sight = Sight(False, schedule.seen)
-            if sight.fires:
-                job = self.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
-                submitted.append(job)
-                after = replace(after, last_at=now, last_job=job.id)
-                if job.id != _tick_id(schedule) and self._ledger.progress([job.id]):
-                    sight = Sight(True, schedule.seen)
-            self._ledger.move_schedule(schedule, replace(after, seen=sight.seen))
-        return submitted
-
-    def _change(self, name: str, change: Callable[[Schedule], Schedule]) -> Schedule:
-        while True:
-            schedule = self._ledger.schedule(name)
-            changed = change(schedule)
-            if self._ledger.move_schedule(schedule, changed):
-                return changed
-
     # Working
 
-    def work(
-        self,
-        worker: WorkerRecord,
-        do: Do,
-        stop: threading.Event,
-        *,
-        until_idle: bool = False,
-        lease: float = LEASE_SECONDS,
-        grace: float = 0.0,
-    ) -> None:
-        """Do jobs, in as many threads as the worker has slots, until `stop` is set, or until none waits.
+    @property
+    def catalog(self) -> Catalog:
+        return self._catalog
 
-        What runs then has `grace` seconds to end, and is handed back to the others. Jobs of workers that did not give a
-        sign of life for `lease` seconds are taken over. Raises StateError when the others did so with this one.
-        """
-        jobs, catalog = watching_engine(self._engine), watching_engine(self._catalog.engine)
-        # On PostgreSQL these are the engines that others use as well.
-        store = JobStore(Catalog(catalog), self._clock) if self._catalog.is_file else self
-        try:
-            shift = Shift(
-                worker,
-                jobs.execution_options(immediate=self._catalog.is_file),
-                self._table,
-                store._ledger,
-                do,
-                self._clock,
-                stop,
-                lease,
-            )
-            shift.work(store.dispatch, until_idle=until_idle, grace=grace)
-        finally:
-            if self._catalog.is_file:
-                jobs.dispose()
-                catalog.dispose()
+    @property
+    def table(self) -> JobTable:
+        return self._table
+
+    def has_begun(self, identity: str) -> bool:
+        """Whether a worker has taken a job."""
+        return bool(self._ledger.progress([identity]))
 
     def is_mine(self, claim: Claim) -> bool:
         """Whether a job was neither cancelled nor taken over since it was claimed."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return self._table.has(connection, claim)
 
     def advance(self, claim: Claim, what: str, done: int, total: int) -> None:
@@ -292,7 +181,7 @@ class JobStore:
 
     def got_on(self, identity: str) -> None:
         """A job got on, so what broke off before does not count towards parking it."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             connection.execute(self._table.got_on(identity))
 
     @property
@@ -304,7 +193,7 @@ class JobStore:
             return inspect(connection).has_table("workflow_status", schema=_SCHEMA)
 
     @cached_property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
         if not self._catalog.is_file:
             DBOS.migrate(self._catalog.engine.url.render_as_string(hide_password=False), schema=_SCHEMA)
             self._make_view()
@@ -323,10 +212,4 @@ class JobStore:
 
     @cached_property
     def _client(self) -> DBOSClient:
-        return DBOSClient(system_database_engine=self._engine, serializer=PlainData(), application_name=APPLICATION)
-
-
-def _tick_id(schedule: Schedule) -> str:
-    """The same for all who submit a schedule's job for one tick."""
-    assert schedule.next_at is not None, "what is due has a time"
-    return f"{schedule.next_at:%Y%m%d-%H%M%S%f}-{hashlib.sha256(schedule.name.encode()).hexdigest()[:12]}"
+        return DBOSClient(system_database_engine=self.engine, serializer=PlainData(), application_name=APPLICATION)

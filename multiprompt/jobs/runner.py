@@ -1,4 +1,4 @@
-"""A shift: what a worker does from when it joins until it parts, with DBOS running its jobs."""
+"""The runner: takes jobs from the queue and runs them with DBOS, from when a worker joins until it leaves."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from dbos._sys_db import SystemDatabase, WorkflowStatusInternal
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from multiprompt.catalog.database import reading, writing
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.database import reading, watching_engine, writing
 from multiprompt.catalog.jobs import Ledger
+from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import JobError, StateError, SupersededError, UnavailableError
 from multiprompt.jobs.dbos_tables import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable
 from multiprompt.jobs.kinds import LOADING, check_kind
+from multiprompt.jobs.queue import JobQueue
+from multiprompt.jobs.schedules import Schedules
 from multiprompt.jobs.serializer import PlainData, disarm, unreadable
 from multiprompt.records import Claim, JobState, Outcome, WorkerRecord
 
@@ -44,7 +48,44 @@ class Do(Protocol):
     def __call__(self, claim: Claim, kind: str, task: str | None) -> None: ...
 
 
-class Shift:
+def run_jobs(
+    queue: JobQueue,
+    worker: WorkerRecord,
+    do: Do,
+    stop: threading.Event,
+    *,
+    until_idle: bool = False,
+    lease: float = LEASE_SECONDS,
+    grace: float = 0.0,
+) -> None:
+    """Do jobs, in as many threads as the worker has slots, until `stop` is set, or until none waits.
+
+    Running jobs then have `grace` seconds to end, and go back to the queue. Jobs of workers that gave no sign of life
+    for `lease` seconds are taken over. Raises StateError when the others did so with this one.
+    """
+    catalog = queue.catalog
+    jobs, watching = watching_engine(queue.engine), watching_engine(catalog.engine)
+    # On PostgreSQL these are the engines that others use as well.
+    watched = JobQueue(Catalog(watching, clock=catalog.now)) if catalog.is_file else queue
+    try:
+        runner = Runner(
+            worker,
+            jobs.execution_options(immediate=catalog.is_file),
+            queue.table,
+            watched.catalog.ledger,
+            do,
+            catalog.now,
+            stop,
+            lease,
+        )
+        runner.work(Schedules(watched).dispatch, until_idle=until_idle, grace=grace)
+    finally:
+        if catalog.is_file:
+            jobs.dispose()
+            watching.dispose()
+
+
+class Runner:
     """A worker at work. `jobs` and `ledger` are over connections that stay open."""
 
     def __init__(

@@ -18,34 +18,34 @@ from multiprompt.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Sight:
+class Observation:
     """What a schedule saw: whether that submits its job, and what it compares with the next time."""
 
     fires: bool
     seen: str
 
 
-def look(catalog: Catalog, schedule: Schedule, now: datetime) -> Sight:
+def observe(catalog: Catalog, schedule: Schedule, now: datetime) -> Observation:
     """Look at what a schedule watches. One that watches nothing fires whenever it is looked at.
 
     Raises UnavailableError when a hub that is watched cannot be reached.
     """
     if schedule.watch is None:
-        return Sight(True, "")
+        return Observation(True, "")
     return _WATCHES[schedule.watch](catalog, schedule, now)
 
 
-def _data(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
+def _data(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
     """The files that a task's splits are read from, or the hub revision; files at an URL never fire."""
     record = catalog.task(str(schedule.task))
     try:
         seen = source_digest(Task.from_source(record.source, Path(record.folder), where=record.name)) or schedule.seen
     except NotFoundError:
         seen = "missing"
-    return Sight(schedule.seen not in ("", seen), seen)
+    return Observation(schedule.seen not in ("", seen), seen)
 
 
-def _score(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
+def _score(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
     """A regression of the task, or of any without one, that did not stand at the last look.
 
     A check that reports a standing regression again does not fire, nor does one that no longer finds it.
@@ -54,27 +54,27 @@ def _score(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
     seen = json.dumps(standing)
     # Before regressions were named here, the number of a check stood here.
     known = json.loads(schedule.seen) if schedule.seen.startswith("[") else standing
-    return Sight(not set(standing) <= set(known), seen)
+    return Observation(not set(standing) <= set(known), seen)
 
 
-def _base(catalog: Catalog, schedule: Schedule, _: datetime) -> Sight:
+def _base(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
     """The files of the base model, or its hub revision."""
     reference, _dtype, bound = catalog.base_model()
     source = bound.source if bound is not None else reference
     seen = "" if source is None else _base_fingerprint(source)
-    return Sight(schedule.seen not in ("", seen), seen)
+    return Observation(schedule.seen not in ("", seen), seen)
 
 
-def _age(catalog: Catalog, schedule: Schedule, now: datetime) -> Sight:
+def _age(catalog: Catalog, schedule: Schedule, now: datetime) -> Observation:
     """A published version that is older than `every_seconds`; asked for once in such a time, whatever came of it."""
     published_at = catalog.task(str(schedule.task)).published_at
     assert schedule.every_seconds is not None, "a schedule on age has one"
     times = [at for at in (published_at, schedule.last_at) if at is not None]
     old = published_at is not None and (now - max(times)).total_seconds() >= schedule.every_seconds
-    return Sight(old, "")
+    return Observation(old, "")
 
 
-_WATCHES: Mapping[str, Callable[[Catalog, Schedule, datetime], Sight]] = {
+_WATCHES: Mapping[str, Callable[[Catalog, Schedule, datetime], Observation]] = {
     "data": _data,
     "score": _score,
     "base": _base,

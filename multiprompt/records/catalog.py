@@ -73,11 +73,14 @@ class TaskRecord:
     file: str | None = None
 
 
+TaskChange = Literal["new", "changed", "unchanged"]
+
+
 @dataclass(frozen=True)
 class AddedTask(TaskRecord):
     """A task as it was added: new, changed (`difference` says how) or unchanged, with `warnings` of its data."""
 
-    change: Literal["new", "changed", "unchanged"] = "new"
+    change: TaskChange = "new"
     difference: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.context import Context
 from multiprompt.gate.statistics import paired_interval
 from multiprompt.records import Change, Evaluation, Flip, ScoreChange, TokenChange, VersionDiff, VersionRecord
 from multiprompt.tasks.metric import per_example_scores
 from multiprompt.tasks.task import Task
 
 
-def diff(
-    catalog: Catalog, before: VersionRecord, after: VersionRecord, tokens: Sequence[TokenChange] = ()
-) -> VersionDiff:
-    """Compare two versions by what the catalog holds of them, and `tokens`, which the caller compared."""
-    old, new = (_made_with(catalog, version) for version in (before, after))
-    changes = [Change(name, old.get(name), new.get(name)) for name in dict.fromkeys([*old, *new])]
-    scores, flips = _compare(catalog.task_file(after), catalog.baseline(before), catalog.baseline(after))
-    return VersionDiff(
-        before.label,
-        after.label,
-        tuple(change for change in changes if change.before != change.after),
-        scores,
-        flips,
-        tuple(tokens),
-    )
+def compare_versions(context: Context, before: str, after: str, *, tokens: bool = True) -> VersionDiff:
+    """Compare two versions by what the catalog holds of them, and their virtual tokens, which takes the base model."""
+    catalog = context.catalog
+    old, new = catalog.version_labelled(before), catalog.version_labelled(after)
+    compared = _compare_tokens(context, old, new) if tokens else ()
+    was, now = (_made_with(catalog, version) for version in (old, new))
+    changes = [Change(name, was.get(name), now.get(name)) for name in dict.fromkeys([*was, *now])]
+    scores, flips = _compare(catalog.task_file(new), catalog.baseline(old), catalog.baseline(new))
+    differences = tuple(change for change in changes if change.before != change.after)
+    return VersionDiff(old.label, new.label, differences, scores, flips, compared)
+
+
+def _compare_tokens(context: Context, before: VersionRecord, after: VersionRecord) -> tuple[TokenChange, ...]:
+    from multiprompt.engine.inspection import compare_tokens
+    from multiprompt.serving.prompts import load_prompt
+
+    base = context.base_model()
+    old, new = (load_prompt(context.catalog, base, version) for version in (before, after))
+    return tuple(compare_tokens(base, old, new))
 
 
 def _made_with(catalog: Catalog, version: VersionRecord) -> dict[str, Any]:

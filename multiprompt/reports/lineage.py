@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.labels import parse_label
 from multiprompt.errors import ConfigError
 from multiprompt.records import Edge, VersionRecord
 
@@ -14,6 +16,23 @@ NAMESPACE = "https://multiprompt.invalid/"
 # What a version is made of; the other edges lead to what it came from.
 MATERIALS = ("runs-on", "trained-on", "validated-on", "evaluated-on", "made-by", "asked-by")
 _READ = ("runs-on", "trained-on", "validated-on", "evaluated-on")
+
+
+def draw(catalog: Catalog, label: str, form: str) -> str:
+    """The lineage of a version, or of all of a task's, as "tree", "mermaid", "dot", "prov" or "openlineage".
+
+    Raises ConfigError for another form.
+    """
+    name, number = parse_label(label)
+    edges = catalog.lineage(name, number)
+    if form in ("prov", "openlineage"):
+        versions = {version.label: version for version in catalog.versions_labelled({edge.child for edge in edges})}
+        return {"prov": prov_json, "openlineage": openlineage}[form](edges, versions)
+    drawings = {"tree": tree, "mermaid": mermaid, "dot": dot}
+    if form not in drawings:
+        raise ConfigError(f"no form {form!r}: give tree, mermaid, dot, prov or openlineage.")
+    start = [version.label for version in catalog.versions_of(name) if number in (None, version.number)]
+    return drawings[form](edges, start)
 
 
 def tree(edges: Sequence[Edge], start: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Inference: labels to compiled prompts, and rows of any tasks to answers. Safe from several threads at once."""
+"""The predictor: labels to compiled prompts, and rows of any tasks to answers. Safe from several threads at once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import parse_label
-from multiprompt.engine.adapter import from_adapter, trainable
 from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task, stream_answer, unanswerable
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prefix import DEFAULT_CACHE_BYTES, Prefix, PrefixCache
-from multiprompt.engine.prompt import SoftPrompt
-from multiprompt.errors import BaseMismatchError, DataError, MultipromptError
+from multiprompt.errors import DataError, MultipromptError
 from multiprompt.records import Prediction, VersionRecord
+from multiprompt.serving.prompts import load_prompt
 from multiprompt.tasks.example import Budget, query_of
 from multiprompt.tasks.task import Task
 
@@ -44,12 +43,12 @@ class _Asked:
     question: Question
 
 
-class Inference:
+class Predictor:
     """The prompts of a catalog on a base model in memory. Switching tasks is a look-up, however many there are."""
 
     def __init__(self, catalog: Catalog, base: BaseModel, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self._catalog = catalog
-        self._base = base
+        self.base = base
         self._prefixes = PrefixCache(cache_bytes)
         self._served: dict[str, _Served] = {}
         self._epoch = -1
@@ -77,8 +76,8 @@ class Inference:
         """A generated answer in pieces; the answer of a multiple-choice task comes whole."""
         asked = self._ask(label, self._labels()(label), row, seed)
         if asked.question.query.choices is None:
-            return stream_answer(self._base, asked.question)
-        (found,) = answer(self._base, [asked.question])
+            return stream_answer(self.base, asked.question)
+        (found,) = answer(self.base, [asked.question])
         return iter([_prediction(asked, found).output])
 
     def _ask(self, label: str, served: _Served, row: Mapping[str, Any] | str, seed: int) -> _Asked:
@@ -89,19 +88,19 @@ class Inference:
         version = served.version
         return self._prefixes.get(
             version.id,
-            lambda: compile_task(self._base, served.task, load_prompt(self._catalog, self._base, version)),
+            lambda: compile_task(self.base, served.task, load_prompt(self._catalog, self.base, version)),
         )
 
     def _answered(self, asked: Sequence[_Asked | Prediction], advance: Callable[[int], None]) -> list[Prediction]:
         questions = [one.question for one in asked if isinstance(one, _Asked)]
-        answers = iter(answer(self._base, questions, advance))
+        answers = iter(answer(self.base, questions, advance))
         return [one if isinstance(one, Prediction) else _prediction(one, next(answers)) for one in asked]
 
     def _set_apart(self, asked: Sequence[_Asked | Prediction], strict: bool) -> list[_Asked | Prediction]:
         """The rows with an error in place of each that has no tokens to be asked with."""
         kept = list(asked)
         places = [(i, one) for i, one in enumerate(asked) if isinstance(one, _Asked)]
-        refused = unanswerable(self._base, [one.question for _, one in places])
+        refused = unanswerable(self.base, [one.question for _, one in places])
         for number, error in refused.items():
             place, one = places[number]
             kept[place] = _refused(place, one.label, error, strict)
@@ -132,22 +131,7 @@ class Inference:
     def _serve(self, label: str) -> _Served:
         version = self._catalog.version(*parse_label(label))
         task = self._catalog.task_file(version)
-        return _Served(version, task, budget(self._base, task, version.num_virtual_tokens))
-
-
-def load_prompt(
-    catalog: Catalog, base: BaseModel, version: VersionRecord, *, to_train: bool = False, foreign: bool = False
-) -> SoftPrompt:
-    """A version's prompt. Raises BaseMismatchError, naming both, when it is of another base model.
-
-    `foreign` is for measuring what another base model does to it, where only the shapes must fit.
-    """
-    if not base.is_of(version.base_model) and not foreign:
-        raise BaseMismatchError(
-            f"{version.label} was trained on {version.base_model}, but the catalog is open with {base.record}. "
-            f"Open it with that base model, or run `multiprompt learn {version.task}`."
-        )
-    return (trainable if to_train else from_adapter)(base, catalog.adapter(version), version.label)
+        return _Served(version, task, budget(self.base, task, version.num_virtual_tokens))
 
 
 def as_pair(asking: InputRow) -> InputRow:

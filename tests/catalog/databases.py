@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,8 @@ def damage(catalog: Catalog, *statements: str) -> None:
         drops, creates = [f"DROP TRIGGER {name}" for name, _ in known], [sql for _, sql in known]
         counts = execute(catalog, *drops, *statements, *creates)[len(drops) : len(drops) + len(statements)]
     assert all(count > 0 for count in counts)
+
+
+def by(catalog: Catalog, actor: str, time: datetime) -> Catalog:
+    """The catalog as this actor writes in it at this time."""
+    return catalog.signed_by(actor, lambda: time)

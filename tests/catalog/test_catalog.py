@@ -36,7 +36,7 @@ from multiprompt.records import (
 from multiprompt.tasks.canaries import order
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
-from tests.catalog.databases import DATABASES, contents, damage, execute
+from tests.catalog.databases import DATABASES, by, contents, damage, execute
 from tests.conftest import between_versions, task_mapping
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -104,15 +104,13 @@ def learn(
 ) -> VersionRecord:
     """Admit one more version of a task, with an adapter that no other version has."""
     task = task or a_task(name)
-    catalog.add_task(task, "tester", at)
-    return catalog.admit(
+    by(catalog, "tester", at).add_task(task)
+    return by(catalog, "tester", at).admit(
         a_candidate(task, score, seed=len(catalog.versions()), **values),
         CheckReport(tuple(checked), 1.0),
         decision="publish" if publish else "reject",
         reason="better" if publish else "worse",
         epoch=catalog.published()[0],
-        actor="tester",
-        at=at,
     )
 
 
@@ -131,7 +129,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 
 def test_a_task_comes_back_as_it_was_added(catalog: Catalog) -> None:
     task = a_task(tag=["nlp", "team:a"])
-    record = catalog.add_task(task, "tester", AT)
+    record = by(catalog, "tester", AT).add_task(task)
     assert (record.name, record.tags, record.metric) == ("colour", ("nlp", "team:a"), "acc")
     assert (record.fingerprint, record.source, record.folder) == (task.fingerprint, task.source, str(task.folder))
     assert (record.description, record.created_at) == ("Which colour?", AT)
@@ -141,15 +139,15 @@ def test_a_task_comes_back_as_it_was_added(catalog: Catalog) -> None:
 
 
 def test_adding_the_same_task_again_changes_nothing(catalog: Catalog) -> None:
-    first = catalog.add_task(a_task(), "tester", AT)
-    assert catalog.add_task(a_task(), "tester", AT + timedelta(days=1)) == first
+    first = by(catalog, "tester", AT).add_task(a_task())
+    assert by(catalog, "tester", AT + timedelta(days=1)).add_task(a_task()) == first
     assert [event.kind for event in catalog.events()] == ["task-added"]
 
 
 def test_a_changed_task_file_is_the_task_s_and_versions_keep_theirs(catalog: Catalog) -> None:
     old, new = a_task(), a_task(description="What colour?\n")
     version = learn(catalog, task=old)
-    catalog.add_task(new, "tester", AT)
+    by(catalog, "tester", AT).add_task(new)
     assert catalog.task("colour").fingerprint == new.fingerprint
     assert catalog.task_file(version).fingerprint == old.fingerprint
     assert [event.kind for event in catalog.events()] == ["task-added", "published", "task-changed"]
@@ -158,7 +156,7 @@ def test_a_changed_task_file_is_the_task_s_and_versions_keep_theirs(catalog: Cat
 def test_an_unknown_task_gives_the_nearest(catalog: Catalog) -> None:
     with pytest.raises(NotFoundError, match="no task 'colour' in the catalog; there are none yet"):
         catalog.task("colour")
-    catalog.add_task(a_task(), "tester", AT)
+    by(catalog, "tester", AT).add_task(a_task())
     for lookup in (catalog.task, catalog.version, catalog.versions_of, catalog.lineage):
         with pytest.raises(NotFoundError, match="no task 'color' in the catalog; did you mean 'colour'?"):
             lookup("color")
@@ -166,8 +164,8 @@ def test_an_unknown_task_gives_the_nearest(catalog: Catalog) -> None:
 
 def test_a_candidate_for_an_unknown_task_is_refused(catalog: Catalog) -> None:
     with pytest.raises(NotFoundError):
-        catalog.admit(
-            a_candidate(a_task()), CheckReport((), 0.0), decision="publish", reason="", epoch=0, actor="tester", at=AT
+        by(catalog, "tester", AT).admit(
+            a_candidate(a_task()), CheckReport((), 0.0), decision="publish", reason="", epoch=0
         )
     assert catalog.versions() == []
 
@@ -296,14 +294,8 @@ def test_publishing_since_the_epoch_was_read_is_a_conflict_that_writes_nothing(c
     learn(catalog, "shape")
     before = contents(catalog)
     with pytest.raises(ConflictError, match="colour: another prompt was published meanwhile"):
-        catalog.admit(
-            a_candidate(a_task(), 0.9, seed=99),
-            CheckReport((), 0.0),
-            decision="publish",
-            reason="late",
-            epoch=epoch,
-            actor="tester",
-            at=AT,
+        by(catalog, "tester", AT).admit(
+            a_candidate(a_task(), 0.9, seed=99), CheckReport((), 0.0), decision="publish", reason="late", epoch=epoch
         )
     assert contents(catalog) == before
 
@@ -311,11 +303,11 @@ def test_publishing_since_the_epoch_was_read_is_a_conflict_that_writes_nothing(c
 def test_only_moved_pointers_move_the_epoch(catalog: Catalog) -> None:
     epochs = [catalog.published()[0]]
     for act in (
-        lambda: catalog.add_task(a_task(), "tester", AT),
+        lambda: by(catalog, "tester", AT).add_task(a_task()),
         lambda: learn(catalog, publish=False),
         lambda: learn(catalog),
         lambda: learn(catalog),
-        lambda: catalog.roll_back("colour", 2, "why", "tester", AT),
+        lambda: by(catalog, "tester", AT).roll_back("colour", 2, "why"),
     ):
         act()
         epochs.append(catalog.published()[0])
@@ -354,7 +346,7 @@ def test_two_tasks_with_the_same_adapter_store_it_once(catalog: Catalog) -> None
 def test_rolling_back_publishes_the_version_retired_last(catalog: Catalog) -> None:
     for day in range(3):
         learn(catalog, at=AT + timedelta(days=day))
-    back = catalog.roll_back("colour", None, "complaints", "someone", AT + timedelta(days=9))
+    back = by(catalog, "someone", AT + timedelta(days=9)).roll_back("colour", None, "complaints")
     assert (back.number, back.state, back.retired_at) == (2, "published", None)
     assert [version.state for version in catalog.versions_of("colour")] == ["retired", "published", "retired"]
     event = catalog.events()[-1]
@@ -365,7 +357,9 @@ def test_rolling_back_publishes_the_version_retired_last(catalog: Catalog) -> No
 def test_rolling_back_twice_goes_forth_again(catalog: Catalog) -> None:
     for day in range(2):
         learn(catalog, at=AT + timedelta(days=day))
-    numbers = [catalog.roll_back("colour", None, "", "tester", AT + timedelta(days=day)).number for day in range(2, 5)]
+    numbers = [
+        by(catalog, "tester", AT + timedelta(days=day)).roll_back("colour", None, "").number for day in range(2, 5)
+    ]
     assert numbers == [1, 2, 1]
 
 
@@ -375,9 +369,9 @@ def test_only_a_retired_version_can_be_rolled_back_to(catalog: Catalog) -> None:
     before = contents(catalog)
     for number, says in ((1, "colour@1 is published"), (2, "colour@2 is rejected"), (None, "has no retired version")):
         with pytest.raises(StateError, match=says):
-            catalog.roll_back("colour", number, "", "tester", AT)
+            by(catalog, "tester", AT).roll_back("colour", number, "")
     with pytest.raises(NotFoundError, match="no version 7"):
-        catalog.roll_back("colour", 7, "", "tester", AT)
+        by(catalog, "tester", AT).roll_back("colour", 7, "")
     assert contents(catalog) == before
 
 
@@ -385,7 +379,7 @@ def test_rolling_back_keeps_bytes_baseline_and_digest(catalog: Catalog) -> None:
     first = learn(catalog, score=0.8)
     kept = catalog.adapter(first), catalog.baseline(first), catalog.evaluation_rows(first)
     learn(catalog, score=0.9)
-    back = catalog.roll_back("colour", 1, "", "tester", AT)
+    back = by(catalog, "tester", AT).roll_back("colour", 1, "")
     assert back.digest == first.digest
     assert (catalog.adapter(back), catalog.baseline(back), catalog.evaluation_rows(back)) == kept
 
@@ -408,7 +402,7 @@ def test_lineage_names_what_each_version_came_from(catalog: Catalog) -> None:
 
 
 def test_an_unknown_relation_is_refused_and_nothing_is_written(catalog: Catalog) -> None:
-    catalog.add_task(a_task(), "tester", AT)
+    by(catalog, "tester", AT).add_task(a_task())
     before = contents(catalog)
     with pytest.raises(IntegrityError, match="refuses the change"):
         learn(catalog, parents=(Parent("inspired-by", "a friend"),))
@@ -416,8 +410,8 @@ def test_an_unknown_relation_is_refused_and_nothing_is_written(catalog: Catalog)
 
 
 def test_events_say_who_did_what_when_and_why(catalog: Catalog) -> None:
-    catalog.bind_base_model(BASE, "me", AT)
-    catalog.add_task(a_task(), "me", AT)
+    by(catalog, "me", AT).bind_base_model(BASE)
+    by(catalog, "me", AT).add_task(a_task())
     learn(catalog)
     learn(catalog, publish=False)
     assert [replace(event, id=0) for event in catalog.events()] == [
@@ -441,7 +435,7 @@ def test_the_matrix_is_what_was_measured_when_each_task_was_learned(catalog: Cat
     learn(catalog, "c", 0.3, publish=False, checked=[a_check("a@1", 0.9, 0.1), a_check("b@1", 0.8, 0.1)])
     learn(catalog, "a", 0.95, checked=[a_check("b@1", 0.8, 0.2)])
     learn(catalog, "c", 0.7, checked=[a_check("a@2", 0.95, 0.93), a_check("b@1", 0.8, None)])
-    catalog.roll_back("a", 1, "", "tester", AT)
+    by(catalog, "tester", AT).roll_back("a", 1, "")
     scores = ((0.9, None, None), (0.85, 0.8, None), (0.93, None, 0.7))
     assert catalog.matrix() == Matrix(("a", "b", "c"), scores, (0.1,) * 3, (True,) * 3)
 
@@ -451,7 +445,7 @@ def test_a_version_that_a_check_did_not_run_again_had_the_score_of_its_baseline(
     learn(catalog, "b", 0.8, checked=[replace(a_check("a@1", 0.9, 0.9), verdict="identical", reused=True)])
     learn(catalog, "a", 0.95)
     learn(catalog, "c", 0.7)
-    catalog.roll_back("a", 1, "", "tester", AT)
+    by(catalog, "tester", AT).roll_back("a", 1, "")
     learn(catalog, "d", 0.6)
     assert catalog.matrix().scores == (
         (0.9, None, None, None),
@@ -476,7 +470,7 @@ def test_a_comparison_is_kept_with_its_evaluation_to_be_used_again(catalog: Cata
     result = a_check("colour@1", 0.9, 0.85)
     assert catalog.comparison(baseline, key) is None
     for drop in (0.04, 0.05):
-        catalog.save_comparison(version, baseline, key, replace(result, drop=drop), ROWS, again, "tester", AT)
+        by(catalog, "tester", AT).save_comparison(version, baseline, key, replace(result, drop=drop), ROWS, again)
     found = catalog.comparison(baseline, key)
     assert found is not None
     assert (found["version"], found["drop"]) == ("colour@1", 0.05)
@@ -491,7 +485,7 @@ def test_a_blessed_evaluation_is_the_baseline_from_then_on(catalog: Catalog) -> 
     learn(catalog, "shape", 0.4)
     for score in (0.7, 0.8):
         evaluation = an_evaluation("colour", score, key={"prompt": "again", "score": str(score)})
-        catalog.bless(version, a_task("colour"), ROWS, evaluation, f"labels mended, {score}", "ann", AT)
+        by(catalog, "ann", AT).bless(version, a_task("colour"), ROWS, evaluation, f"labels mended, {score}")
     assert catalog.baseline(version) == evaluation
     _, held = catalog.published_baselines()
     assert [(v.label, b.score) for v, b in held] == [("colour@1", 0.8), ("shape@1", 0.4)]
@@ -509,7 +503,7 @@ def test_a_version_has_one_baseline_wherever_it_is_asked_for(catalog: Catalog) -
     blessed_rows = Split("test", ({"text": "sea", "label": "blue"}, {"text": "sun", "label": "red"}))
     evaluation = an_evaluation("colour", 0.7, key={"prompt": "again"}, seconds=8.0)
     later = AT + timedelta(days=1)
-    catalog.bless(version, a_task("colour"), blessed_rows, evaluation, "labels mended", "ann", later)
+    by(catalog, "ann", later).bless(version, a_task("colour"), blessed_rows, evaluation, "labels mended")
     assert catalog.baseline(version).score == catalog.baseline_of(version).score == 0.7
     assert [record.score for record in (*catalog.tasks(), *catalog.versions(), catalog.version("colour"))] == [0.7] * 3
     for listing in (catalog.tasks, catalog.versions):
@@ -532,45 +526,44 @@ def test_a_regression_stands_while_the_newest_check_of_that_version_found_it(cat
     learn(catalog, "shape", 0.4)
     assert catalog.found_worse("colour@1") is None
     lost = replace(a_check("colour@1", 0.9, 0.5), verdict="regressed")
-    catalog.save_check(CheckReport((lost,), 1.0), "tester", AT)
+    by(catalog, "tester", AT).save_check(CheckReport((lost,), 1.0))
     assert catalog.found_worse("colour@1") is not None
     assert catalog.found_worse("shape@1") is None
     learn(catalog, "colour", 0.3, publish=False)
     assert catalog.found_worse("colour@1") is not None, "a candidate of its own task checked the others alone"
     same = replace(lost, verdict="identical", reused=True)
-    catalog.save_check(CheckReport((same,), 1.0), "tester", AT)
+    by(catalog, "tester", AT).save_check(CheckReport((same,), 1.0))
     assert catalog.found_worse("colour@1") is None
     learn(catalog, "shape", 0.5, checked=[replace(lost, verdict="failed", score=None)])
     assert catalog.found_worse("colour@1") is not None
 
 
 def test_a_candidate_below_its_floor_is_published_by_force_and_with_a_reason(catalog: Catalog) -> None:
-    catalog.add_task(a_task(), "tester", AT)
+    by(catalog, "tester", AT).add_task(a_task())
     epoch = catalog.epoch()
-    version = catalog.admit(
-        a_candidate(a_task()), CheckReport((), 0.0), decision="hold", reason="did not learn", epoch=epoch,
-        actor="tester", at=AT,
-    )  # fmt: skip
+    version = by(catalog, "tester", AT).admit(
+        a_candidate(a_task()), CheckReport((), 0.0), decision="hold", reason="did not learn", epoch=epoch
+    )
     assert (version.state, catalog.is_below_floor(version)) == ("candidate", True)
     assert catalog.events()[-1].kind == "below-floor"
     for force, reason in ((False, "for now"), (True, " ")):
         with pytest.raises(StateError, match="colour@1 did not learn; it is published only with --force"):
-            catalog.publish("colour", 1, reason, "tester", AT, force=force)
-    assert catalog.publish("colour", 1, "for now", "tester", AT, force=True).state == "published"
+            by(catalog, "tester", AT).publish("colour", 1, reason, force=force)
+    assert by(catalog, "tester", AT).publish("colour", 1, "for now", force=True).state == "published"
 
 
 def test_the_path_of_a_task_file_is_kept_and_follows_the_file(catalog: Catalog, tmp_path: Path) -> None:
-    assert catalog.add_task(a_task(), "tester", AT).file == ""
+    assert by(catalog, "tester", AT).add_task(a_task()).file == ""
     file = tmp_path / "colour.yaml"
     file.write_text(a_task().source)
-    assert catalog.add_task(Task.from_file(file), "tester", AT).file == str(file)
+    assert by(catalog, "tester", AT).add_task(Task.from_file(file)).file == str(file)
     assert catalog.tasks()[0].file == str(file)
 
 
 def test_the_policy_of_a_catalog_is_kept_with_an_event(catalog: Catalog) -> None:
     assert catalog.policy() == "block"
     for _ in range(2):
-        catalog.set_policy("warn", "a migration", "ann", AT)
+        by(catalog, "ann", AT).set_policy("warn", "a migration")
     assert catalog.policy() == "warn"
     (event,) = catalog.events("kind = 'policy-warn'")
     assert (event.actor, event.reason) == ("ann", "a migration")
@@ -578,12 +571,12 @@ def test_the_policy_of_a_catalog_is_kept_with_an_event(catalog: Catalog) -> None
 
 def test_a_catalog_is_bound_to_one_base_model(catalog: Catalog) -> None:
     assert catalog.base_model() == (None, "auto", None)
-    catalog.bind_base_model(BASE, "tester", AT)
-    catalog.bind_base_model(replace(BASE, name="the same under another name"), "tester", AT)
+    by(catalog, "tester", AT).bind_base_model(BASE)
+    by(catalog, "tester", AT).bind_base_model(replace(BASE, name="the same under another name"))
     assert catalog.base_model() == ("hub/tiny", "float32", BASE)
     for part in ("weights", "tokenizer", "config", "dtype"):
         with pytest.raises(StateError, match="is bound to tiny .* already"):
-            catalog.bind_base_model(replace(BASE, **{part: "other"}), "tester", AT)
+            by(catalog, "tester", AT).bind_base_model(replace(BASE, **{part: "other"}))
     assert len(catalog.events("kind = 'base-model-bound'")) == 1
 
 
@@ -814,8 +807,8 @@ class CatalogMachine(RuleBasedStateMachine):
         candidate = a_candidate(a_task(task), seed=1000)
         late = self.catalog.published()[0] - 1
         with pytest.raises((ConflictError, NotFoundError)):
-            self.catalog.admit(
-                candidate, CheckReport((), 0.0), decision="publish", reason="", epoch=late, actor="late", at=self.now()
+            by(self.catalog, "late", self.now()).admit(
+                candidate, CheckReport((), 0.0), decision="publish", reason="", epoch=late
             )
 
     @precondition(lambda self: self.states)
@@ -824,11 +817,11 @@ class CatalogMachine(RuleBasedStateMachine):
         label = data.draw(st.sampled_from(sorted(self.states)))
         task, _, number = label.partition("@")
         if self.states[label] == "retired":
-            self.catalog.roll_back(task, int(number), "", "tester", self.now())
+            by(self.catalog, "tester", self.now()).roll_back(task, int(number), "")
             self.publish(label)
         else:
             with pytest.raises(StateError):
-                self.catalog.roll_back(task, int(number), "", "tester", self.now())
+                by(self.catalog, "tester", self.now()).roll_back(task, int(number), "")
 
     @invariant()
     def the_catalog_is_what_happened(self) -> None:

@@ -16,7 +16,7 @@ from multiprompt.catalog.reading import sealed
 from multiprompt.catalog.writing import Parent
 from multiprompt.errors import CatalogError, IntegrityError, QueryError
 from multiprompt.records import Adapter, Run, SqlResult
-from tests.catalog.databases import DATABASES, contents, execute, new_database
+from tests.catalog.databases import DATABASES, by, contents, execute, new_database
 from tests.catalog.test_catalog import AT, ROWS, a_task, learn, new_catalog
 
 RUN = Run({"steps": 2}, {"torch": "2"}, ROWS.fingerprint, ROWS.fingerprint, (1.5, 0.5), ((2, 0.5, 0.5),), 2, 0, 1.0)
@@ -31,10 +31,10 @@ def fill(catalog: Catalog) -> None:
     first = learn(catalog, "a", 0.5, run=RUN, training_data=(ROWS, ROWS))
     second = learn(catalog, "a", 0.7, parents=(Parent("retrained-from", first.label, first),))
     learn(catalog, "ü", publish=False, adapter=Adapter(b"{}", bytes(range(256)), b"encoder"))
-    catalog.roll_back("a", 1, "", "tester", AT)
-    catalog.save_checkpoint("a", "key", b"\x00\xff" * 1000, "tester", AT)
-    catalog.note("a", "naïve annotators", "tester", AT)
-    catalog.guard("a", True, "in a contract", "tester", AT)
+    by(catalog, "tester", AT).roll_back("a", 1, "")
+    by(catalog, "tester", AT).save_checkpoint("a", "key", b"\x00\xff" * 1000)
+    by(catalog, "tester", AT).note("a", "naïve annotators")
+    by(catalog, "tester", AT).guard("a", True, "in a contract")
     assert second.label == "a@2"
 
 
@@ -129,7 +129,7 @@ def test_a_backup_does_not_disturb_a_writer(tmp_path: Path) -> None:
 
     def write() -> None:
         while not stop.is_set():
-            catalog.note("a", f"note {len(written)}", "tester", AT)
+            by(catalog, "tester", AT).note("a", f"note {len(written)}")
             written.append("")
 
     writer = threading.Thread(target=write)
@@ -152,12 +152,12 @@ def test_garbage_lies_in_the_trash_before_it_is_deleted(tmp_path: Path) -> None:
         "INSERT INTO artifacts (sha256, kind, data, created_at) VALUES ('lost', 'rows', 'abc', '2026-01-01 00:00:00')",
     )
     day, week = timedelta(days=1), timedelta(days=7)
-    assert (catalog.garbage(AT, week).unused, catalog.garbage(AT, week).deleted) == (1, 0)
+    assert (by(catalog, "tester", AT).garbage(week).unused, by(catalog, "tester", AT).garbage(week).deleted) == (1, 0)
     before = contents(catalog)
-    assert catalog.collect_garbage("tester", AT, week).deleted == 0
-    assert catalog.collect_garbage("tester", AT + day, week).deleted == 0
+    assert by(catalog, "tester", AT).collect_garbage(week).deleted == 0
+    assert by(catalog, "tester", AT + day).collect_garbage(week).deleted == 0
     assert contents(catalog)["artifacts"] == before["artifacts"]
-    found = catalog.collect_garbage("tester", AT + week, week)
+    found = by(catalog, "tester", AT + week).collect_garbage(week)
     assert (found.deleted, found.deleted_bytes) == (2, 3 + len(sealed(bytes(2000))))
     assert next(row for row in before["artifacts"] if row not in contents(catalog)["artifacts"])[0] == "lost"
     assert contents(catalog)["checkpoints"] == contents(catalog)["trash"] == []
@@ -175,10 +175,10 @@ def test_what_is_used_again_leaves_the_trash(tmp_path: Path) -> None:
         "INSERT INTO artifacts (sha256, kind, data, created_at) VALUES"
         f" ('{sha256}', 'adapter-weights', {data}, '2026-01-01 00:00:00')",
     )
-    catalog.collect_garbage("tester", AT, week)
+    by(catalog, "tester", AT).collect_garbage(week)
     assert [row[0] for row in contents(catalog)["trash"]] == [sha256]
     learn(catalog, "b", adapter=adapter)
-    assert catalog.collect_garbage("tester", AT + timedelta(days=30), week).unused == 0
+    assert by(catalog, "tester", AT + timedelta(days=30)).collect_garbage(week).unused == 0
     assert contents(catalog)["trash"] == []
     assert catalog.adapter(catalog.version("b")) == adapter
 

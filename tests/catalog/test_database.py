@@ -19,7 +19,7 @@ from multiprompt.catalog import database
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import CatalogError, MultipromptError, SchemaError
 from multiprompt.records import Adapter
-from tests.catalog.databases import contents
+from tests.catalog.databases import by, contents
 from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
@@ -152,7 +152,7 @@ def test_a_read_only_catalog_is_read_but_not_written(tmp_path: Path) -> None:
     assert reader.versions() == [version]
     assert reader.verify() == []
     with pytest.raises(CatalogError, match="read-only: give the user write permission, or copy the catalog elsewhere"):
-        reader.add_task(a_task("shape"), "tester", AT)
+        by(reader, "tester", AT).add_task(a_task("shape"))
     assert made.path.read_bytes() == before
 
 
@@ -167,11 +167,11 @@ def test_a_locked_catalog_is_an_error_after_the_timeout(tmp_path: Path, impatien
     other = sqlite3.connect(catalog.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(CatalogError, match="another process held the catalog for .* s: wait for it and try again"):
-        catalog.add_task(a_task("shape"), "tester", AT)
+        by(catalog, "tester", AT).add_task(a_task("shape"))
     assert catalog.versions() == [version]
     other.execute("ROLLBACK")
     other.close()
-    assert catalog.add_task(a_task("shape"), "tester", AT).name == "shape"
+    assert by(catalog, "tester", AT).add_task(a_task("shape")).name == "shape"
 
 
 def test_a_writer_waits_for_another_one(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_writer_waits_for_another_one(tmp_path: Path) -> None:
     other = sqlite3.connect(catalog.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     added: list[Any] = []
-    writer = threading.Thread(target=lambda: added.append(catalog.add_task(a_task(), "tester", AT)))
+    writer = threading.Thread(target=lambda: added.append(by(catalog, "tester", AT).add_task(a_task())))
     writer.start()
     time.sleep(0.2)
     assert added == []
@@ -271,7 +271,7 @@ def test_a_process_killed_while_publishing_leaves_the_catalog_as_it_was(tmp_path
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert contents(catalog) == before
     assert catalog.verify() == []
-    assert catalog.roll_back("colour", 1, "", "tester", AT).label == "colour@1"
+    assert by(catalog, "tester", AT).roll_back("colour", 1, "").label == "colour@1"
 
 
 def test_every_error_names_the_file(tmp_path: Path) -> None:

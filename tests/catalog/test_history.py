@@ -21,7 +21,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import ConflictError, MultipromptError, NotFoundError, QueryError, StateError
 from multiprompt.records import CheckReport, Event
 from multiprompt.tasks.task import Task
-from tests.catalog.databases import contents
+from tests.catalog.databases import by, contents
 from tests.catalog.test_catalog import AT, a_candidate, a_task, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ class Past:
         return a_task(name, description=f"File {number} of {name}.\n", tag=[f"file:{number}", "nlp"])
 
     def add(self, name: str, clock: datetime) -> None:
-        self.catalog.add_task(self.task(name), "tester", clock)
+        by(self.catalog, "tester", clock).add_task(self.task(name))
         self.step(clock, **({} if name in self.view else {name: None}))
 
     def learn(self, name: str, clock: datetime, publish: bool) -> None:
@@ -93,7 +93,7 @@ class Past:
         retired = [one for one in self.versions.get(name, []) if one and serving and one.number != serving.number]
         if retired:
             target = retired[pick % len(retired)]
-            self.catalog.roll_back(name, target.number, "", "tester", clock)
+            by(self.catalog, "tester", clock).roll_back(name, target.number, "")
             self.step(clock, **{name: target})
 
     def at(self, moment: datetime) -> View:
@@ -180,7 +180,7 @@ def test_a_query_of_the_past_asks_for_what_was_then(catalog: Catalog) -> None:
         learn(catalog, "colour", score, at=AT + timedelta(days=day), task=a_task(tag=[f"day:{day}"]))
         if day == 1:
             learn(catalog, "shape", 0.3, at=AT + timedelta(days=1))
-    catalog.roll_back("colour", 1, "", "tester", AT + timedelta(days=5))
+    by(catalog, "tester", AT + timedelta(days=5)).roll_back("colour", 1, "")
 
     def names(query: str, days: int) -> list[str]:
         return [task.name for task in catalog.tasks(query, as_of=AT + timedelta(days=days))]
@@ -205,22 +205,22 @@ def test_the_past_of_now_is_what_is_published_now(catalog: Catalog) -> None:
     learn(catalog, "b", 0.25, at=AT + timedelta(days=1))
     learn(catalog, "a", 0.75, at=AT + timedelta(days=2))
     learn(catalog, "a", 0.1, publish=False, at=AT + timedelta(days=3))
-    catalog.roll_back("a", 1, "", "tester", AT + timedelta(days=4))
+    by(catalog, "tester", AT + timedelta(days=4)).roll_back("a", 1, "")
     assert catalog.tasks(as_of=AT + timedelta(days=4)) == catalog.tasks()
 
 
 def test_a_task_that_had_no_published_version_is_shown_with_the_file_it_had_then(catalog: Catalog) -> None:
     old, new = a_task(tag=["old"]), a_task(description="What colour?\n", tag=["new"])
-    catalog.add_task(old, "tester", AT)
-    catalog.add_task(new, "tester", AT + timedelta(days=1))
+    by(catalog, "tester", AT).add_task(old)
+    by(catalog, "tester", AT + timedelta(days=1)).add_task(new)
     (then,) = catalog.tasks(as_of=AT)
     assert (then.description, then.tags, then.fingerprint) == ("Which colour?", ("old",), old.fingerprint)
 
 
 def test_a_task_is_shown_as_guarded_only_from_when_it_was(catalog: Catalog) -> None:
     learn(catalog)
-    catalog.guard("colour", True, "in a contract", "tester", AT + timedelta(days=1))
-    catalog.guard("colour", False, "it ended", "tester", AT + timedelta(days=2))
+    by(catalog, "tester", AT + timedelta(days=1)).guard("colour", True, "in a contract")
+    by(catalog, "tester", AT + timedelta(days=2)).guard("colour", False, "it ended")
     shown = [catalog.tasks(as_of=AT + timedelta(days=day))[0].guarded for day in range(3)]
     assert shown == [False, True, False]
 
@@ -228,8 +228,8 @@ def test_a_task_is_shown_as_guarded_only_from_when_it_was(catalog: Catalog) -> N
 def test_a_clock_that_jumps_back_keeps_events_in_order(catalog: Catalog) -> None:
     learn(catalog, at=AT + timedelta(days=10))
     learn(catalog, at=AT)
-    catalog.roll_back("colour", 1, "", "tester", AT - timedelta(days=400))
-    catalog.note("colour", "late", "tester", AT + timedelta(days=10) - MOMENT)
+    by(catalog, "tester", AT - timedelta(days=400)).roll_back("colour", 1, "")
+    by(catalog, "tester", AT + timedelta(days=10) - MOMENT).note("colour", "late")
     assert {event.at for event in catalog.events()} == {AT + timedelta(days=10)}
     first, second = catalog.versions_of("colour")
     assert (first.published_at, second.retired_at) == (AT + timedelta(days=10),) * 2
@@ -243,7 +243,7 @@ def test_a_clock_that_jumps_back_keeps_events_in_order(catalog: Catalog) -> None
 def test_retiring_and_rolling_back_under_a_stopped_clock_finds_the_version_before(catalog: Catalog) -> None:
     for _ in range(3):
         learn(catalog, at=AT)
-    assert catalog.roll_back("colour", None, "", "tester", AT - timedelta(days=1)).number == 2
+    assert by(catalog, "tester", AT - timedelta(days=1)).roll_back("colour", None, "").number == 2
 
 
 # Guarded tasks
@@ -257,7 +257,7 @@ def guarded(catalog: Catalog) -> Catalog:
     """A guarded task with one version published, one retired, and one held."""
     learn(catalog, score=0.5, at=AT)
     learn(catalog, score=0.6, at=AT)
-    catalog.guard("colour", True, "in a contract", "Ann", AT)
+    by(catalog, "Ann", AT).guard("colour", True, "in a contract")
     learn(catalog, score=0.9, at=AT)
     return catalog
 
@@ -299,26 +299,26 @@ def test_a_guarded_task_moves_neither_without_force_nor_without_a_reason(
     before = contents(catalog)
     for number in (3, None):
         with pytest.raises(StateError, match="'colour' is guarded: .*--force.*--reason"):
-            catalog.publish("colour", number, reason, "Bob", AT, force=force)
+            by(catalog, "Bob", AT).publish("colour", number, reason, force=force)
     for number in (1, None):
         with pytest.raises(StateError, match="'colour' is guarded: .*--force.*--reason"):
-            catalog.roll_back("colour", number, reason, "Bob", AT, force=force)
+            by(catalog, "Bob", AT).roll_back("colour", number, reason, force=force)
     assert contents(catalog) == before
 
 
 def test_a_reason_of_blanks_is_none(catalog: Catalog) -> None:
     guarded(catalog)
     with pytest.raises(StateError, match="is guarded"):
-        catalog.publish("colour", 3, " \n", "Bob", AT, force=True)
+        by(catalog, "Bob", AT).publish("colour", 3, " \n", force=True)
 
 
 def test_a_guarded_task_moves_by_force_with_a_reason_and_events_tell_it(catalog: Catalog) -> None:
     guarded(catalog)
     later = AT + timedelta(days=1)
-    published = catalog.publish("colour", None, "agreed with legal", "Bob", later, force=True)
+    published = by(catalog, "Bob", later).publish("colour", None, "agreed with legal", force=True)
     assert (published.number, published.state, published.published_at) == (3, "published", later)
     assert catalog.version("colour", 2).state == "retired"
-    back = catalog.roll_back("colour", 1, "they took it back", "Cid", later, force=True)
+    back = by(catalog, "Cid", later).roll_back("colour", 1, "they took it back", force=True)
     assert (back.number, back.state) == (1, "published")
     assert events(catalog)[-2:] == [
         ("published", "Bob", 2, 3, "agreed with legal"),
@@ -330,11 +330,11 @@ def test_a_guarded_task_moves_by_force_with_a_reason_and_events_tell_it(catalog:
 
 def test_a_task_whose_guard_is_off_again_moves_as_others(catalog: Catalog) -> None:
     guarded(catalog)
-    catalog.guard("colour", False, "the contract ended", "Ann", AT)
+    by(catalog, "Ann", AT).guard("colour", False, "the contract ended")
     assert not catalog.task("colour").guarded
     assert events(catalog)[-1] == ("unguarded", "Ann", None, None, "the contract ended")
-    assert catalog.roll_back("colour", None, "", "Bob", AT).number == 1
-    assert catalog.publish("colour", 3, "", "Bob", AT).state == "published"
+    assert by(catalog, "Bob", AT).roll_back("colour", None, "").number == 1
+    assert by(catalog, "Bob", AT).publish("colour", 3, "").state == "published"
     assert learn(catalog).state == "published"
 
 
@@ -342,14 +342,14 @@ def test_guarding_twice_is_one_event_and_other_tasks_are_not_guarded(catalog: Ca
     learn(catalog)
     learn(catalog, "shape")
     for guard in (True, True, False, False):
-        catalog.guard("colour", guard, "why", "Ann", AT)
+        by(catalog, "Ann", AT).guard("colour", guard, "why")
     told = events(catalog, "kind in ('guarded', 'unguarded')")
     assert told == [("guarded", "Ann", None, None, "why"), ("unguarded", "Ann", None, None, "why")]
-    catalog.guard("colour", True, "why", "Ann", AT)
+    by(catalog, "Ann", AT).guard("colour", True, "why")
     assert learn(catalog, "shape").state == "published"
     assert [task.guarded for task in catalog.tasks()] == [True, False]
     with pytest.raises(NotFoundError, match="did you mean 'colour'"):
-        catalog.guard("color", True, "", "Ann", AT)
+        by(catalog, "Ann", AT).guard("color", True, "")
 
 
 def test_only_a_held_candidate_can_be_published(catalog: Catalog) -> None:
@@ -357,30 +357,30 @@ def test_only_a_held_candidate_can_be_published(catalog: Catalog) -> None:
     before = contents(catalog)
     for number, says in ((1, "colour@1 is retired"), (2, "colour@2 is published")):
         with pytest.raises(StateError, match=says):
-            catalog.publish("colour", number, "why", "Bob", AT, force=True)
+            by(catalog, "Bob", AT).publish("colour", number, "why", force=True)
     with pytest.raises(NotFoundError, match="no version 9"):
-        catalog.publish("colour", 9, "why", "Bob", AT, force=True)
+        by(catalog, "Bob", AT).publish("colour", 9, "why", force=True)
     with pytest.raises(StateError, match="colour@3 is candidate"):
-        catalog.roll_back("colour", 3, "why", "Bob", AT, force=True)
+        by(catalog, "Bob", AT).roll_back("colour", 3, "why", force=True)
     assert contents(catalog) == before
     learn(catalog, "shape")
     with pytest.raises(StateError, match="'shape' has no candidate version to publish"):
-        catalog.publish("shape", None, "why", "Bob", AT, force=True)
+        by(catalog, "Bob", AT).publish("shape", None, "why", force=True)
 
 
 def test_the_newest_of_several_held_candidates_is_published_by_default(catalog: Catalog) -> None:
     guarded(catalog)
     learn(catalog, at=AT)
-    assert catalog.publish("colour", None, "why", "Bob", AT, force=True).number == 4
-    assert catalog.publish("colour", None, "why", "Bob", AT, force=True).number == 3
+    assert by(catalog, "Bob", AT).publish("colour", None, "why", force=True).number == 4
+    assert by(catalog, "Bob", AT).publish("colour", None, "why", force=True).number == 3
 
 
 def test_what_was_guarded_first_can_be_a_task_s_first_version(catalog: Catalog) -> None:
-    catalog.add_task(a_task(), "tester", AT)
-    catalog.guard("colour", True, "", "Ann", AT)
+    by(catalog, "tester", AT).add_task(a_task())
+    by(catalog, "Ann", AT).guard("colour", True, "")
     assert learn(catalog).state == "candidate"
     assert catalog.published() == (0, [])
-    assert catalog.publish("colour", 1, "checked by hand", "Ann", AT, force=True).state == "published"
+    assert by(catalog, "Ann", AT).publish("colour", 1, "checked by hand", force=True).state == "published"
     assert events(catalog)[-1] == ("published", "Ann", None, 1, "checked by hand")
 
 
@@ -391,12 +391,12 @@ def test_notes_are_kept_among_the_events_in_order(catalog: Catalog) -> None:
     learn(catalog)
     said = ["annotators changed in May", "…", "'quoted' -- \"text\"\nof two lines 🙂"]
     for text in said:
-        catalog.note("colour", text, "Zoë", AT)
+        by(catalog, "Zoë", AT).note("colour", text)
     found = catalog.events("kind = 'noted'")
     assert [(event.reason, event.actor, event.task) for event in found] == [(text, "Zoë", "colour") for text in said]
     assert catalog.published()[0] == 1
     with pytest.raises(NotFoundError, match="did you mean 'colour'"):
-        catalog.note("color", "x", "Zoë", AT)
+        by(catalog, "Zoë", AT).note("color", "x")
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
@@ -404,7 +404,7 @@ def test_a_note_says_something(catalog: Catalog, text: str) -> None:
     learn(catalog)
     before = contents(catalog)
     with pytest.raises(StateError, match="the note is empty; write what it says"):
-        catalog.note("colour", text, "Ann", AT)
+        by(catalog, "Ann", AT).note("colour", text)
     assert contents(catalog) == before
 
 
@@ -413,7 +413,7 @@ def test_a_note_that_no_database_holds_is_refused_or_kept(catalog: Catalog, text
     learn(catalog)
     before = contents(catalog)
     try:
-        catalog.note("colour", text, "tester", AT)
+        by(catalog, "tester", AT).note("colour", text)
     except Exception as error:
         assert isinstance(error, MultipromptError), repr(error)
         assert "\n" not in str(error)
@@ -424,7 +424,7 @@ def test_a_note_that_no_database_holds_is_refused_or_kept(catalog: Catalog, text
 
 def test_a_query_of_events_says_what_it_has(catalog: Catalog) -> None:
     learn(catalog)
-    catalog.note("colour", "kept", "Zoë", AT + timedelta(days=2))
+    by(catalog, "Zoë", AT + timedelta(days=2)).note("colour", "kept")
     assert [event.kind for event in catalog.events("actor = 'Zoë' and at > '2026-01-02'")] == ["noted"]
     with pytest.raises(QueryError, match="unknown function 'matches'"):
         catalog.events("matches('kept')")
@@ -465,7 +465,7 @@ def test_threads_that_publish_at_once_lose_no_move(catalog: Catalog) -> None:
 
     def moves() -> None:
         for _ in range(6):
-            catalog.roll_back("colour", None, "", "tester", AT)
+            by(catalog, "tester", AT).roll_back("colour", None, "")
 
     assert at_once(moves, moves, moves) == [None, None, None]
     told = catalog.events("kind in ('published', 'rolled-back')")
@@ -481,8 +481,8 @@ def test_of_threads_that_publish_from_one_epoch_one_does(catalog: Catalog) -> No
 
     def publish(seed: int) -> Callable[[], Any]:
         candidate = a_candidate(a_task(), seed=seed)
-        return lambda: catalog.admit(
-            candidate, CheckReport((), 0.0), decision="publish", reason="", epoch=epoch, actor=f"{seed}", at=AT
+        return lambda: by(catalog, f"{seed}", AT).admit(
+            candidate, CheckReport((), 0.0), decision="publish", reason="", epoch=epoch
         )
 
     results = at_once(*(publish(seed) for seed in range(100, 105)))
@@ -538,6 +538,6 @@ def test_processes_that_publish_at_once_lose_no_move(catalog: Catalog) -> None:
 
 
 def test_tasks_added_at_once_are_each_added_once(catalog: Catalog) -> None:
-    results = at_once(*(lambda: catalog.add_task(a_task(), "tester", AT) for _ in range(6)))
+    results = at_once(*(lambda: by(catalog, "tester", AT).add_task(a_task()) for _ in range(6)))
     assert results == [catalog.task("colour")] * 6
     assert [event.kind for event in catalog.events()] == ["task-added"]

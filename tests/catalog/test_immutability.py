@@ -15,7 +15,7 @@ from multiprompt.catalog import schema
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Parent
 from multiprompt.records import Adapter
-from tests.catalog.databases import DATABASES, contents, execute
+from tests.catalog.databases import DATABASES, by, contents, execute
 from tests.catalog.test_catalog import AT, ROWS, a_task, an_evaluation, learn, new_catalog
 
 STATES = ("candidate", "published", "retired", "rejected")
@@ -39,7 +39,7 @@ def fill_with_every_state(catalog: Catalog) -> None:
     execute(catalog, f"INSERT INTO prompt_versions (id, number, state, {COPIED}) {copied}")
     assert {version.state: version.id for version in catalog.versions()} == IDS
     blessed = an_evaluation("colour", 0.6)
-    catalog.bless(catalog.version("colour"), a_task("colour"), ROWS, blessed, "asked for", "tester", AT)
+    by(catalog, "tester", AT).bless(catalog.version("colour"), a_task("colour"), ROWS, blessed, "asked for")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from multiprompt.catalog import migration, schema
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine, database_path, making, reading, writing
 from multiprompt.errors import SchemaError
-from tests.catalog.databases import contents
+from tests.catalog.databases import by, contents
 from tests.catalog.test_catalog import AT, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +119,7 @@ def test_downgrading_to_nothing_and_upgrading_again_gives_the_same_schema(tmp_pa
 def test_going_back_a_schema_and_forward_again_keeps_what_is_searched_and_scored(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog)
-    catalog.note("colour", "naïve annotators", "tester", AT)
+    by(catalog, "tester", AT).note("colour", "naïve annotators")
     before = contents(catalog)
     with writing(catalog._engine) as connection:
         command.downgrade(config(connection), "0002")

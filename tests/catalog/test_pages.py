@@ -20,7 +20,7 @@ from sqlalchemy import event
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import MultipromptError, QueryError
 from multiprompt.records import BaseModelRecord, Listing
-from tests.catalog.databases import contents
+from tests.catalog.databases import by, contents
 from tests.catalog.test_catalog import AT, BASE, a_task, an_evaluation, learn, new_catalog
 
 LISTINGS = ("tasks", "versions", "evaluations", "events")
@@ -56,15 +56,15 @@ HISTORY: dict[str, tuple[tuple[float, int], ...]] = {
 
 
 def fill(catalog: Catalog) -> None:
-    catalog.bind_base_model(BASE, "Zoë", AT)
+    by(catalog, "Zoë", AT).bind_base_model(BASE)
     for name, versions in HISTORY.items():
-        catalog.add_task(a_task(name), "tester", AT + timedelta(seconds=len(name)))
+        by(catalog, "tester", AT + timedelta(seconds=len(name))).add_task(a_task(name))
         for score, day in versions:
             metrics = {"acc": score} | ({"macro_f1": score / 3} if day else {})
             learn(catalog, name, score, at=AT + timedelta(days=day), soft=an_evaluation(name, score, metrics=metrics))
     learn(catalog, "größe", 0.75, publish=False, at=AT + timedelta(days=10, microseconds=1))
-    catalog.roll_back("colour", 1, "complaints\n of 'some'", "someone", AT + timedelta(days=10, microseconds=2))
-    catalog.guard("日本", True, "", "tester", AT + timedelta(days=11))
+    by(catalog, "someone", AT + timedelta(days=10, microseconds=2)).roll_back("colour", 1, "complaints\n of 'some'")
+    by(catalog, "tester", AT + timedelta(days=11)).guard("日本", True, "")
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_nothing_is_listed_twice_while_records_are_added(tmp_path: Path, listing
     catalog = new_catalog(tmp_path)
     for number, score in enumerate((0.5, 0.5, None, 0.9)):
         if score is None:
-            catalog.add_task(a_task(f"old {number}"), "tester", AT)
+            by(catalog, "tester", AT).add_task(a_task(f"old {number}"))
         else:
             learn(catalog, f"old {number}", score, at=AT + timedelta(days=number))
     read = getattr(catalog, listing)
@@ -206,7 +206,7 @@ def test_nothing_is_listed_twice_while_records_are_added(tmp_path: Path, listing
         after = page.after
         if number < 3:
             learn(catalog, f"{'anz'[number % 3]} new {number}", (0.5, 0.1, 0.95, 0.5)[number], at=AT)
-            catalog.add_task(a_task(f"unpublished {number}"), "tester", AT)
+            by(catalog, "tester", AT).add_task(a_task(f"unpublished {number}"))
     assert len(set(map(repr, found))) == len(found)
     known = [record for record in found if record in before]
     assert known == before

@@ -23,7 +23,7 @@ from multiprompt.catalog import database, migration, reading, schema, writing
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.cli import commands
 from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, QueryError, SchemaError
-from tests.catalog.databases import contents, execute, new_database
+from tests.catalog.databases import by, contents, execute, new_database
 from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
 from tests.catalog.test_migration import RACE, config
 
@@ -129,7 +129,7 @@ def test_no_error_shows_the_password(catalog: Catalog, monkeypatch: pytest.Monke
     failing(lambda: Catalog.open(url_of(catalog, password=SECRET, database="template1")))
     failing(lambda: learn(opened, score=float("inf") - float("inf")))
     with database.writing(catalog._engine):
-        failing(lambda: opened.add_task(a_task("shape"), "tester", AT))
+        failing(lambda: by(opened, "tester", AT).add_task(a_task("shape")))
     execute(catalog, "UPDATE alembic_version SET version_num = '9999'")
     failing(lambda: Catalog.open(url_of(catalog, password=SECRET)))
     execute(catalog, "DROP TABLE task_texts")
@@ -254,7 +254,7 @@ def test_processes_that_create_one_catalog_at_once_all_succeed() -> None:
 
 def test_a_writer_waits_for_another_one(catalog: Catalog) -> None:
     added: list[Any] = []
-    writer = threading.Thread(target=lambda: added.append(catalog.add_task(a_task(), "tester", AT)))
+    writer = threading.Thread(target=lambda: added.append(by(catalog, "tester", AT).add_task(a_task())))
     with database.writing(catalog._engine) as connection:
         writer.start()
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -268,7 +268,7 @@ def test_a_writer_in_another_catalog_is_not_waited_for(tmp_path: Path, monkeypat
     monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.05)
     one, other = new_catalog(tmp_path), new_catalog(tmp_path)
     with database.writing(one._engine):
-        assert other.add_task(a_task(), "tester", AT).name == "colour"
+        assert by(other, "tester", AT).add_task(a_task()).name == "colour"
 
 
 @pytest.mark.parametrize("lock", ["SELECT pg_advisory_xact_lock(28016)", "LOCK TABLE tasks IN EXCLUSIVE MODE"])
@@ -284,13 +284,13 @@ def test_a_held_lock_is_one_clear_line_after_the_timeout(
         with pytest.raises(
             CatalogError, match="another process held the catalog for .* s: wait for it and try"
         ) as caught:
-            catalog.add_task(a_task("shape"), "tester", AT)
+            by(catalog, "tester", AT).add_task(a_task("shape"))
         assert one_line(caught.value).startswith(catalog.location)
         assert catalog.versions() == [version]
         assert catalog.epoch() == 1
         other.rollback()
     assert contents(catalog) == before
-    assert catalog.add_task(a_task("shape"), "tester", AT).name == "shape"
+    assert by(catalog, "tester", AT).add_task(a_task("shape")).name == "shape"
 
 
 def test_a_reader_keeps_its_view_while_another_writes(catalog: Catalog) -> None:
@@ -311,7 +311,7 @@ def test_the_epoch_and_what_is_published_in_it_are_of_one_moment(catalog: Catalo
 
     def move() -> None:
         for _ in range(25):
-            catalog.roll_back("colour", None, "", "tester", AT)
+            by(catalog, "tester", AT).roll_back("colour", None, "")
         done.set()
 
     mover = threading.Thread(target=move)
@@ -349,11 +349,11 @@ def test_a_role_that_may_only_read_reads_and_cannot_write(catalog: Catalog) -> N
     assert reader.verify() == []
     assert ask(reader, "SELECT version FROM v_versions ORDER BY version") == [("colour@1",), ("shape@1",)]
     for write in (
-        lambda: reader.add_task(a_task("size"), "tester", AT),
+        lambda: by(reader, "tester", AT).add_task(a_task("size")),
         lambda: learn(reader),
-        lambda: reader.note("colour", "hello", "tester", AT),
-        lambda: reader.guard("colour", True, "", "tester", AT),
-        lambda: reader.save_checkpoint("colour", "key", b"data", "tester", AT),
+        lambda: by(reader, "tester", AT).note("colour", "hello"),
+        lambda: by(reader, "tester", AT).guard("colour", True, ""),
+        lambda: by(reader, "tester", AT).save_checkpoint("colour", "key", b"data"),
     ):
         with pytest.raises(CatalogError) as caught:
             write()
@@ -622,7 +622,7 @@ def test_a_catalog_is_usable_after_its_server_was_restarted(server: Any) -> None
         for call in (
             made.epoch,
             made.versions,
-            lambda: made.add_task(a_task("shape"), "tester", AT),
+            lambda: by(made, "tester", AT).add_task(a_task("shape")),
             lambda: Catalog.open(server.get_uri()),
         ):
             with pytest.raises(CatalogError) as caught:
@@ -643,7 +643,7 @@ def test_every_error_names_where_the_catalog_is(catalog: Catalog) -> None:
     execute(catalog, "DROP TABLE task_texts")
     for act in (
         lambda: catalog.tasks("matches('x')"),
-        lambda: catalog.add_task(a_task(), "tester", AT),
+        lambda: by(catalog, "tester", AT).add_task(a_task()),
         catalog.verify,
     ):
         with pytest.raises(CatalogError) as caught:

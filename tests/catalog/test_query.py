@@ -17,7 +17,7 @@ from multiprompt.catalog import query as query_module
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import QueryError
 from multiprompt.records import TaskRecord
-from tests.catalog.databases import contents
+from tests.catalog.databases import by, contents
 from tests.catalog.test_catalog import AT, a_task, an_evaluation, learn, new_catalog
 
 # name: (score of its published version, tags, metric results)
@@ -39,7 +39,7 @@ def fill(catalog: Catalog) -> Catalog:
     for name, (score, tags, results) in TASKS.items():
         task = a_task(name, tag=list(tags), description=f"About {name}.")
         if score is None:
-            catalog.add_task(task, "tester", moment(name))
+            by(catalog, "tester", moment(name)).add_task(task)
         else:
             soft = an_evaluation(name, score, metrics=results, metric=next(iter(results)))
             learn(catalog, score=score, task=task, at=moment(name), soft=soft)

@@ -20,7 +20,7 @@ from multiprompt.catalog.writing import Parent
 from multiprompt.errors import QueryError
 from multiprompt.records import CheckReport, Run, VersionRecord
 from multiprompt.tasks.split import Split
-from tests.catalog.databases import DATABASES, contents
+from tests.catalog.databases import DATABASES, by, contents
 from tests.catalog.test_catalog import AT, a_check, a_task, learn, new_catalog
 
 LIMITS = settings(max_examples=15, deadline=None, database=None)
@@ -70,9 +70,9 @@ def fill(catalog: Catalog) -> None:
         if name == "sst2":
             learn(catalog, name, task=task)
         else:
-            catalog.add_task(task, "tester", AT)
+            by(catalog, "tester", AT).add_task(task)
         for note in notes:
-            catalog.note(name, note, "tester", AT)
+            by(catalog, "tester", AT).note(name, note)
 
 
 @pytest.fixture(scope="module")
@@ -194,13 +194,13 @@ def test_twenty_words_are_a_search_and_more_are_refused(texts: Catalog) -> None:
 @pytest.mark.parametrize("length", [200, 2_046, 2_047, 9_000])
 def test_a_very_long_word_is_a_word(changed: Catalog, length: int) -> None:
     assert found(changed, "x" * length) == []
-    changed.note("empty", "x" * length, "tester", AT)
+    by(changed, "tester", AT).note("empty", "x" * length)
     assert found(changed, "x" * length) == ["empty"]
     assert found(changed, "x" * 100) == ["empty"]
 
 
 def test_a_very_long_note_is_found_by_each_of_its_words(changed: Catalog) -> None:
-    changed.note("empty", " ".join(f"word{number}" for number in range(40_000)), "tester", AT)
+    by(changed, "tester", AT).note("empty", " ".join(f"word{number}" for number in range(40_000)))
     for number in (0, 20_000, 39_999):
         assert found(changed, f"word{number} word1") == ["empty"]
 
@@ -232,30 +232,30 @@ def test_versions_and_evaluations_are_found_by_their_task_s_text(changed: Catalo
 
 
 def test_a_changed_task_file_is_found_by_what_it_says_now(changed: Catalog) -> None:
-    changed.add_task(a_task("sst2", description="Judge the movie.", tag=["opinion"]), "tester", AT)
+    by(changed, "tester", AT).add_task(a_task("sst2", description="Judge the movie.", tag=["opinion"]))
     for text in ("film", "sentiment", "team:nlp", "positive"):
         assert found(changed, text) == []
     for text in ("movie", "opinion", "sst2", "annotators", "judge opinion may"):
         assert found(changed, text) == ["sst2"]
-    changed.add_task(a_task("sst2", description=TEXTS["sst2"][0], tag=TEXTS["sst2"][1]), "tester", AT)
+    by(changed, "tester", AT).add_task(a_task("sst2", description=TEXTS["sst2"][0], tag=TEXTS["sst2"][1]))
     assert found(changed, "film sentiment annotators") == ["sst2"]
     assert found(changed, "movie") == []
 
 
 def test_a_task_and_a_note_are_found_as_soon_as_they_are_there(changed: Catalog) -> None:
     assert found(changed, "brandnew") == []
-    changed.add_task(a_task("brandnew"), "tester", AT)
+    by(changed, "tester", AT).add_task(a_task("brandnew"))
     assert found(changed, "brandnew") == ["brandnew"]
-    changed.note("brandnew", "zebra crossing", "tester", AT)
-    changed.note("brandnew", "yak", "tester", AT)
+    by(changed, "tester", AT).note("brandnew", "zebra crossing")
+    by(changed, "tester", AT).note("brandnew", "yak")
     assert found(changed, "zebra yak crossing brandnew") == ["brandnew"]
     assert names(changed, "matches('zebra') or matches('film')") == ["sst2", "brandnew"]
 
 
 def test_what_others_say_of_a_task_is_no_text_of_it(changed: Catalog) -> None:
     learn(changed, "sst2", score=0.9)
-    changed.roll_back("sst2", 1, "xylophone", "trombone", AT)
-    changed.guard("sst2", True, "xylophone", "trombone", AT)
+    by(changed, "trombone", AT).roll_back("sst2", 1, "xylophone")
+    by(changed, "trombone", AT).guard("sst2", True, "xylophone")
     assert found(changed, "xylophone") == []
     assert found(changed, "trombone") == []
 
@@ -297,9 +297,9 @@ def test_any_text_is_found_by_the_beginnings_of_its_words(
     searched: Catalog, notes: list[str], queries: list[str]
 ) -> None:
     name = f"№{next(_names)}"
-    searched.add_task(a_task(name, description="", tag=[]), "tester", AT)
+    by(searched, "tester", AT).add_task(a_task(name, description="", tag=[]))
     for note in notes:
-        searched.note(name, note, "tester", AT)
+        by(searched, "tester", AT).note(name, note)
     text = " ".join([name, *notes])
     for query in [*queries, *notes]:
         if 0 < len(model_words(query)) <= 20:
@@ -316,7 +316,7 @@ def test_any_word_of_letters_and_digits_is_found_by_each_of_its_beginnings(
 ) -> None:
     word = data.draw(st.text("abcxyz0123456789eE", min_size=1, max_size=8))
     name = f"№{next(_names)}"
-    searched.add_task(a_task(name, description=f"{word} end", tag=[]), "tester", AT)
+    by(searched, "tester", AT).add_task(a_task(name, description=f"{word} end", tag=[]))
     for length in range(1, len(word) + 1):
         query = f"name = {quoted(name)} and matches({quoted(word[:length])})"
         assert names(searched, query) == [name], word[:length]
@@ -329,8 +329,8 @@ def test_any_text_of_any_script_is_found_by_itself(searched: Catalog, text: str)
     assume("\0" not in text)
     assume(0 < len(model_words(text)) <= 20)
     name = f"№{next(_names)}"
-    searched.add_task(a_task(name, description="", tag=[]), "tester", AT)
-    searched.note(name, text, "tester", AT)
+    by(searched, "tester", AT).add_task(a_task(name, description="", tag=[]))
+    by(searched, "tester", AT).note(name, text)
     query = f"name = {quoted(name)} and matches({quoted(text)})"
     assert names(searched, query) == [name], model_words(text)
 
@@ -341,8 +341,8 @@ def test_any_text_of_any_script_is_found_by_itself(searched: Catalog, text: str)
 )
 def test_a_word_of_another_script_is_found_and_others_are_not(searched: Catalog, text: str) -> None:
     one, other = (f"№{next(_names)}" for _ in range(2))
-    searched.add_task(a_task(one, description="", tag=[text]), "tester", AT)
-    searched.add_task(a_task(other, description="", tag=["plain"]), "tester", AT)
+    by(searched, "tester", AT).add_task(a_task(one, description="", tag=[text]))
+    by(searched, "tester", AT).add_task(a_task(other, description="", tag=["plain"]))
     listed = f"name in ({quoted(one)}, {quoted(other)})"
     assert names(searched, f"{listed} and matches({quoted(text)})") == [one]
     assert names(searched, f"{listed} and matches({quoted(text + ' plain')})") == []
@@ -351,7 +351,7 @@ def test_a_word_of_another_script_is_found_and_others_are_not(searched: Catalog,
 @pytest.mark.parametrize("word", ["1e5x", "0x1fgh", "12ab34", "3e", "007", "1e10e10", "sha1e5cafe"])
 def test_a_word_of_digits_and_letters_is_one_word(searched: Catalog, word: str) -> None:
     name = f"№{next(_names)}"
-    searched.add_task(a_task(name, description=word, tag=[]), "tester", AT)
+    by(searched, "tester", AT).add_task(a_task(name, description=word, tag=[]))
     listed = f"name = {quoted(name)} and matches"
     assert names(searched, f"{listed}('{word}')") == [name]
     for start in range(1, len(word)):
@@ -390,7 +390,7 @@ def family(tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> Cata
     """A catalog of these versions, of which b@2 was rejected, and of a task without any; to be read only."""
     made = new_catalog(tmp_path_factory.mktemp("family"))
     grow(made, FAMILY)
-    made.add_task(a_task("unpublished"), "tester", AT)
+    by(made, "tester", AT).add_task(a_task("unpublished"))
     return made
 
 
@@ -524,7 +524,7 @@ def test_versions_are_found_by_the_data_they_learned_from(tmp_path: Path) -> Non
     learn_from(catalog, "b", two, three)
     learn_from(catalog, "a", two, split("validation", "four"))
     learn(catalog, "imported")
-    catalog.add_task(a_task("unpublished"), "tester", AT)
+    by(catalog, "tester", AT).add_task(a_task("unpublished"))
 
     def learned(fingerprint: str) -> set[str]:
         return labels(catalog, f"learned_from('{fingerprint}')")
@@ -571,12 +571,12 @@ def test_versions_are_found_by_the_checks_that_found_them_worse(tmp_path: Path) 
 
     def check(days: int, **verdicts: str) -> None:
         results = tuple(replace(a_check(f"{name}@1", 0.9, 0.1), verdict=verdict) for name, verdict in verdicts.items())
-        catalog.save_check(CheckReport(results, 1.0), "tester", AT + timedelta(days=days))
+        by(catalog, "tester", AT + timedelta(days=days)).save_check(CheckReport(results, 1.0))
 
     check(1, a="regressed", b="unchanged", d="unchanged")
     check(3, b="failed", a="unchanged", d="improved")
     check(5, c="regressed")
-    catalog.add_task(a_task("unpublished"), "tester", AT)
+    by(catalog, "tester", AT).add_task(a_task("unpublished"))
     for since, expected in (
         ("2026-01-01", "abc"),
         ("2026-01-02", "abc"),
@@ -597,7 +597,7 @@ def test_a_task_is_worse_by_its_published_version_alone(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog, "a", 0.9)
     result = replace(a_check("a@1", 0.9, 0.1), verdict="regressed")
-    catalog.save_check(CheckReport((result,), 1.0), "tester", AT)
+    by(catalog, "tester", AT).save_check(CheckReport((result,), 1.0))
     assert names(catalog, "regressed_since('2026-01-01')") == ["a"]
     learn(catalog, "a", 0.95)
     assert names(catalog, "regressed_since('2026-01-01')") == []

@@ -19,12 +19,12 @@ from multiprompt.engine.evaluation import Subject, evaluation_key
 from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import Stops
 from multiprompt.engine.inputs import continuations, taught
-from multiprompt.engine.learning import Lesson, learn_prompts
+from multiprompt.engine.learning import TrainingInput, learn_prompts
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.training import TrainingExample
 from multiprompt.errors import DataError
 from multiprompt.tasks.example import Budget, Example, examples
-from multiprompt.tasks.split import Split, TaskData
+from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 from tests.conftest import task_mapping
 
@@ -45,7 +45,7 @@ def rows(task: Task, *data: dict[str, Any], room: Budget = ROOM) -> list[Example
 
 def learn(base: BaseModel, task: Task, *data: dict[str, Any]) -> None:
     split = Split("train", data or ROWS)
-    learn_prompts(base, [Lesson(task, TaskData(split, split, split))])
+    learn_prompts(base, [TrainingInput(task, split, split)])
 
 
 def without_end(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> BaseModel:

@@ -187,7 +187,7 @@ def test_a_rejected_candidate_fails_its_job_and_listing_and_log_have_the_reason(
     found = job.wait(60)
     reason = workspace.version("colour@2").reason
     assert (found.state, found.outcome) == ("failed", f"colour@2 rejected: {reason}")
-    assert workspace.job_logs(job.id)[-1].message == found.outcome
+    assert workspace.jobs.logs(job.id)[-1].message == found.outcome
 
 
 def test_a_worker_that_slept_past_its_lease_ends_and_its_job_is_done_once(
@@ -198,10 +198,10 @@ def test_a_worker_that_slept_past_its_lease_ends_and_its_job_is_done_once(
     workspace.add_task(make_task("colour", multiprompt=settings))
     job = workspace.submit("colour")
     workers.append(Worker(workspace.catalog.path, "--name", "sleeper"))
-    until(lambda: (found := workspace.job(job.id).progress) is not None and found.step == "training")
+    until(lambda: (found := workspace.jobs.get(job.id).progress) is not None and found.step == "training")
     workers[0].process.send_signal(signal.SIGSTOP)
     workers.append(Worker(workspace.catalog.path, "--name", "other", "--until-idle"))
-    assert workspace.job_store.wait(job.id, 90).state == "done"
+    assert workspace.jobs.wait(job.id, 90).state == "done"
     workers[0].process.send_signal(signal.SIGCONT)
     said = workers[0].process.communicate(timeout=30)[1]
     assert "gave no sign of life for so long" in said
@@ -218,7 +218,7 @@ def test_a_database_that_is_locked_for_long_delays_a_job_and_loses_none(
     catalog = Catalog.open(str(tmp_path / "catalog.db"), create=True)
     _fill(catalog)
     jobs = Jobs(catalog)
-    jobs.store.submit("learn", "sst2", 100)
+    jobs.queue.submit("learn", "sst2", 100)
     tries = 0
 
     def work(kind: str, task: str | None) -> str:
@@ -240,7 +240,7 @@ def test_a_database_that_is_locked_for_long_delays_a_job_and_loses_none(
         raw.close()
 
     jobs.work(work)
-    assert [job.state for job in jobs.store.jobs()] == ["done"]
+    assert [job.state for job in jobs.queue()] == ["done"]
     assert tries > 1
 
 
@@ -252,7 +252,7 @@ def test_a_server_that_ends_every_connection_delays_a_job_and_loses_none(monkeyp
     _fill(catalog)
     jobs = Jobs(catalog)
     for task in ("sst2", "trec"):
-        jobs.store.submit("learn", task, 100)
+        jobs.queue.submit("learn", task, 100)
     tries = 0
 
     def work(kind: str, task: str | None) -> str:
@@ -267,7 +267,7 @@ def test_a_server_that_ends_every_connection_delays_a_job_and_loses_none(monkeyp
         return "done"
 
     jobs.work(work)
-    assert [job.state for job in jobs.store.jobs()] == ["done", "done"]
+    assert [job.state for job in jobs.queue()] == ["done", "done"]
     catalog.close()
 
 
@@ -286,15 +286,15 @@ def test_a_server_that_crashes_while_a_task_trains_delays_its_job(
         workspace.add_task(make_task("colour", multiprompt=settings))
         job = workspace.submit("colour")
         workers.append(Worker(url, "--name", "first", "--until-idle"))
-        until(lambda: (found := workspace.job(job.id).progress) is not None and found.step == "training")
+        until(lambda: (found := workspace.jobs.get(job.id).progress) is not None and found.step == "training")
         crash(server)
         with pytest.raises(UnavailableError):
-            workspace.job(job.id)
+            workspace.jobs.get(job.id)
         time.sleep(3)
         server.ensure_postgres_running()
         said = workers[0].process.communicate(timeout=90)[1]
         assert "going on once it can be reached" in said
-        assert workspace.job(job.id).state == "done"
+        assert workspace.jobs.get(job.id).state == "done"
         assert [(version.label, version.state) for version in workspace.versions()] == [("colour@1", "published")]
         assert workspace.verify() == []
         workspace.catalog.close()
@@ -306,7 +306,7 @@ def test_a_clock_that_jumps_takes_no_job_from_anybody(tmp_path: Path, monkeypatc
     catalog = Catalog.open(str(tmp_path / "catalog.db"), create=True)
     _fill(catalog)
     jobs = Jobs(catalog)
-    jobs.store.submit("learn", "sst2", 100)
+    jobs.queue.submit("learn", "sst2", 100)
     tries = 0
 
     def work(kind: str, task: str | None) -> str:
@@ -318,4 +318,4 @@ def test_a_clock_that_jumps_takes_no_job_from_anybody(tmp_path: Path, monkeypatc
         return "done"
 
     jobs.work(work, lease=1.0)
-    assert ([job.outcome for job in jobs.store.jobs()], tries) == (["done"], 1)
+    assert ([job.outcome for job in jobs.queue()], tries) == (["done"], 1)

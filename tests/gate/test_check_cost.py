@@ -26,6 +26,7 @@ from multiprompt.records import Change, CheckReport, CheckResult, Evidence, Flip
 from multiprompt.tasks import canaries
 from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.split import load_test_split
+from tests.catalog.databases import by
 from tests.conftest import write_tiny_model
 from tests.gate.conftest import ROWS, Opened, write_rows, write_task
 
@@ -361,7 +362,7 @@ def test_what_an_older_reader_made_of_a_file_is_not_believed(opened: Opened) -> 
     workspace = opened()
     task = workspace.task("sky")
     old = hashlib.sha256(f"{source_digest(task)} {task.data}".encode()).hexdigest()
-    workspace.catalog.save_source(old, "sha256:of other rows", "tester", datetime.now(UTC))
+    by(workspace.catalog, "tester", datetime.now(UTC)).save_source(old, "sha256:of other rows")
     assert all(result.verdict == "identical" for result in workspace.check().results)
 
 
@@ -438,7 +439,7 @@ def test_a_version_that_was_published_meanwhile_is_not_rolled_back(opened: Opene
         write_rows(folder / "sky", split, 200, 0.0, random.Random(split))
     assert workspace.learn("sky").published
     with pytest.raises(StateError, match="sky@2 was published meanwhile, so sky@1 is not replaced"):
-        workspace.catalog.roll_back("sky", 1, "", "tester", datetime.now(UTC), replaces=1)
+        by(workspace.catalog, "tester", datetime.now(UTC)).roll_back("sky", 1, "", replaces=1)
     assert workspace.version("sky").label == "sky@2"
 
 

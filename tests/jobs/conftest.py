@@ -1,4 +1,4 @@
-"""The store of jobs on both databases, with what does the work of a job made up."""
+"""The queue of jobs on both databases, with what does the work of a job made up."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import writing
 from multiprompt.errors import SupersededError
 from multiprompt.jobs import runner
-from multiprompt.jobs.queue import JobStore
-from multiprompt.jobs.runner import Do
+from multiprompt.jobs.queue import JobQueue
+from multiprompt.jobs.runner import Do, run_jobs
+from multiprompt.jobs.schedules import Schedules
 from multiprompt.records import Claim, Outcome, WorkerRecord
-from tests.catalog.databases import DATABASES, KINDS
+from tests.catalog.databases import DATABASES, KINDS, by
 from tests.catalog.test_catalog import a_task
 
 TASKS = ("sst2", "trec", "bad", "it's")
@@ -42,7 +43,7 @@ class Clock:
 
 @dataclass
 class Jobs:
-    """A store, and workers for it that run in this process."""
+    """A queue, and workers for it that run in this process."""
 
     catalog: Catalog
     clock: Clock = field(default_factory=Clock)
@@ -50,13 +51,17 @@ class Jobs:
     superseded: threading.Event = field(default_factory=threading.Event)
 
     @property
-    def store(self) -> JobStore:
-        return JobStore(self.catalog, self.clock)
+    def queue(self) -> JobQueue:
+        return JobQueue(self.catalog.signed_by("tester", self.clock))
+
+    @property
+    def schedules(self) -> Schedules:
+        return Schedules(self.queue)
 
     def lose(self, claim: Claim) -> None:
         """Leave a job as a worker that dies at this moment does."""
-        workflows = self.store._table._workflows
-        with writing(self.store._engine) as connection:
+        workflows = self.queue.table._workflows
+        with writing(self.queue.engine) as connection:
             connection.execute(
                 workflows.update()
                 .where(workflows.c.workflow_uuid == claim.job)
@@ -95,12 +100,12 @@ class Jobs:
         lease: float = 15.0,
     ) -> None:
         record = WorkerRecord(uuid4().hex, "w", "here", 1, slots, 0, self.clock(), self.clock())
-        self.store.work(record, do, stop or threading.Event(), until_idle=until_idle, lease=lease)
+        run_jobs(self.queue, record, do, stop or threading.Event(), until_idle=until_idle, lease=lease)
 
 
 def _fill(catalog: Catalog) -> None:
     for name in TASKS:
-        catalog.add_task(a_task(name), "tester", START)
+        by(catalog, "tester", START).add_task(a_task(name))
 
 
 @pytest.fixture(params=KINDS)

@@ -37,12 +37,13 @@ from multiprompt.jobs.kinds import LOADING
 from multiprompt.jobs.serializer import PlainData, disarm
 from multiprompt.records import Claim, Job, JobState, Outcome
 from multiprompt.workspace import Workspace
+from tests.catalog.databases import by
 from tests.jobs.conftest import TASKS, Jobs
 
 
 def submit(jobs: Jobs, task: str | None, kind: str = "learn", priority: int = 100) -> Job:
     jobs.clock.move(seconds=1)
-    return jobs.store.submit(kind, task, priority)
+    return jobs.queue.submit(kind, task, priority)
 
 
 def done(kind: str, task: str | None) -> str:
@@ -59,9 +60,9 @@ def fails(error: Exception) -> Callable[[str, str | None], str]:
 
 
 def test_a_catalog_without_jobs_lists_none_and_makes_nothing(jobs: Jobs) -> None:
-    assert jobs.store.jobs() == []
-    assert jobs.store.schedules() == []
-    assert not jobs.store._exists
+    assert jobs.queue() == []
+    assert jobs.schedules() == []
+    assert not jobs.queue._exists
 
 
 def test_a_worker_does_every_job_and_keeps_what_came_of_it(jobs: Jobs) -> None:
@@ -69,7 +70,7 @@ def test_a_worker_does_every_job_and_keeps_what_came_of_it(jobs: Jobs) -> None:
         assert submit(jobs, task).state == "queued"
     submit(jobs, None, "check")
     jobs.work(fails(ValueError("no such\ndata")))
-    assert [(job.kind, job.task, job.state, job.outcome) for job in jobs.store.jobs()] == [
+    assert [(job.kind, job.task, job.state, job.outcome) for job in jobs.queue()] == [
         ("learn", "sst2", "done", "learn of sst2 done"),
         ("learn", "bad", "failed", "ValueError: no such data"),
         ("learn", "trec", "done", "learn of trec done"),
@@ -86,7 +87,7 @@ def test_sql_reads_jobs_as_the_listing_shows_them(jobs: Jobs) -> None:
     aside = attached(jobs.catalog.path) if jobs.catalog.is_file else None
     found = jobs.catalog.sql("SELECT * FROM v_jobs ORDER BY id", 100, aside)
     assert found.columns == ("id", "kind", "task", "state", "priority", "created_at", "updated_at", "outcome")
-    listed = [astuple(job)[:8] for job in jobs.store.jobs()]
+    listed = [astuple(job)[:8] for job in jobs.queue()]
     assert [(*row[:5], row[7]) for row in found.rows] == [(*row[:5], row[7]) for row in listed]
     assert [str(row[5])[:19] for row in found.rows] == [f"{row[5]:%Y-%m-%d %H:%M:%S}" for row in listed]
 
@@ -96,8 +97,8 @@ def test_a_look_for_work_goes_through_no_job_that_has_ended(jobs: Jobs, states: 
     submit(jobs, "sst2")
     if not jobs.catalog.is_file:
         pytest.skip("of so few rows PostgreSQL reads all, whatever the index")
-    with reading(jobs.store._engine) as connection:
-        look = jobs.store._table.live(*states).limit(1).compile(connection, compile_kwargs={"literal_binds": True})
+    with reading(jobs.queue.engine) as connection:
+        look = jobs.queue.table.live(*states).limit(1).compile(connection, compile_kwargs={"literal_binds": True})
         plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {look}").all())
     assert "SEARCH workflow_status USING INDEX idx_workflow_status_in_flight" in plan
     assert "SCAN" not in plan
@@ -110,7 +111,7 @@ def test_jobs_are_queried_and_paged_like_every_listing(jobs: Jobs) -> None:
     submit(jobs, "trec", priority=7)
 
     def tasks(query: str) -> list[str]:
-        return [job.task for job in jobs.store.jobs(query)]
+        return [job.task for job in jobs.queue(query)]
 
     assert tasks("state = 'failed'") == ["bad"]
     assert tasks("state in ('done', 'queued') and kind = 'learn'") == ["sst2", "it's", "trec"]
@@ -121,11 +122,11 @@ def test_jobs_are_queried_and_paged_like_every_listing(jobs: Jobs) -> None:
     assert tasks("order by task desc") == ["trec", "sst2", "it's", "bad"]
     seen, after = [], None
     for _ in range(2):
-        page = jobs.store.jobs("order by id desc", limit=2, after=after)
+        page = jobs.queue("order by id desc", limit=2, after=after)
         seen, after = [*seen, *(job.task for job in page)], page.after
     assert (seen, after) == (["trec", "it's", "bad", "sst2"], None)
     with pytest.raises(QueryError, match="unknown field 'stat'; did you mean 'state'"):
-        jobs.store.jobs("stat = 'failed'")
+        jobs.queue("stat = 'failed'")
 
 
 def test_a_task_has_one_live_job_and_when_it_is_done_may_have_another(jobs: Jobs) -> None:
@@ -142,14 +143,14 @@ def test_first_jobs_that_are_submitted_at_once_are_all_there(jobs: Jobs) -> None
 
     def submit_one(task: str) -> None:
         together.wait()
-        jobs.store.submit("learn", task, 100)
+        jobs.queue.submit("learn", task, 100)
 
     threads = [threading.Thread(target=submit_one, args=(task,)) for task in TASKS]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {job.task for job in jobs.store.jobs()} == set(TASKS)
+    assert {job.task for job in jobs.queue()} == set(TASKS)
 
 
 def test_the_lower_priority_runs_first_and_equal_ones_in_their_order(jobs: Jobs) -> None:
@@ -165,7 +166,7 @@ def test_slots_are_how_many_run_at_a_time(jobs: Jobs) -> None:
     for task in ("sst2", "trec"):
         submit(jobs, task)
     jobs.work(lambda kind, task: str(both.wait() >= 0), slots=2)
-    assert {job.state for job in jobs.store.jobs()} == {"done"}
+    assert {job.state for job in jobs.queue()} == {"done"}
 
 
 def test_what_may_pass_is_tried_again_and_what_cannot_is_not(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +186,7 @@ def test_what_may_pass_is_tried_again_and_what_cannot_is_not(jobs: Jobs, monkeyp
     for task in ("trec", "bad", "it's"):
         submit(jobs, task)
     jobs.work(work)
-    assert [(job.task, job.state, job.outcome) for job in jobs.store.jobs()] == [
+    assert [(job.task, job.state, job.outcome) for job in jobs.queue()] == [
         ("trec", "done", "done"),
         ("bad", "failed", "ValueError: bad data"),
         ("it's", "failed", "UnavailableError: gone for good"),
@@ -195,17 +196,17 @@ def test_what_may_pass_is_tried_again_and_what_cannot_is_not(jobs: Jobs, monkeyp
 
 def test_a_job_that_waits_is_cancelled_and_can_be_retried(jobs: Jobs) -> None:
     job = submit(jobs, "sst2")
-    assert jobs.store.cancel(job.id).state == "cancelled"
+    assert jobs.queue.cancel(job.id).state == "cancelled"
     jobs.work(done)
-    assert [found.state for found in jobs.store.jobs()] == ["cancelled"]
+    assert [found.state for found in jobs.queue()] == ["cancelled"]
     with pytest.raises(StateError, match="has ended"):
-        jobs.store.cancel(job.id)
-    again = jobs.store.retry(job.id)
+        jobs.queue.cancel(job.id)
+    again = jobs.queue.retry(job.id)
     assert again.id != job.id
     with pytest.raises(StateError, match="is queued"):
-        jobs.store.retry(again.id)
+        jobs.queue.retry(again.id)
     jobs.work(done)
-    assert jobs.store.job(again.id).state == "done"
+    assert jobs.queue.get(again.id).state == "done"
 
 
 def test_a_job_that_runs_is_cancelled_and_writes_nothing_from_then_on(jobs: Jobs) -> None:
@@ -214,15 +215,15 @@ def test_a_job_that_runs_is_cancelled_and_writes_nothing_from_then_on(jobs: Jobs
 
     def do(claim: Claim, kind: str, task: str | None) -> None:
         checkpoint(jobs, "sst2", claim)
-        assert jobs.store.job(job.id).progress is not None
-        mine.append(jobs.store.is_mine(claim))
-        jobs.store.cancel(job.id)
-        mine.append(jobs.store.is_mine(claim))
+        assert jobs.queue.get(job.id).progress is not None
+        mine.append(jobs.queue.is_mine(claim))
+        jobs.queue.cancel(job.id)
+        mine.append(jobs.queue.is_mine(claim))
         jobs.finish(claim, kind, task)
 
     jobs.do(do)
     assert (mine, jobs.superseded.is_set()) == ([True, False], True)
-    assert jobs.store.job(job.id).state == "cancelled"
+    assert jobs.queue.get(job.id).state == "cancelled"
     assert jobs.catalog.ledger.outcome(job.id) == Outcome(False, "cancelled")
     assert jobs.catalog.checkpoint("sst2", "key") is None
 
@@ -230,7 +231,7 @@ def test_a_job_that_runs_is_cancelled_and_writes_nothing_from_then_on(jobs: Jobs
 def checkpoint(jobs: Jobs, task: str, claim: Claim | None = None) -> None:
     """Save where a training stands, for a job or by hand."""
     catalog = jobs.catalog if claim is None else jobs.catalog.claimed_by(claim)
-    catalog.save_checkpoint(task, "key", b"half a training", "tester", jobs.clock())
+    by(catalog, "tester", jobs.clock()).save_checkpoint(task, "key", b"half a training")
 
 
 @pytest.mark.parametrize(("kind", "task"), [("evaluate", "sst2"), ("check", None), ("retrain", "sst2")])
@@ -242,14 +243,14 @@ def test_a_cancelled_job_forgets_no_checkpoint_of_another_training(
     job = submit(jobs, task, kind)
 
     def do(claim: Claim, kind: str, task: str | None) -> None:
-        jobs.store.cancel(job.id)
+        jobs.queue.cancel(job.id)
         jobs.finish(claim, kind, task)
 
     if runs:
         jobs.do(do)
     else:
-        jobs.store.cancel(job.id)
-    assert jobs.store.job(job.id).state == "cancelled"
+        jobs.queue.cancel(job.id)
+    assert jobs.queue.get(job.id).state == "cancelled"
     assert jobs.catalog.checkpoint("sst2", "key") == b"half a training"
 
 
@@ -259,7 +260,7 @@ def test_a_cancelled_training_leaves_the_checkpoint_of_a_task_that_trains_alike(
 
     def do(claim: Claim, kind: str, task: str | None) -> None:
         checkpoint(jobs, "sst2", claim)
-        jobs.store.cancel(job.id)
+        jobs.queue.cancel(job.id)
         jobs.finish(claim, kind, task)
 
     jobs.do(do)
@@ -293,10 +294,10 @@ def test_gc_leaves_all_of_a_job_that_runs_or_waits_to_go_on(jobs: Jobs) -> None:
         jobs.finish(claim, kind, task)
 
     jobs.do(do, stop=stop, until_idle=False)
-    assert jobs.store.job(job.id).state == "queued"
+    assert jobs.queue.get(job.id).state == "queued"
     collect()
     jobs.do(do)
-    assert (jobs.store.job(job.id).state, attempts) == ("done", 2)
+    assert (jobs.queue.get(job.id).state, attempts) == ("done", 2)
     assert jobs.catalog.checkpoint("trec", "key") is None
     collect()
     assert jobs.catalog.ledger.logs(job.id) == []
@@ -308,17 +309,17 @@ def test_a_job_whose_workers_die_again_and_again_is_parked_and_the_others_go_on(
     for _ in range(runner.ATTEMPTS):
         _take(jobs, "a worker that dies")
     jobs.work(done, lease=0.1)
-    assert jobs.store.job(job.id).state == "parked"
-    assert [found.state for found in jobs.store.jobs("task = 'sst2'")] == ["done"]
+    assert jobs.queue.get(job.id).state == "parked"
+    assert [found.state for found in jobs.queue("task = 'sst2'")] == ["done"]
 
 
 def test_attempts_that_got_on_do_not_park_a_job(jobs: Jobs) -> None:
     job = submit(jobs, "bad", priority=1)
     for _ in range(2 * runner.ATTEMPTS):
         _take(jobs, "a worker that dies")
-        jobs.store.got_on(job.id)
+        jobs.queue.got_on(job.id)
     jobs.work(done, lease=0.1)
-    assert jobs.store.job(job.id).state == "done"
+    assert jobs.queue.get(job.id).state == "done"
 
 
 def test_attempts_that_broke_off_before_the_job_began_do_not_park_it(jobs: Jobs) -> None:
@@ -329,13 +330,13 @@ def test_attempts_that_broke_off_before_the_job_began_do_not_park_it(jobs: Jobs)
         nonlocal deaths
         deaths += 1
         if deaths <= runner.ATTEMPTS + 1:
-            jobs.store.advance(claim, LOADING, 0, 1)
+            jobs.queue.advance(claim, LOADING, 0, 1)
             jobs.lose(claim)
             raise SupersededError("this worker is dead")
         jobs.finish(claim, kind, task)
 
     jobs.do(do, lease=0.1)
-    assert (jobs.store.job(job.id).state, deaths) == ("done", runner.ATTEMPTS + 2)
+    assert (jobs.queue.get(job.id).state, deaths) == ("done", runner.ATTEMPTS + 2)
 
 
 def test_attempts_that_broke_off_while_the_job_ran_park_it(jobs: Jobs) -> None:
@@ -345,12 +346,12 @@ def test_attempts_that_broke_off_while_the_job_ran_park_it(jobs: Jobs) -> None:
     def do(claim: Claim, kind: str, task: str | None) -> None:
         nonlocal deaths
         deaths += 1
-        jobs.store.advance(claim, "train", 0, 1)
+        jobs.queue.advance(claim, "train", 0, 1)
         jobs.lose(claim)
         raise SupersededError("this worker is dead")
 
     jobs.do(do, lease=0.1)
-    assert (jobs.store.job(job.id).state, deaths) == ("parked", runner.ATTEMPTS)
+    assert (jobs.queue.get(job.id).state, deaths) == ("parked", runner.ATTEMPTS)
 
 
 def test_a_job_whose_worker_died_after_it_ended_is_not_done_again(jobs: Jobs) -> None:
@@ -364,7 +365,7 @@ def test_a_job_whose_worker_died_after_it_ended_is_not_done_again(jobs: Jobs) ->
         raise SupersededError("this worker is dead")
 
     jobs.do(do, lease=0.1)
-    assert ([job.id], "done") == (done, jobs.store.job(job.id).state)
+    assert ([job.id], "done") == (done, jobs.queue.get(job.id).state)
 
 
 def test_nothing_is_pickled(jobs: Jobs) -> None:
@@ -414,16 +415,16 @@ def test_a_row_that_holds_no_job_fails_with_the_reason_and_executes_nothing(
     job = submit(jobs, "bad")
     submit(jobs, "sst2")
     schema = "" if jobs.catalog.is_file else "dbos."
-    with writing(jobs.store._engine) as connection:
+    with writing(jobs.queue.engine) as connection:
         for name, value in values.items():
             table = schema + ("workflow_input" if name == "inputs" else "workflow_status")
             update = text(f"UPDATE {table} SET {name} = :value WHERE workflow_uuid = :job")
             connection.execute(update, {"value": value.replace("PICKLE", pickled), "job": job.id})
     jobs.work(done)
     assert not mark.exists()
-    failed = jobs.store.job(job.id)
+    failed = jobs.queue.get(job.id)
     assert (failed.state, says in failed.outcome) == ("failed", True)
-    assert [found.state for found in jobs.store.jobs("task = 'sst2'")] == ["done"]
+    assert [found.state for found in jobs.queue("task = 'sst2'")] == ["done"]
 
 
 def test_an_outcome_that_is_pickled_is_not_read_by_who_lost_the_job(jobs: Jobs, tmp_path: Path) -> None:
@@ -461,7 +462,7 @@ def test_a_worker_that_stops_hands_back_what_it_runs(jobs: Jobs) -> None:
         return "too late"
 
     jobs.work(work, stop=stop, until_idle=False)
-    assert jobs.store.job(job.id).state == "queued"
+    assert jobs.queue.get(job.id).state == "queued"
     assert jobs.catalog.ledger.workers() == []
 
     def work_again(kind: str, task: str | None) -> str:
@@ -470,7 +471,7 @@ def test_a_worker_that_stops_hands_back_what_it_runs(jobs: Jobs) -> None:
         return done(kind, task)
 
     jobs.work(work_again)
-    assert jobs.store.job(job.id).outcome == "learn of sst2 done"
+    assert jobs.queue.get(job.id).outcome == "learn of sst2 done"
 
 
 def test_gc_forgets_the_logs_of_old_jobs_alone(jobs: Jobs) -> None:
@@ -478,12 +479,12 @@ def test_gc_forgets_the_logs_of_old_jobs_alone(jobs: Jobs) -> None:
         job = submit(jobs, task)
         jobs.work(done)
         jobs.clock.move(days=20)
-    old, new = jobs.store.jobs()
-    jobs.catalog.collect_garbage("tester", jobs.clock(), timedelta(days=30))
+    old, new = jobs.queue()
+    by(jobs.catalog, "tester", jobs.clock()).collect_garbage(timedelta(days=30))
     assert jobs.catalog.ledger.logs(old.id) == []
     assert jobs.catalog.ledger.outcome(old.id) is None
     assert jobs.catalog.ledger.logs(job.id) != []
-    assert (jobs.store.job(old.id).state, jobs.catalog.ledger.outcome(new.id)) == (
+    assert (jobs.queue.get(old.id).state, jobs.catalog.ledger.outcome(new.id)) == (
         "done", Outcome(True, "learn of trec done"),
     )  # fmt: skip
 
@@ -492,13 +493,13 @@ def test_a_job_is_found_by_a_beginning_that_no_other_id_has(jobs: Jobs) -> None:
     first, second = submit(jobs, "sst2"), submit(jobs, "trec")
     shared = first.id[: next(i for i, (a, b) in enumerate(zip(first.id, second.id, strict=True)) if a != b)]
     for job in (first, second):
-        assert jobs.store.job(job.id[: len(shared) + 1]).id == job.id
+        assert jobs.queue.get(job.id[: len(shared) + 1]).id == job.id
     with pytest.raises(NotFoundError, match="begins the ids of several jobs .*: give more of one"):
-        jobs.store.job(shared)
+        jobs.queue.get(shared)
     for unknown in ("", "%", "_", "\0", "\ud800", f"{first.id}x", first.id[1:], "nope"):
         with pytest.raises(NotFoundError, match="no job"):
-            jobs.store.job(unknown)
-    assert jobs.store.cancel(first.id[: len(shared) + 1]).state == "cancelled"
+            jobs.queue.get(unknown)
+    assert jobs.queue.cancel(first.id[: len(shared) + 1]).state == "cancelled"
 
 
 def test_waiting_without_a_worker_says_so_once(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
@@ -527,21 +528,21 @@ def test_waiting_for_a_job_ends_with_it_or_after_a_time(jobs: Jobs) -> None:
 )
 def test_a_job_that_cannot_be_is_refused(jobs: Jobs, kind: str, task: str | None, priority: int, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        jobs.store.submit(kind, task, priority)
-    assert jobs.store.jobs() == []
+        jobs.queue.submit(kind, task, priority)
+    assert jobs.queue() == []
 
 
 def test_an_unknown_job_is_an_error(jobs: Jobs) -> None:
     submit(jobs, "sst2")
     with pytest.raises(NotFoundError, match="no job 'learn-0'"):
-        jobs.store.job("learn-0")
+        jobs.queue.get("learn-0")
 
 
 def _take(jobs: Jobs, worker: str) -> None:
     """What a worker leaves that takes a job and dies: it is running, and nobody gives a sign of life."""
-    store = jobs.store
-    workflows = store._table._workflows
-    with writing(store._engine) as connection:
+    queue = jobs.queue
+    workflows = queue.table._workflows
+    with writing(queue.engine) as connection:
         connection.execute(
             workflows.update()
             .where(workflows.c.status.in_(("ENQUEUED", "PENDING")), workflows.c.priority == 1)

@@ -18,8 +18,9 @@ from multiprompt.catalog.labels import parse_label
 from multiprompt.errors import ConfigError, DataError, NotFoundError
 from multiprompt.jobs.naming import named
 from multiprompt.jobs.plan import plan
-from multiprompt.jobs.queue import JobStore
+from multiprompt.jobs.schedules import Schedules
 from multiprompt.records import CheckReport, CheckResult, Job, Schedule
+from tests.catalog.databases import by
 from tests.catalog.test_catalog import BASE, a_task, learn
 from tests.jobs.conftest import START, Jobs
 
@@ -35,7 +36,7 @@ def schedule(
     timezone: str = "UTC",
     name: str | None = None,
 ) -> Schedule:
-    return jobs.store.schedule(kind, task, cron, every, on, timezone, 100, name)
+    return jobs.schedules.add(kind, task, cron, every, on, timezone, 100, name)
 
 
 def at_work(jobs: Jobs, hours: float, step: timedelta = timedelta(minutes=5)) -> list[tuple[str, str]]:
@@ -43,9 +44,9 @@ def at_work(jobs: Jobs, hours: float, step: timedelta = timedelta(minutes=5)) ->
     submitted = []
     for _ in range(round(timedelta(hours=hours) / step)):
         jobs.clock.now += step
-        for job in jobs.store.dispatch():
+        for job in jobs.schedules.dispatch():
             submitted.append((f"{jobs.clock.now:%a %H:%M}", job.task))
-            jobs.store.cancel(job.id)
+            jobs.queue.cancel(job.id)
     return submitted
 
 
@@ -57,9 +58,9 @@ def test_a_week_over_a_change_of_clocks_with_downtime_and_a_pause(jobs: Jobs) ->
     step = timedelta(minutes=30)
     assert at_work(jobs, 48, step) == [("Fri 01:30", "sst2"), ("Sat 00:00", "trec"), ("Sat 01:30", "sst2")]
     assert at_work(jobs, 18, step) == [("Sun 01:30", "sst2")]
-    jobs.store.pause("retrain:sst2")
+    jobs.schedules.pause("retrain:sst2")
     assert at_work(jobs, 30, step) == [("Sun 12:00", "trec"), ("Mon 06:00", "")]
-    jobs.store.resume("retrain:sst2")
+    jobs.schedules.resume("retrain:sst2")
     jobs.clock.move(hours=48)  # nobody at work: two ticks of each are missed
     assert at_work(jobs, 1, step) == [("Wed 12:30", "sst2"), ("Wed 12:30", "trec")]
     assert at_work(jobs, 24, step) == [("Thu 00:30", "sst2")]
@@ -71,17 +72,17 @@ def test_workers_that_look_at_once_submit_one_job(jobs: Jobs) -> None:
     jobs.clock.move(hours=1)
     together = threading.Barrier(4, timeout=20)
 
-    def dispatch(store: JobStore) -> None:
+    def dispatch(schedules: Schedules) -> None:
         together.wait()
-        store.dispatch()
+        schedules.dispatch()
 
-    threads = [threading.Thread(target=dispatch, args=(jobs.store,)) for _ in range(4)]
+    threads = [threading.Thread(target=dispatch, args=(jobs.schedules,)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    (job,) = jobs.store.jobs()
-    (found,) = jobs.store.schedules()
+    (job,) = jobs.queue()
+    (found,) = jobs.schedules()
     assert (found.last_job, found.next_at) == (job.id, jobs.clock() + timedelta(hours=1))
 
 
@@ -92,37 +93,37 @@ def test_a_tick_whose_worker_died_before_it_was_noted_is_not_submitted_again(
     jobs.clock.move(hours=1)
     with monkeypatch.context() as dying:
         dying.setattr(Ledger, "move_schedule", lambda self, old, new: False)
-        (first,) = jobs.store.dispatch()
-    jobs.store.cancel(first.id)
-    jobs.store.dispatch()
-    assert [job.id for job in jobs.store.jobs()] == [first.id]
+        (first,) = jobs.schedules.dispatch()
+    jobs.queue.cancel(first.id)
+    jobs.schedules.dispatch()
+    assert [job.id for job in jobs.queue()] == [first.id]
 
 
 def test_a_tick_while_the_last_job_lives_adds_none(jobs: Jobs) -> None:
     schedule(jobs, cron="0 * * * *")
     for _ in range(3):
         jobs.clock.move(hours=1)
-        jobs.store.dispatch()
-    assert len(jobs.store.jobs()) == 1
+        jobs.schedules.dispatch()
+    assert len(jobs.queue()) == 1
 
 
 def test_schedules_are_replaced_paused_resumed_triggered_and_removed(jobs: Jobs) -> None:
     schedule(jobs, cron="0 3 * * 0")
     schedule(jobs, cron="0 4 * * 0", timezone="Europe/Berlin")
-    (found,) = jobs.store.schedules()
+    (found,) = jobs.schedules()
     assert (found.name, found.cron, found.timezone, found.active) == (
         "retrain:sst2", "0 4 * * 0", "Europe/Berlin", True,
     )  # fmt: skip
-    assert not jobs.store.pause("retrain:sst2").active
+    assert not jobs.schedules.pause("retrain:sst2").active
     jobs.clock.move(days=30)
-    assert jobs.store.dispatch() == []
-    assert jobs.store.resume("retrain:sst2").active
-    assert jobs.store.dispatch() == []
-    job = jobs.store.trigger("retrain:sst2")
-    assert jobs.store.schedules()[0].last_job == job.id
-    jobs.store.remove("retrain:sst2")
-    assert jobs.store.schedules() == []
-    for change in (jobs.store.pause, jobs.store.resume, jobs.store.trigger, jobs.store.remove):
+    assert jobs.schedules.dispatch() == []
+    assert jobs.schedules.resume("retrain:sst2").active
+    assert jobs.schedules.dispatch() == []
+    job = jobs.schedules.trigger("retrain:sst2")
+    assert jobs.schedules()[0].last_job == job.id
+    jobs.schedules.remove("retrain:sst2")
+    assert jobs.schedules() == []
+    for change in (jobs.schedules.pause, jobs.schedules.resume, jobs.schedules.trigger, jobs.schedules.remove):
         with pytest.raises(NotFoundError, match="no schedule 'retrain:sst2'"):
             change("retrain:sst2")
 
@@ -156,13 +157,13 @@ def test_a_schedule_with_a_former_name_is_replaced_by_one_of_the_same_purpose_on
 
 def test_tasks_with_colons_have_schedules_of_their_own(jobs: Jobs) -> None:
     for name in ("a", "a:data"):
-        jobs.catalog.add_task(a_task(name), "tester", START)
+        by(jobs.catalog, "tester", START).add_task(a_task(name))
     jobs.catalog.ledger.save_schedule(replace(schedule(jobs, "a:data", cron="0 3 * * *"), name="retrain:a:data"))
     with pytest.raises(ConfigError, match="'retrain:a:data' is for retrain a:data: give another name"):
         schedule(jobs, "a", on="data")
-    jobs.store.remove("retrain:a:data")
+    jobs.schedules.remove("retrain:a:data")
     schedule(jobs, "a", on="data")
-    assert [found.name for found in jobs.store.schedules()] == ["retrain:a%3Adata", "retrain:a:data"]
+    assert [found.name for found in jobs.schedules()] == ["retrain:a%3Adata", "retrain:a:data"]
 
 
 def test_a_task_has_two_schedules_by_time_where_one_has_a_name(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
@@ -171,7 +172,7 @@ def test_a_task_has_two_schedules_by_time_where_one_has_a_name(jobs: Jobs, caplo
     assert caplog.messages == []
     schedule(jobs, cron="0 5 * * *")
     schedule(jobs, every=timedelta(days=7), name="weekly")
-    assert [(found.name, found.when) for found in jobs.store.schedules()] == [
+    assert [(found.name, found.when) for found in jobs.schedules()] == [
         ("retrain:sst2", "0 5 * * * UTC"), ("weekly", "every 7 days, 0:00:00"),
     ]  # fmt: skip
     assert "replaced retrain:sst2 (0 3 * * * UTC); so that both stay, give one of them a name" in caplog.text
@@ -184,9 +185,9 @@ def test_a_task_has_two_schedules_by_time_where_one_has_a_name(jobs: Jobs, caplo
 
 def looks(jobs: Jobs) -> list[Job]:
     jobs.clock.move(minutes=2)
-    found = jobs.store.dispatch()
+    found = jobs.schedules.dispatch()
     for job in found:
-        jobs.store.cancel(job.id)
+        jobs.queue.cancel(job.id)
     return found
 
 
@@ -194,7 +195,7 @@ def test_changed_data_retrains_once_a_change(jobs: Jobs, tmp_path: Path) -> None
     file = tmp_path / "train.jsonl"
     file.write_text('{"text": "a"}\n')
     files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
-    jobs.catalog.add_task(a_task("sst2", dataset_kwargs=files), "tester", START)
+    by(jobs.catalog, "tester", START).add_task(a_task("sst2", dataset_kwargs=files))
     schedule(jobs, on="data")
     assert looks(jobs) == []
     file.write_text('{"text": "b"}\n')
@@ -206,7 +207,7 @@ def test_a_schedule_that_cannot_look_holds_up_no_other(jobs: Jobs, tmp_path: Pat
     folder = tmp_path / "data"
     folder.mkdir()
     files = {"data_files": {split: str(folder / "rows.jsonl") for split in ("train", "validation", "test")}}
-    jobs.catalog.add_task(a_task("bad", dataset_kwargs=files), "tester", START)
+    by(jobs.catalog, "tester", START).add_task(a_task("bad", dataset_kwargs=files))
     schedule(jobs, "bad", on="data")
     schedule(jobs, "trec", every=timedelta(minutes=1))
     (folder / "rows.jsonl").symlink_to(folder / "rows.jsonl")
@@ -227,7 +228,7 @@ def test_a_check_that_finds_a_drop_retrains_that_task(jobs: Jobs) -> None:
 
 def check(jobs: Jobs, *results: CheckResult) -> None:
     """What a check of everything found."""
-    jobs.catalog.save_check(CheckReport(results, 1.0), "tester", jobs.clock())
+    by(jobs.catalog, "tester", jobs.clock()).save_check(CheckReport(results, 1.0))
 
 
 def regressed(label: str, score: float = 0.3, key: str = "", jobs: Jobs | None = None) -> CheckResult:
@@ -235,7 +236,7 @@ def regressed(label: str, score: float = 0.3, key: str = "", jobs: Jobs | None =
     if jobs is not None:
         version = jobs.catalog.version(*parse_label(label))
         baseline = jobs.catalog.baseline_of(version).evaluation
-        jobs.catalog.save_comparison(version, baseline, {"data": key}, found, None, None, "tester", jobs.clock())
+        by(jobs.catalog, "tester", jobs.clock()).save_comparison(version, baseline, {"data": key}, found, None, None)
     return found
 
 
@@ -294,7 +295,7 @@ def test_a_base_model_whose_files_change_submits_a_job(jobs: Jobs, tmp_path: Pat
     weights = tmp_path / "model" / "model.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"first")
-    jobs.catalog.bind_base_model(replace(BASE, source=str(weights.parent)), "tester", START)
+    by(jobs.catalog, "tester", START).bind_base_model(replace(BASE, source=str(weights.parent)))
     schedule(jobs, None, "check", on="base")
     assert looks(jobs) == []
     weights.write_bytes(b"other")
@@ -323,7 +324,7 @@ def test_the_plan_lists_what_is_known_with_what_it_took_last(jobs: Jobs) -> None
     schedule(jobs, "trec", cron="0 4 * * 0")
     schedule(jobs, "sst2", on="data")
     now = jobs.clock()
-    planned = plan(jobs.catalog, jobs.store.schedules(), now, now + timedelta(days=7))
+    planned = plan(jobs.catalog, jobs.schedules(), now, now + timedelta(days=7))
     assert [(job.task, f"{job.at:%a %H}") for job in planned if job.task == "trec"] == [("trec", "Sun 04")]
     assert len(planned) == 8
     assert {(job.task, job.seconds is None) for job in planned} == {("sst2", False), ("trec", True)}
@@ -336,15 +337,15 @@ def test_data_that_change_while_a_job_learns_from_what_they_were_retrain_after_i
     file = tmp_path / "train.jsonl"
     file.write_text('{"text": "a"}\n')
     files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
-    jobs.catalog.add_task(a_task("sst2", dataset_kwargs=files), "tester", START)
+    by(jobs.catalog, "tester", START).add_task(a_task("sst2", dataset_kwargs=files))
     schedule(jobs, on="data")
-    running = jobs.store.submit("retrain", "sst2", 100)
+    running = jobs.queue.submit("retrain", "sst2", 100)
 
     def learn_while_the_data_change(kind: str, task: str | None) -> str:
         file.write_text('{"text": "b"}\n')
         for _ in range(2):
             jobs.clock.move(minutes=2)
-            assert [job.id for job in jobs.store.dispatch()] == [running.id]
+            assert [job.id for job in jobs.schedules.dispatch()] == [running.id]
         if not ends:
             raise DataError("no such field")
         return "done"
@@ -359,9 +360,9 @@ def test_data_that_change_before_a_job_begins_need_no_other_job(jobs: Jobs, tmp_
     file = tmp_path / "train.jsonl"
     file.write_text('{"text": "a"}\n')
     files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
-    jobs.catalog.add_task(a_task("sst2", dataset_kwargs=files), "tester", START)
+    by(jobs.catalog, "tester", START).add_task(a_task("sst2", dataset_kwargs=files))
     schedule(jobs, on="data")
-    waiting = jobs.store.submit("retrain", "sst2", 100)
+    waiting = jobs.queue.submit("retrain", "sst2", 100)
     file.write_text('{"text": "b"}\n')
     assert [job.id for job in looks(jobs)] == [waiting.id]
     assert looks(jobs) == []

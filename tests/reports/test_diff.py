@@ -10,6 +10,7 @@ from torch.nn import functional
 
 import multiprompt as mp
 from multiprompt.errors import NotFoundError
+from multiprompt.serving.prompts import load_prompt
 from tests.conftest import MakeTask
 
 
@@ -66,7 +67,11 @@ def test_tokens_are_compared_and_read(workspace: mp.Workspace, make_task: MakeTa
     assert [token.index for token in tokens] == [0, 1, 2, 3, 4]
     assert (tokens[4].before, tokens[4].cosine) == (None, None)
     assert tokens[4].after is not None
-    embeddings = workspace.prompt(workspace.version("colour@1")).virtual_tokens().embeddings
+    embeddings = (
+        load_prompt(workspace.catalog, workspace.base_model(), workspace.version("colour@1"))
+        .virtual_tokens()
+        .embeddings
+    )
     assert embeddings is not None
     words = functional.normalize(workspace.base_model().model.get_input_embeddings().weight.detach(), dim=-1)
     for token, vector in zip(tokens, embeddings.detach(), strict=False):

@@ -60,7 +60,7 @@ def test_a_row_that_has_no_tokens_fails_alone(workspace: mp.Workspace, make_task
         with pytest.raises(DataError, match=rf"row 0 of the call: .*U\+{half} is half of a character"):
             workspace.predict([row])
         with pytest.raises(DataError, match=f"U\\+{half}"):
-            workspace.inference().stream(*row)
+            workspace.predictor().stream(*row)
 
 
 def test_a_choice_without_a_token_fails_its_row_alone(workspace: mp.Workspace, make_task: MakeTask) -> None:

@@ -20,9 +20,10 @@ from uuid import uuid4
 
 from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import ConfigError, UnavailableError
-from multiprompt.jobs.queue import JobStore
+from multiprompt.jobs.processes import Processes, WorkerOptions, visible_devices
+from multiprompt.jobs.queue import JobQueue
+from multiprompt.jobs.runner import run_jobs
 from multiprompt.records import Claim, WorkerRecord
-from multiprompt.workshop import Bench, Workshop, visible_devices
 
 _log = logging.getLogger("multiprompt.worker")
 _PROGRESS_SECONDS = 1.0
@@ -30,8 +31,8 @@ HEALTH_SECONDS = 60.0
 
 
 def work(
-    store: JobStore,
-    bench: Bench,
+    jobs: JobQueue,
+    options: WorkerOptions,
     *,
     name: str | None = None,
     slots: int = 1,
@@ -44,19 +45,20 @@ def work(
 
     Raises StateError when others took this worker for dead, and ConfigError when it has no such device.
     """
-    _require_device(bench.device)
+    _require_device(options.device)
     stop = stop or threading.Event()
     now = datetime.now(UTC)
     host = socket.gethostname()
     record = WorkerRecord(uuid4().hex, name or f"{host}-{os.getpid()}", host, os.getpid(), slots, 0, now, now)
-    workshop = Workshop(bench)
-    tally = _Tally(record, workshop)
+    processes = Processes(options)
+    tally = _Tally(record, processes)
     threading.Thread(target=tally.report, args=(stop,), daemon=True).start()
     _log.info("worker %s: %d slots", record.name, slots)
     try:
-        store.work(record, partial(_do, store, workshop, tally), stop, until_idle=until_idle, lease=lease, grace=grace)
+        do = partial(_do, jobs, processes, tally)
+        run_jobs(jobs, record, do, stop, until_idle=until_idle, lease=lease, grace=grace)
     finally:
-        workshop.close()
+        processes.close()
         _log.info("worker %s: %s", record.name, tally)
 
 
@@ -96,9 +98,9 @@ class JsonLines(logging.Formatter):
 class _Tally:
     """What a worker did so far, for its health line."""
 
-    def __init__(self, record: WorkerRecord, workshop: Workshop) -> None:
+    def __init__(self, record: WorkerRecord, processes: Processes) -> None:
         self._record = record
-        self._workshop = workshop
+        self._processes = processes
         self._lock = threading.Lock()
         self._running = self._ended = 0
 
@@ -112,7 +114,7 @@ class _Tally:
             self._ended += 1
 
     def __str__(self) -> str:
-        megabytes = sum(map(_resident, [os.getpid(), *self._workshop.pids])) / 1e6
+        megabytes = sum(map(_resident, [os.getpid(), *self._processes.pids])) / 1e6
         return f"{self._running} of {self._record.slots} slots busy, {self._ended} attempts ended, {megabytes:.0f} MB"
 
     def report(self, stop: threading.Event) -> None:
@@ -120,15 +122,15 @@ class _Tally:
             _log.info("worker %s: %s", self._record.name, self)
 
 
-def _do(store: JobStore, workshop: Workshop, tally: _Tally, claim: Claim, kind: str, task: str | None) -> None:
+def _do(jobs: JobQueue, processes: Processes, tally: _Tally, claim: Claim, kind: str, task: str | None) -> None:
     with tally:
-        workshop.do(
+        processes.do(
             claim,
             kind,
             task,
-            is_mine=_undisturbed(store.is_mine, True),
-            on_progress=_throttled(_undisturbed(partial(store.advance, claim))),
-            on_kept=_undisturbed(partial(store.got_on, claim.job)),
+            is_mine=_undisturbed(jobs.is_mine, True),
+            on_progress=_throttled(_undisturbed(partial(jobs.advance, claim))),
+            on_kept=_undisturbed(partial(jobs.got_on, claim.job)),
         )
 
 

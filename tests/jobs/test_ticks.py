@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiprompt.errors import ConfigError
-from multiprompt.jobs.schedule import check_schedule, is_due, moved, ticks
+from multiprompt.jobs.ticks import check_schedule, is_due, moved, ticks
 from multiprompt.records import Schedule
 
 BERLIN = ZoneInfo("Europe/Berlin")

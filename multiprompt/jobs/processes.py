@@ -6,31 +6,22 @@ Parent and child talk in lines of JSON over the child's standard input and outpu
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import logging
-import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 from multiprompt import errors
 from multiprompt.errors import ConfigError, JobError, SupersededError, UnavailableError
-from multiprompt.jobs.kinds import LOADING
 from multiprompt.records import Claim, Progress
-
-if TYPE_CHECKING:
-    from multiprompt.workspace import Workspace
 
 _log = logging.getLogger("multiprompt.worker")
 
@@ -43,8 +34,8 @@ _SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE,
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What a child opens its workspace with."""
+class WorkerOptions:
+    """The settings that a child process works with."""
 
     catalog: str
     base_model: str | None
@@ -53,11 +44,11 @@ class Bench:
     hub_metrics: bool
 
 
-class Workshop:
-    """The children of a worker; as many as jobs that ran at one time."""
+class Processes:
+    """The child processes of a worker; as many as jobs that ran at one time."""
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
         self._lock = threading.Lock()
@@ -132,7 +123,7 @@ class Workshop:
         with self._lock:
             if self._closed:
                 raise UnavailableError("the worker is stopping.")
-            child = self._idle.pop() if self._idle else _Child(self._bench)
+            child = self._idle.pop() if self._idle else _Child(self._options)
             self._busy.add(child)
             return child
 
@@ -148,8 +139,8 @@ class Workshop:
 class _Child:
     """One child process, from its worker's side."""
 
-    def __init__(self, bench: Bench) -> None:
-        command = [sys.executable, "-m", "multiprompt.workshop"]
+    def __init__(self, options: WorkerOptions) -> None:
+        command = [sys.executable, "-m", "multiprompt.jobs.child"]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace"
@@ -160,7 +151,7 @@ class _Child:
         self._busy = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.send({"bench": asdict(bench)})
+        self.send({"options": asdict(options)})
 
     @property
     def pid(self) -> int:
@@ -245,52 +236,6 @@ def _error(kind: str, text: str) -> Exception:
     return JobError(text if kind == "JobError" else f"{kind}: {text}")
 
 
-class _StoppedError(BaseException):
-    """The worker asks the child to let go of its job; no step takes this for a failure of its own."""
-
-
-def main() -> None:
-    """The child: do the jobs that come in on standard input until it closes; when to stop is its worker's to say."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    inbox, outbox = sys.stdin, os.fdopen(os.dup(1), "w")
-    # What libraries print must not get between the lines.
-    os.dup2(2, 1)
-    messages: queue.Queue[Mapping[str, Any]] = queue.Queue()
-    stop = threading.Event()
-    threading.Thread(target=_listen, args=(inbox, messages, stop), daemon=True).start()
-    with suppress(BrokenPipeError):  # the worker is gone
-        _serve(messages.get()["bench"], messages, stop, outbox)
-
-
-def _listen(inbox: IO[str], messages: queue.Queue[Mapping[str, Any]], stop: threading.Event) -> None:
-    for line in inbox:
-        message = json.loads(line)
-        if "stop" in message:
-            stop.set()
-        else:
-            messages.put(message)
-    # The worker is gone, and with it the right to go on.
-    os._exit(1)
-
-
-def _open(bench: Mapping[str, Any]) -> Workspace:
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if bench["device"] is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible_devices(bench["device"], os.environ.get("CUDA_VISIBLE_DEVICES"))
-    from multiprompt.workspace import open_workspace
-
-    return open_workspace(
-        bench["catalog"],
-        bench["base_model"],
-        create=False,
-        actor=bench["actor"],
-        hub_metrics=bench["hub_metrics"],
-    )
-
-
 def visible_devices(device: str, given: str | None) -> str:
     """The value of CUDA_VISIBLE_DEVICES for "cpu", "cuda" or "cuda:N", which counts within the devices `given`.
 
@@ -305,69 +250,3 @@ def visible_devices(device: str, given: str | None) -> str:
     if int(number or 0) >= len(devices):
         raise ConfigError(f"--device {device}, but CUDA_VISIBLE_DEVICES is {given!r} and has {len(devices)} devices.")
     return devices[int(number or 0)]
-
-
-def _serve(
-    bench: Mapping[str, Any], messages: queue.Queue[Mapping[str, Any]], stop: threading.Event, outbox: IO[str]
-) -> None:
-    def say(message: Mapping[str, Any]) -> None:
-        outbox.write(json.dumps(message) + "\n")
-        outbox.flush()
-
-    def progress(what: str, done: int, total: int) -> None:
-        if stop.is_set():
-            raise _StoppedError
-        say({"progress": [what, done, total]})
-
-    workspace: Workspace | None = None
-    while True:
-        said, kind, task, starved = messages.get()["do"]
-        try:
-            stop.clear()
-            progress(LOADING, 0, 1)
-            # Not before a job is there, which is told of what keeps the catalog from being opened.
-            workspace = workspace or _open(bench)
-            from multiprompt.steps import Desk, run_job
-
-            workspace.reload_base_model()
-            if kind != "check":
-                workspace.base_model()
-            claim = Claim(**said)
-            desk = Desk(
-                workspace.claimed_by(claim, progress),
-                claim,
-                kind,
-                task,
-                starved,
-                workspace.actor,
-                lambda: datetime.now(UTC),
-                lambda: say({"kept": True}),
-            )
-            run_job(desk, lambda step: progress(step, 0, 1))
-            say({"done": True})
-        except BrokenPipeError:
-            raise
-        except (Exception, _StoppedError) as error:
-            if not isinstance(error, errors.MultipromptError | _StoppedError):
-                traceback.print_exc()
-            kind_of = "UnavailableError" if _may_pass(error) else type(error).__name__
-            say({"error": kind_of, "text": " ".join(str(error).split())})
-        _free()
-
-
-def _may_pass(error: BaseException) -> bool:
-    scarce = isinstance(error, OSError) and error.errno in _SCARCE
-    return scarce or isinstance(error, UnavailableError)
-
-
-def _free() -> None:
-    """Give back what a job held beside the base model."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-if __name__ == "__main__":
-    main()

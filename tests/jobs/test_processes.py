@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from multiprompt.worker import work
 
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import ConfigError, JobError, UnavailableError
+from multiprompt.jobs.child import _may_pass, _StoppedError
+from multiprompt.jobs.processes import Processes, WorkerOptions, visible_devices
 from multiprompt.records import Claim
-from multiprompt.worker import work
-from multiprompt.workshop import Bench, Workshop, _may_pass, _StoppedError, visible_devices
 from tests.conftest import MakeTask
 
 CLAIM = Claim("job", "owner")
@@ -27,14 +28,14 @@ def catalog(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def workshop(catalog: Path) -> Iterator[Workshop]:
-    made = Workshop(Bench(str(catalog), None, "tester", "cpu", False))
+def processes(catalog: Path) -> Iterator[Processes]:
+    made = Processes(WorkerOptions(str(catalog), None, "tester", "cpu", False))
     yield made
     made.close()
 
 
-def do(workshop: Workshop, kind: str = "check") -> None:
-    workshop.do(
+def do(processes: Processes, kind: str = "check") -> None:
+    processes.do(
         CLAIM, kind, None, is_mine=lambda _: True, on_progress=lambda what, done, total: None, on_kept=lambda: None
     )
 
@@ -48,27 +49,27 @@ def set_revision(catalog: Path, revision: str) -> str:
 
 
 def test_a_catalog_that_cannot_be_opened_fails_the_job_with_the_reason_and_the_child_goes_on(
-    workshop: Workshop, catalog: Path, tiny_model: Path
+    processes: Processes, catalog: Path, tiny_model: Path
 ) -> None:
     before = set_revision(catalog, "9999")
     with pytest.raises(JobError, match="^SchemaError: .*9999"):
-        do(workshop)
-    (child,) = workshop.pids
+        do(processes)
+    (child,) = processes.pids
     set_revision(catalog, before)
     aside = catalog.rename(catalog.with_name("aside.db"))
     with pytest.raises(JobError, match="^CatalogError: there is no catalog at"):
-        do(workshop)
+        do(processes)
     aside.rename(catalog)
     with pytest.raises(JobError, match="^TypeError|KeyError: .*nothing"):
-        do(workshop, "nothing")
-    assert workshop.pids == [child]
+        do(processes, "nothing")
+    assert processes.pids == [child]
 
 
-def test_a_process_that_cannot_be_started_is_tried_again(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_started_is_tried_again(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(UnavailableError, match="no process can be started for the job: No such file"):
-        do(workshop)
-    assert workshop.pids == []
+        do(processes)
+    assert processes.pids == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_a_request_to_stop_is_no_failed_check(workspace: mp.Workspace, make_task
         if what == at:
             raise _StoppedError
 
-    workspace.progress = stopped
+    workspace.context.progress = stopped
     with pytest.raises(_StoppedError):
         workspace.check(full=at == "checking")
     assert workspace.catalog.sql("SELECT count(*) FROM checks").rows == checks
@@ -118,7 +119,7 @@ def test_a_worker_without_the_gpu_that_it_should_use_does_not_start(
     workspace: mp.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "99")
-    bench = Bench(str(workspace.catalog.path), None, "tester", "cuda", False)
+    options = WorkerOptions(str(workspace.catalog.path), None, "tester", "cuda", False)
     with pytest.raises(ConfigError, match="--device cuda, but torch finds no such GPU here"):
-        work(workspace.job_store, bench)
+        work(workspace.jobs, options)
     assert workspace.catalog.ledger.workers() == []

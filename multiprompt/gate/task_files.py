@@ -1,0 +1,54 @@
+"""Task files on disk, compared with what was added."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from multiprompt.catalog.catalog import Catalog
+from multiprompt.context import Context
+from multiprompt.errors import StateError
+from multiprompt.records import TaskRecord
+from multiprompt.tasks.file_change import file_difference
+from multiprompt.tasks.task import Task
+
+_SHOWN_LINES, _SHOWN_TASKS = 6, 5
+
+
+def require_as_added(context: Context, name: str) -> Task:
+    """A task as it was added. Raises StateError where its file on disk differs by now."""
+    record = context.catalog.task(name)
+    changes = _changes(record)
+    if changes:
+        raise StateError(
+            f"{name}: its task file {record.file} was edited since it was added ({_on_one_line(changes)}). "
+            f"Run `multiprompt add {record.file}`, or learn it with --as-added."
+        )
+    return context.task(name)
+
+
+def file_notes(catalog: Catalog, names: Collection[str]) -> list[str]:
+    """A line for each task file that was edited since it was added, and one for those that are gone."""
+    notes, missing = [], []
+    for record in (record for record in catalog.tasks() if record.name in names):
+        changes = _changes(record)
+        if changes:
+            notes.append(
+                f"{record.name}: its task file {record.file} was edited since it was added ({_on_one_line(changes)})"
+            )
+        elif changes is None and record.file != "":
+            missing.append(record.name)
+    if missing:
+        listed = ", ".join(missing[:_SHOWN_TASKS]) + ", …" * (len(missing) > _SHOWN_TASKS)
+        notes.append(f"{len(missing)} task files are not there to compare with what was added: {listed}")
+    return notes
+
+
+def _changes(record: TaskRecord) -> Sequence[str] | None:
+    """How a task's file on disk differs from what was added; None where there is no such file."""
+    return file_difference(record.source, Path(record.file)) if record.file else None
+
+
+def _on_one_line(changes: Sequence[str]) -> str:
+    shown = list(changes[:_SHOWN_LINES]) + ["…"] * (len(changes) > _SHOWN_LINES)
+    return "; ".join(shown)

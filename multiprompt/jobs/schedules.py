@@ -1,0 +1,130 @@
+"""Schedules: jobs that are submitted again and again, by time or on a change."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+from multiprompt.errors import ConfigError, MultipromptError
+from multiprompt.jobs.kinds import check_kind
+from multiprompt.jobs.naming import named
+from multiprompt.jobs.plan import plan
+from multiprompt.jobs.queue import JobQueue
+from multiprompt.jobs.ticks import check_schedule, is_due, moved
+from multiprompt.jobs.triggers import Observation, observe
+from multiprompt.records import Job, PlannedJob, Schedule
+
+_worker_log = logging.getLogger("multiprompt.worker")
+# Without handlers of its own, Python prints its warnings on standard error.
+_log = logging.getLogger("multiprompt.jobs")
+_MAX_DAYS = 365_000
+
+
+class Schedules:
+    """The schedules of one catalog. Call it to list them."""
+
+    def __init__(self, queue: JobQueue) -> None:
+        self._queue = queue
+        self._catalog = queue.catalog
+        self._ledger = queue.catalog.ledger
+        self._clock = queue.catalog.now
+
+    def __call__(self) -> list[Schedule]:
+        return self._ledger.schedules()
+
+    def add(
+        self,
+        kind: str,
+        task: str | None,
+        cron: str | None,
+        every: timedelta | None,
+        on: str | None,
+        timezone: str,
+        priority: int,
+        name: str | None = None,
+    ) -> Schedule:
+        """Add a schedule, or replace one, and log which.
+
+        With a name, that is the one of this name; else the one of the same kind, task and trigger that was given none.
+        Raises ConfigError, also for a name that a schedule of another kind or task has.
+        """
+        check_kind(kind, task)
+        now = self._clock()
+        seconds = None if every is None else every.total_seconds()
+        new = Schedule("", kind, task, cron, seconds, on, timezone, priority, True, "", None, None, None, now)
+        old, new = named(new, name, self._ledger.schedules())
+        check_schedule(new)
+        seen = observe(self._catalog, new, now).seen if on is not None else ""
+        new = replace(moved(new, now), seen=seen)
+        self._ledger.save_schedule(new, old)
+        if old is not None:
+            _log.warning("replaced %s (%s); so that both stay, give one of them a name", old.name, old.when)
+        return new
+
+    def pause(self, name: str) -> Schedule:
+        return self._change(name, lambda schedule: replace(schedule, active=False))
+
+    def resume(self, name: str) -> Schedule:
+        """Wake a schedule; what it missed while it was paused is not made up for."""
+        return self._change(name, lambda schedule: moved(replace(schedule, active=True), self._clock()))
+
+    def trigger(self, name: str) -> Job:
+        """Submit a schedule's job now, beside its ticks."""
+        schedule = self._ledger.schedule(name)
+        job = self._queue.submit(schedule.kind, schedule.task, schedule.priority)
+        self._change(name, lambda found: replace(found, last_at=self._clock(), last_job=job.id))
+        return job
+
+    def remove(self, name: str) -> None:
+        self._ledger.remove_schedule(name)
+
+    def dispatch(self) -> list[Job]:
+        """Submit what is due, once however many ticks were missed; any number of workers may do so at a time.
+
+        A schedule that cannot look at what it watches looks again at its next tick. So does one whose job had begun
+        before it looked: that job may know nothing of what changed.
+        """
+        now, submitted = self._clock(), []
+        for schedule in self._ledger.schedules():
+            if not is_due(schedule, now):
+                continue
+            after = moved(schedule, now)
+            try:
+                seen_now = observe(self._catalog, schedule, now)
+            except (MultipromptError, OSError) as error:
+                _worker_log.warning("schedule %s: %s", schedule.name, error)
+                seen_now = Observation(False, schedule.seen)
+            if seen_now.fires:
+                job = self._queue.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
+                submitted.append(job)
+                after = replace(after, last_at=now, last_job=job.id)
+                if job.id != _tick_id(schedule) and self._queue.has_begun(job.id):
+                    seen_now = Observation(True, schedule.seen)
+            self._ledger.move_schedule(schedule, replace(after, seen=seen_now.seen))
+        return submitted
+
+    def _change(self, name: str, change: Callable[[Schedule], Schedule]) -> Schedule:
+        while True:
+            schedule = self._ledger.schedule(name)
+            changed = change(schedule)
+            if self._ledger.move_schedule(schedule, changed):
+                return changed
+
+    def plan(self, days: float = 7) -> list[PlannedJob]:
+        """The jobs that will be submitted in so many days, and the seconds that such jobs took when they ran last.
+
+        Raises ConfigError for days that are none.
+        """
+        if not 0 <= days <= _MAX_DAYS:
+            raise ConfigError(f"days is {days}; it must be from 0 to {_MAX_DAYS}.")
+        now = self._clock()
+        return plan(self._catalog, self(), now, now + timedelta(days=days))
+
+
+def _tick_id(schedule: Schedule) -> str:
+    """The same for all who submit a schedule's job for one tick."""
+    assert schedule.next_at is not None, "what is due has a time"
+    return f"{schedule.next_at:%Y%m%d-%H%M%S%f}-{hashlib.sha256(schedule.name.encode()).hexdigest()[:12]}"

@@ -1,0 +1,67 @@
+"""Adding: a task enters the catalog after everything that learning it needs was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from multiprompt.context import Context
+from multiprompt.errors import MultipromptError, NotFoundError
+from multiprompt.gate.data_faults import UNCOUNTED, data_faults, few_rows
+from multiprompt.records import AddedTask, TaskChange
+from multiprompt.tasks.example import examples
+from multiprompt.tasks.file_change import difference
+from multiprompt.tasks.split import load_data, load_test_split
+from multiprompt.tasks.task import Task
+
+
+def add_task(context: Context, task: Task | str | Path) -> AddedTask:
+    """Check a task and put it into the catalog; nothing is added where a check fails."""
+    read = task if isinstance(task, Task) else Task.from_file(task)
+    warnings = _check(context, read)
+    if context.loaded is not None and read.config.prompt.method == "prefix-tuning":
+        context.loaded.require_past()
+    changed = _changes(context, read)
+    record = context.catalog.add_task(read)
+    change: TaskChange = "new" if changed is None else "changed" if changed else "unchanged"
+    return AddedTask(**vars(record), change=change, difference=changed or (), warnings=warnings)
+
+
+def _changes(context: Context, task: Task) -> tuple[str, ...] | None:
+    """How a task differs from what was added before; None for a new one."""
+    try:
+        return difference(context.task(task.name).mapping, task.mapping)
+    except NotFoundError:
+        return None
+    except MultipromptError as error:
+        return (f"the file that was added before cannot be read any more: {error}",)
+
+
+def _check(context: Context, task: Task) -> tuple[str, ...]:
+    """Read every row once. Gives warnings of what makes the scores doubtful."""
+    if task.data.training is None:
+        test = load_test_split(task)
+        examples(task, test, UNCOUNTED)
+        _tell(context, task, test.notes)
+        return (f"{task.name}: it names no training_split, so it can be imported only", *few_rows(task, test))
+    data = load_data(task)
+    for split in (data.training, data.validation, data.test):
+        examples(task, split, UNCOUNTED)
+    _tell(context, task, data.notes)
+    return (*_start_faults(context, task), *data_faults(task, data))
+
+
+def _tell(context: Context, task: Task, notes: Iterable[str]) -> None:
+    for note in notes:
+        context.notify(f"{task.name}: {note}")
+
+
+def _start_faults(context: Context, task: Task) -> tuple[str, ...]:
+    """Whether the version that a task's prompt starts from is missing; it may be learned later."""
+    label = task.config.prompt.init_version
+    try:
+        if label is not None:
+            context.catalog.version_labelled(label)
+    except NotFoundError as error:
+        return (f"{task.name}: its init_version cannot be started from yet: {error}",)
+    return ()

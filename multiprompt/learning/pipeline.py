@@ -1,0 +1,258 @@
+"""Learning a task: snapshot → train → evaluate → gate → publish. A call and a job run the same functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from multiprompt.catalog.writing import Candidate, Parent, digest
+from multiprompt.context import Context
+from multiprompt.engine.adapter import from_adapter, to_adapter
+from multiprompt.engine.evaluation import Subject
+from multiprompt.engine.learning import TrainingInput, learn_prompts
+from multiprompt.engine.training import OnTraining
+from multiprompt.errors import ConfigError, IntegrityError, TrainingError
+from multiprompt.gate.admission import admit, find_existing, parents_of, require_untouched, yardsticks
+from multiprompt.gate.check import Checking
+from multiprompt.gate.data_faults import data_faults
+from multiprompt.gate.floor import interval
+from multiprompt.gate.scores import Scores
+from multiprompt.gate.task_files import require_as_added
+from multiprompt.learning.start import find_start
+from multiprompt.records import Adapter, CheckReport, Evaluation, LearnReport, LearnState, Run, VersionRecord
+from multiprompt.serving.prompts import load_prompt
+from multiprompt.tasks.split import Split, load_data
+from multiprompt.tasks.task import Task
+
+# The state of a version that was just admitted.
+_STATES: Mapping[str, LearnState] = {
+    "published": "published",
+    "candidate": "candidate",
+    "rejected": "rejected",
+    "retired": "retired",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The inputs of one learning, as they were when it began.
+
+    `before` holds the digest of each published version, by label. `start` names the version that training starts from.
+    `notes` are warnings of what makes the scores doubtful. An import has no training rows.
+    """
+
+    task: Task
+    test: Split
+    training: tuple[Split, Split] | None
+    before: Mapping[str, str]
+    start: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A prompt that asks to be published: its files, and its run; an imported one has its source in place of a run."""
+
+    adapter: Adapter
+    run: Run | None
+    imported_from: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        return digest(self.adapter)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The scores of a prompt, and of the hard prompt on the same rows."""
+
+    soft: Evaluation
+    hard: Evaluation
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """The calls that a training makes at each step and each checkpoint; a batch is run in `parts`."""
+
+    on_step: OnTraining
+    on_checkpoint: Callable[[], None] = lambda: None
+    parts: int = 1
+
+
+def learn_each(context: Context, names: Sequence[str], *, as_added: bool) -> Iterator[LearnReport]:
+    """Train prompts in the same passes over the base model, then admit one after another, a report at a time.
+
+    Raises TrainingError of a task that failed after the others are in.
+    """
+    if len(set(names)) < len(names):
+        raise ConfigError(f"learn_many got a task twice: {', '.join(sorted(names))}.")
+    tasks = [context.task(name) if as_added else require_as_added(context, name) for name in names]
+    snapshots = [take_snapshot(context, task) for task in tasks]
+    hooks = Hooks(lambda t: context.progress(f"{t.name}: training", t.step, t.config.steps))
+    outcomes = train(context, snapshots, hooks)
+    for snapshot, outcome in zip(snapshots, outcomes, strict=True):
+        if isinstance(outcome, Trained):
+            yield conclude(context, snapshot, outcome)
+    for outcome in outcomes:
+        if isinstance(outcome, TrainingError):
+            raise outcome
+
+
+def take_snapshot(context: Context, task: Task, *, retrain: bool = False) -> Snapshot:
+    """Read the rows and the published digests; a retraining starts from the published version where it can."""
+    before = context.catalog.digests()
+    start, afresh = find_start(context, task, retrain=retrain)
+    data = load_data(task)
+    notes = (*([afresh] if afresh else []), *data_faults(task, data))
+    label = None if start is None else start.label
+    return Snapshot(task, data.test, (data.training, data.validation), before, label, notes)
+
+
+def train(context: Context, snapshots: Sequence[Snapshot], hooks: Hooks) -> list[Trained | TrainingError]:
+    """Train a prompt for each snapshot in the same passes, from its last checkpoint where it has one."""
+    base, catalog = context.base_model(), context.catalog
+
+    def keep(name: str, key: str, checkpoint: bytes) -> None:
+        catalog.save_checkpoint(name, key, checkpoint)
+        hooks.on_checkpoint()
+
+    inputs = [_input(context, snapshot, hooks.parts) for snapshot in snapshots]
+    outcomes = learn_prompts(base, inputs, hooks.on_step, lambda name, key: _checkpoint(context, name, key), keep)
+    return [
+        outcome if isinstance(outcome, TrainingError) else Trained(to_adapter(outcome.prompt), outcome.run)
+        for outcome in outcomes
+    ]
+
+
+def conclude(context: Context, snapshot: Snapshot, trained: Trained) -> LearnReport:
+    """Evaluate, gate and publish; a prompt with the bytes of an existing version makes no new one."""
+    known = find_existing(context.catalog, snapshot.task, trained.digest, snapshot.test)
+    if known is not None:
+        return report_existing(context, snapshot, trained, known)
+    return publish(context, snapshot, trained, evaluate(context, snapshot, trained))
+
+
+def evaluate(context: Context, snapshot: Snapshot, trained: Trained) -> Measured:
+    """Score a prompt and its hard prompt on the test rows."""
+    scores, task = Scores(context), snapshot.task
+    prompt = from_adapter(scores.base, trained.adapter, task.name)
+    soft = scores.score(task, snapshot.test, Subject.soft(prompt, trained.digest))
+    return Measured(soft, scores.score(task, snapshot.test, Subject.hard(task)))
+
+
+def publish(context: Context, snapshot: Snapshot, trained: Trained, measured: Measured) -> LearnReport:
+    """Gate a prompt, and publish, hold or reject it in one transaction."""
+    require_untouched(context.catalog, snapshot.before)
+    scores = Scores(context)
+    candidate = make_candidate(context, snapshot, trained, measured)
+    version, check, reason = admit(scores, Checking(context), candidate)
+    state = _state(context, version)
+    others = {other.name: other for other in yardsticks(scores, candidate)}
+    most = others.get("majority answer")
+    report = _report(snapshot, trained, measured, version, state)
+    return replace(
+        report,
+        reason=f"the task is guarded; {reason}" if state == "held" else reason,
+        check=check,
+        majority=None if most is None else most.score,
+        p_value=others["hard prompt"].p_value,
+    )
+
+
+def report_existing(context: Context, snapshot: Snapshot, trained: Trained, known: VersionRecord) -> LearnReport:
+    """End a training that gave the bytes of an existing version; only its checkpoint changes."""
+    measured = evaluate(context, snapshot, trained)
+    reason = end_as_existing(context, snapshot, known)
+    report = _report(snapshot, trained, measured, known, _state(context, known))
+    return replace(report, reason=reason, is_new=False)
+
+
+def end_as_existing(context: Context, snapshot: Snapshot, known: VersionRecord) -> str:
+    """Drop the checkpoint of a training that gave the bytes of an existing version, and give the reason."""
+    require_untouched(context.catalog, snapshot.before)
+    reason = nothing_new(known)
+    context.catalog.end_training(known, reason)
+    return reason
+
+
+def nothing_new(version: VersionRecord) -> str:
+    """The outcome of a training that gave the bytes of an existing version."""
+    said = f"nothing new to learn: the training gave the bytes of {version.label}"
+    if version.state == "retired":
+        return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
+    if version.state == "candidate":
+        return f"{said}, a candidate; `multiprompt publish {version.label} --force --reason WHY` publishes it"
+    return said
+
+
+def _input(context: Context, snapshot: Snapshot, parts: int) -> TrainingInput:
+    assert snapshot.training is not None
+    catalog, base = context.catalog, context.base_model()
+    version = None if snapshot.start is None else catalog.version_labelled(snapshot.start)
+    start = None if version is None else load_prompt(catalog, base, version, to_train=True)
+    return TrainingInput(snapshot.task, *snapshot.training, start, parts)
+
+
+def _checkpoint(context: Context, name: str, key: str) -> bytes | None:
+    """The state of a training that broke off; a damaged checkpoint counts as none."""
+    try:
+        return context.catalog.checkpoint(name, key)
+    except IntegrityError as error:
+        context.notify(f"{error}; the training starts from its beginning")
+        return None
+
+
+def make_candidate(context: Context, snapshot: Snapshot, trained: Trained, measured: Measured) -> Candidate:
+    """All that becomes a version."""
+    base = context.base_model()
+    prompt = from_adapter(base, trained.adapter, snapshot.task.name)
+    return Candidate(
+        snapshot.task,
+        base.record,
+        trained.adapter,
+        prompt.method,
+        prompt.num_virtual_tokens,
+        trained.run,
+        _parents(context, snapshot, trained),
+        measured.hard,
+        measured.soft,
+        snapshot.test,
+        snapshot.training,
+        context.catalog.job,
+    )
+
+
+def _parents(context: Context, snapshot: Snapshot, trained: Trained) -> tuple[Parent, ...]:
+    if trained.imported_from:
+        return (Parent("imported-from", trained.imported_from),)
+    start = None if snapshot.start is None else context.catalog.version_labelled(snapshot.start)
+    return parents_of(context.catalog, snapshot.task.name, start)
+
+
+def _state(context: Context, version: VersionRecord) -> LearnState:
+    """The state of a version; a candidate is held by its task's guard unless it is below the floor."""
+    held = version.state == "candidate" and not context.catalog.is_below_floor(version)
+    return "held" if held else _STATES[version.state]
+
+
+def _report(
+    snapshot: Snapshot, trained: Trained, measured: Measured, version: VersionRecord, state: LearnState
+) -> LearnReport:
+    soft = measured.soft
+    return LearnReport(
+        version=version.label,
+        published=version.state == "published",
+        reason="",
+        metric=soft.metric,
+        hard=measured.hard.score,
+        soft=soft.score,
+        train_seconds=trained.run.seconds if trained.run else 0.0,
+        truncated=soft.truncated,
+        check=CheckReport((), 0.0),
+        untouched=True,
+        state=state,
+        rows=soft.rows,
+        interval=interval(soft, snapshot.task.metrics[0]),
+        warnings=snapshot.notes,
+    )
