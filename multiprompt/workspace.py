@@ -165,6 +165,16 @@ class Workspace:
                 self._predictor = Predictor(self.catalog, base)
             return self._predictor
 
+    @property
+    def location(self) -> str:
+        """The catalog's path, or its URL without the password."""
+        return self.catalog.location
+
+    @property
+    def actor(self) -> str:
+        """The name that signs what is written here."""
+        return self.catalog.actor
+
     def base_model(self) -> BaseModel:
         """The base model, loaded on first use. Raises BaseMismatchError where it is another than the catalog's."""
         return self.context.base_model()

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -454,14 +453,8 @@ def test_an_evaluation_with_an_equal_key_is_reused(
     assert "hard" not in measured, "the hard prompt was scored on these rows already"
 
 
-def test_an_option_that_open_does_not_know_gives_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(mp.errors.ConfigError, match="did you mean 'dtype'"):
-        mp.open(tmp_path / "catalog.db", dtpye="float32")
-
-
 def test_a_catalog_on_postgresql_learns_and_serves(tiny_model: Path, make_task: MakeTask, tmp_path: Path) -> None:
-    with closing(mp.open(new_database(), str(tiny_model), dtype="float32").catalog) as catalog:
-        workspace = mp.Workspace(catalog)
+    with mp.open(new_database(), str(tiny_model), dtype="float32") as workspace:
         report = learn(workspace, make_task("colour"))
         learn(workspace, make_task("shade"))
         assert report.version == "colour@1"

@@ -114,7 +114,7 @@ def init(catalog: str, base_model: str | None, dtype: str) -> None:
     """Make a catalog and bind it to a base model."""
     with working(catalog, base_model, create=True, dtype=None if dtype == "auto" else dtype) as workspace:
         base = workspace.base_model()
-    click.echo(f"{workspace.catalog.location} is bound to {base.record}")
+    click.echo(f"{workspace.location} is bound to {base.record}")
 
 
 @cli.command()

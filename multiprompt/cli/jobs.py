@@ -336,7 +336,7 @@ def worker(
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
-    options = WorkerOptions(catalog, base_model, workspace.catalog.actor, device, hub_metrics)
+    options = WorkerOptions(catalog, base_model, workspace.actor, device, hub_metrics)
     work(
         workspace.jobs,
         options,

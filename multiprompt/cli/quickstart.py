@@ -23,7 +23,7 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
             reports.append(workspace.learn(sample.name))
     matrix = workspace.matrix()
     return {
-        "catalog": workspace.catalog.location,
+        "catalog": workspace.location,
         "base_model": str(workspace.base_model().record),
         "tasks": [_row(workspace, sample.name) for sample in SAMPLES],
         "matrix": {"tasks": list(matrix.tasks), "scores": [list(row) for row in matrix.scores]},

@@ -20,6 +20,7 @@ from sqlalchemy import text
 
 from multiprompt.catalog.database import reading, writing
 from multiprompt.catalog.jobs import Ledger
+from multiprompt.context import Context
 from multiprompt.errors import (
     ConfigError,
     JobError,
@@ -268,7 +269,7 @@ def test_a_cancelled_training_leaves_the_checkpoint_of_a_task_that_trains_alike(
 
 
 def test_gc_leaves_all_of_a_job_that_runs_or_waits_to_go_on(jobs: Jobs) -> None:
-    workspace = Workspace(jobs.catalog, actor="tester", clock=jobs.clock)
+    workspace = Workspace(Context(jobs.catalog.signed_by("tester", jobs.clock)))
     job = submit(jobs, "sst2")
     checkpoint(jobs, "trec")
     stop, attempts = threading.Event(), 0
