@@ -1,0 +1,43 @@
+"""The command `docs`: the guide that ships with the package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+import multiprompt
+from multiprompt.errors import NotFoundError, nearest
+
+_FOLDER = Path(multiprompt.__file__).parent / "docs"
+
+
+def page_names() -> list[str]:
+    """The pages by name, such as howto/schedule."""
+    return sorted(path.relative_to(_FOLDER).with_suffix("").as_posix() for path in _FOLDER.rglob("*.md"))
+
+
+def read_page(name: str) -> str:
+    """A page's Markdown, by its name or the last part of it. Raises NotFoundError."""
+    names = page_names()
+    found = [known for known in names if name in (known, known.rpartition("/")[2])]
+    if not found:
+        raise NotFoundError(f"no page {name!r}; {nearest(name, names)}")
+    return (_FOLDER / f"{found[0]}.md").read_text(encoding="utf-8")
+
+
+@click.command()
+@click.argument("page", required=False)
+def docs(page: str | None) -> None:
+    """Print a PAGE of the guide, or the list of pages."""
+    if page is None:
+        for name in page_names():
+            click.echo(f"{name:<32} {read_page(name).splitlines()[0].removeprefix('# ')}")
+    elif sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(read_page(page)))
+    else:
+        click.echo(read_page(page), nl=False)
