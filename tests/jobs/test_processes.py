@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from multiprompt.worker import work
 
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import ConfigError, JobError, UnavailableError
 from multiprompt.jobs.child import _may_pass, _StoppedError
 from multiprompt.jobs.processes import Processes, WorkerOptions, visible_devices
+from multiprompt.jobs.worker import work
 from multiprompt.records import Claim
 from tests.conftest import MakeTask
 
