@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
 # Moves when the same bytes are read as other rows.
-READER_VERSION = 2
+READER_VERSION = 3
 MAX_PACKED_SPLIT_BYTES = 2_000_000_000
 VALIDATION_SHARE = 0.1
 

@@ -153,12 +153,16 @@ def test_a_dataset_of_the_hub_is_no_folder_of_the_working_directory(
 
     def load_dataset(path: str, *_: Any, **__: Any) -> Any:
         asked.append(path)
-        return datasets.Dataset.from_list([{"text": b"caf\xc3\xa9"}])
+        return datasets.Dataset.from_list(
+            [{"text": b"caf\xc3\xa9", "number": [0.1]}],
+            datasets.Features(text=datasets.Value("binary"), number=datasets.List(datasets.Value("float32"))),
+        )
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setattr("multiprompt.tasks.source.hub_revision", lambda *_: None)
     for path in ("owner/name", "hf://datasets/owner/name"):
         split = read(tmp_path, path=path)
+        assert split.rows[0]["number"] == [0.1]
         assert (texts(split), split.notes) == (["café"], ("column 'text': binary is read as text",))
     assert asked == ["hf://datasets/owner/name"] * 2
 
