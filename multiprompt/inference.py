@@ -162,19 +162,17 @@ def as_row(task: Task, row: Mapping[str, Any] | str) -> Mapping[str, Any]:
         return row
     if not isinstance(row, str):
         raise DataError(f"the row is a {type(row).__name__}, but it must be a mapping of fields or a text.")
-    if len(task.input_fields) != 1:
+    if len(task.fields) != 1:
         raise DataError(
-            f"{task.name} reads the fields {', '.join(sorted(task.input_fields))}; give them by name instead of one "
-            "text."
+            f"{task.name} reads the fields {', '.join(sorted(task.fields))}; give them by name instead of one text."
         )
-    return {next(iter(task.input_fields)): row}
+    return {next(iter(task.fields)): row}
 
 
 def _refused(number: int, label: str, error: MultipromptError, strict: bool) -> Prediction:
-    message = f"row {number} of the call: {error}"
     if strict:
-        raise type(error)(message) from None
-    return Prediction(task=label.partition("@")[0], version=label, output="", error=message)
+        raise type(error)(f"row {number} of the call: {error}") from None
+    return Prediction(task=label.partition("@")[0], version=label, output="", error=str(error))
 
 
 def _prediction(asked: _Asked, found: Answer) -> Prediction:

@@ -52,7 +52,6 @@ def test_a_row_that_has_no_tokens_fails_alone(workspace: mp.Workspace, make_task
     rows: list[Any] = [("colour", "sky"), ("colour", "a \ud800"), ("own", "sea"), ("own", "a \udfff"), ("own", "sky")]
     found = workspace.predict(rows, strict=False)
     assert [one.error is None for one in found] == [True, False, True, False, True]
-    assert "row 1 of the call" in str(found[1].error)
     assert "U+D800 is half of a character" in str(found[1].error)
     (alone,) = workspace.predict([rows[4]])
     assert alone.probabilities == pytest.approx(found[4].probabilities, abs=1e-5)
@@ -70,7 +69,7 @@ def test_a_choice_without_a_token_fails_its_row_alone(workspace: mp.Workspace, m
     workspace.base_model().tokenizer.backend_tokenizer.normalizer = _without_tilde()
     found = workspace.predict(rows, strict=False)
     assert [one.error is None for one in found] == [True, False, True]
-    assert "row 1 of the call: own: the row: the choice '~' adds no token" in str(found[1].error)
+    assert "own: the row: the choice '~' adds no token" in str(found[1].error)
     with pytest.raises(DataError, match="row 1 of the call: own: the row: the choice '~' adds no token"):
         workspace.predict(rows)
 
@@ -120,7 +119,7 @@ def test_what_is_no_pair_of_label_and_row_fails_alone(
     workspace.add_task(make_task())
     workspace.learn("colour")
     refused, answered = workspace.predict([asking, ("colour", "sky")], strict=False)
-    assert "row 0 of the call: it must be a pair" in str(refused.error)
+    assert "it must be a pair" in str(refused.error)
     assert answered.output in COLOURS
     with pytest.raises(DataError, match="row 0 of the call: it must be a pair"):
         workspace.predict([asking])

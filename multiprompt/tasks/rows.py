@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from math import isfinite
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from math import isfinite, isnan
+from numbers import Integral, Real
 from typing import Any
+from uuid import UUID
 
 from multiprompt.errors import DataError
 
@@ -99,3 +103,55 @@ def _check_text(text: str) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise DataError("holds half of a surrogate pair (\\ud800 to \\udfff), which is no character.") from None
+
+
+def as_read(value: Any) -> Any:
+    """A value of a call as a data file would have given it: plain types, what is no number as null, dates as text.
+
+    Values of pandas and numpy become those that they stand for. Raises DataError for what no data file holds.
+    """
+    if value is None or type(value) in (str, bool, int):
+        return value
+    if isinstance(value, Mapping):
+        return {_key(key): as_read(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", False):
+        return [as_read(inner) for inner in value]
+    if isinstance(value, bytes):
+        return _decoded(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (date, time, timedelta, Decimal, UUID)):
+        return None if value != value else str(value)
+    return _number(value)
+
+
+def _number(value: Any) -> Any:
+    """A number of Python or numpy; a short one has the fewest digits that name it, as in a table."""
+    if isinstance(value, Integral):
+        return int(value)
+    if type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    if isinstance(value, float):
+        number = float(value)
+    elif isinstance(value, Real) and hasattr(value, "dtype"):
+        number = float(str(value))
+    else:
+        raise DataError(f"holds a {type(value).__name__}; give texts, numbers, lists, mappings or None.")
+    if isnan(number):
+        return None
+    if not isfinite(number):
+        raise DataError("holds a number that is too large.")
+    return number
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise DataError(f"holds a mapping with a {type(key).__name__} as a key; its keys must be texts.")
+    return str.__str__(key)
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise DataError("holds bytes that are not UTF-8 text.") from None

@@ -15,7 +15,7 @@ from multiprompt.errors import ConfigError, MetricError, TaskFileError, Template
 from multiprompt.tasks.filters import Pipeline, check_order, read_pipelines
 from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_aggregation
 from multiprompt.tasks.task_file import parse, read_file, write
-from multiprompt.tasks.template import Column, Template, template
+from multiprompt.tasks.template import Template, template
 
 MAX_NAME_CHARACTERS = 200
 MAX_CHOICES = 1000
@@ -168,16 +168,6 @@ class Task:
         """The fields of a row that the task reads to build the model's input."""
         return self.description.fields | self.doc_to_text.fields
 
-    @property
-    def input_fields(self) -> frozenset[str]:
-        """`fields`, or where there are none, the column that a bare `doc_to_text` names."""
-        named = {self.doc_to_text.source} if isinstance(self.doc_to_text, Column) else ()
-        return self.fields or frozenset(named)
-
-    def read_by(self, row: Mapping[str, Any]) -> frozenset[str]:
-        """The fields of this row that its input is built from."""
-        return self.description.fields | self.doc_to_text.read_by(row)
-
     @cached_property
     def mapping(self) -> Mapping[str, Any]:
         """What its task file holds, key by key."""
@@ -265,7 +255,7 @@ def _read(mapping: Mapping[str, Any], source: str, folder: Path) -> Task:
         data=_data_source(mapping),
         output_type=output_type,
         description=_template(mapping.get("description") or "", "description"),
-        doc_to_text=template(_text(mapping["doc_to_text"], "doc_to_text"), "doc_to_text"),
+        doc_to_text=template(_text(mapping["doc_to_text"], "doc_to_text"), "doc_to_text", is_column=True),
         doc_to_target=_target(mapping["doc_to_target"]),
         doc_to_choice=choices,
         target_delimiter=_text(mapping.get("target_delimiter", " "), "target_delimiter"),

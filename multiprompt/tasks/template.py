@@ -247,13 +247,13 @@ class Template:
 class Column(Template):
     """A bare text: the column of that name, or where rows have none, the text itself (the harness's rule).
 
-    A text that is an identifier is always taken for a column.
+    A text that is an identifier is always taken for a column, and so is any with `is_column`.
     """
 
-    def __init__(self, source: str, where: str) -> None:
+    def __init__(self, source: str, where: str, *, is_column: bool = False) -> None:
         super().__init__(source, where)
         self.constant_head = ""
-        if source.isidentifier():
+        if is_column or source.isidentifier():
             self.fields = frozenset({source})
 
     def read_by(self, row: Mapping[str, Any], /) -> frozenset[str]:
@@ -271,10 +271,10 @@ class Column(Template):
         return str(_marked(self.value(row), self.source))
 
 
-def template(source: str, where: str) -> Template:
-    """A text without markup may name a column; anything else is a template."""
+def template(source: str, where: str, *, is_column: bool = False) -> Template:
+    """A text without markup may name a column, or must with `is_column`; anything else is a template."""
     bare = source.strip() and not any(mark in source for mark in ("{{", "{%", "{#"))
-    return Column(source, where) if bare else Template(source, where)
+    return Column(source, where, is_column=is_column) if bare else Template(source, where)
 
 
 @lru_cache(maxsize=1024)

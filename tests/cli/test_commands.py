@@ -159,6 +159,24 @@ def test_add_tells_which_columns_were_converted(catalog: Run, tmp_path: Path) ->
     assert (done.status, done.err.count("days: column 'day': date32[day] is read as \"2024-05-03\"")) == (0, 1)
 
 
+def test_a_row_of_a_file_that_lacks_a_field_of_the_others_is_read_as_in_a_split(catalog: Run, tmp_path: Path) -> None:
+    rows = [{"text": f"{word} {n}", "label": "red"} for n in range(12) for word in ("sky", "sea")]
+    rows[1]["hint"] = "blue"
+    lines = "\n\n".join(map(json.dumps, rows))
+    (tmp_path / "rows.jsonl").write_text(lines)
+    files = dict.fromkeys(("train", "validation", "test"), "rows.jsonl")
+    keys = {"dataset_kwargs": {"data_files": files}, "doc_to_text": "{{text}}{% if hint %} ({{hint}}){% endif %}"}
+    (tmp_path / "hints.yaml").write_text(yaml.safe_dump(task_mapping("hints") | keys))
+    catalog("add", tmp_path / "hints.yaml")
+    catalog("learn", "hints")
+    found = catalog("predict", "hints", "--input", tmp_path / "rows.jsonl", "--json")
+    assert (found.status, "error" in found.err) == (0, False)
+    (tmp_path / "rows.jsonl").write_text(lines + '\n\n\n{"text": 1e400, "hint": ""}')
+    found = catalog("predict", "hints", "--input", tmp_path / "rows.jsonl", "--json")
+    said = "line 50 of --input: hints: the row: the field 'text' holds a number that is too large."
+    assert (found.status, json.loads(found.out)[-1]["error"]) == (2, said)
+
+
 def test_a_row_of_a_file_that_cannot_be_answered_is_named_and_the_others_are_answered(
     catalog: Run, tmp_path: Path
 ) -> None:
@@ -168,8 +186,8 @@ def test_a_row_of_a_file_that_cannot_be_answered_is_named_and_the_others_are_ans
     )
     done = catalog("predict", "--input", rows, "--json")
     assert done.status == 2
-    assert "error: row 1 of the call: no task 'nope'" in done.err
-    assert "error: row 2 of the call: " in done.err
+    assert "error: line 2 of --input: no task 'nope'" in done.err
+    assert "error: line 3 of --input: colour: the row: the field 'text' is empty" in done.err
     answered, *failed = json.loads(done.out)
     assert (answered["error"], answered["output"]) == (
         None,

@@ -89,9 +89,9 @@ def test_fields_of_any_type_are_compared(text: Any) -> None:
     assert faults(odd, test)[0] == "1 of 600 test rows are training rows, too (test rows 0)"
 
 
-def test_a_text_that_names_no_column_is_named_and_one_that_does_is_compared() -> None:
-    (fault,) = faults(doc_to_text="Review Text", description="")
-    assert fault == "doc_to_text 'Review Text' reads no field, so that the model sees all rows alike"
+def test_a_text_without_a_field_is_named_and_one_that_names_a_column_is_compared() -> None:
+    (fault,) = faults(doc_to_text="{{'Review Text'}}", description="")
+    assert fault == "doc_to_text \"{{'Review Text'}}\" reads no field, so that the model sees all rows alike"
     test, training = (Split(name, ({"Review Text": "a", "label": "red"},) * 600) for name in ("test", "train"))
     found = faults(training=training, test=test, doc_to_text="Review Text")
     assert [fault.split(" (")[0] for fault in found] == ["600 of 600 test rows are training rows, too"]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+from decimal import Decimal
+from enum import IntEnum
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +18,11 @@ from multiprompt.tasks.example import Budget, Example, Query, constant_text, exa
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 from tests.conftest import task_mapping
+
+
+class Colour(IntEnum):
+    RED = 1
+
 
 WORDS = Budget(1000, lambda text: len(text.split()))
 CHARACTERS = Budget(1000, len)
@@ -210,7 +220,9 @@ def test_a_context_fits_its_budget_and_keeps_instruction_and_template(first: str
 @settings(deadline=None, database=None)
 def test_every_context_starts_with_the_constant_text(description: str, text: str, keep: bool, value: str) -> None:
     one = task(description=description, doc_to_text=text, multiprompt={"keep_description": keep})
-    context = made(one, {"text": value, "topic": value, "label": "red"}, CHARACTERS).query.context
+    context = made(
+        one, {"text": value, "topic": value, "label": "red", "Always the same": value}, CHARACTERS
+    ).query.context
     assert context.startswith(constant_text(one))
 
 
@@ -337,6 +349,75 @@ def test_bare_column_names_with_spaces_are_text_choices_and_target() -> None:
     assert made(text, {"text": "a", "Gold Label": "cold"}).target == "cold"
     long = {"Review Text": "one two three four", "All Options": ["x", "y"], "Gold Label": 0}
     assert made(named, long, words(2)).query.context == "one two "
+
+
+def test_a_bare_text_is_a_column_whatever_else_is_read() -> None:
+    named = task(doc_to_text="Review Text", description="About {{topic}}: ")
+    row = {"Review Text": "fine lamp", "topic": "lamps", "label": "red"}
+    assert made(named, row).query.context == query_of(named, row, WORDS).context == "About lamps: fine lamp"
+    for keys in ({"description": "About {{topic}}: "}, {"description": ""}):
+        bare = task(doc_to_text="Review Text", **keys)
+        with pytest.raises(DataError, match="lacks the field 'Review Text'"):
+            made(bare, {"topic": "lamps", "label": "red"})
+        with pytest.raises(DataError, match="lacks the field 'Review Text'"):
+            query_of(bare, {"topic": "lamps"}, WORDS)
+    constant = task(doc_to_text="{{'Review Text'}}", description="About {{topic}}: ")
+    assert query_of(constant, {"topic": "lamps"}, WORDS).context == "About lamps: Review Text"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"caf\xc3\xa9", "café"),
+        (date(2024, 5, 3), "2024-05-03"),
+        (datetime(2024, 5, 3, 10), "2024-05-03 10:00:00"),
+        (Decimal("1.10"), "1.10"),
+        (np.float32(0.1), "0.1"),
+        (np.float16(0.1), "0.1"),
+        (np.int64(7), "7"),
+        (np.bool_(True), "True"),
+        ([np.float32(0.1), np.float64(0.1), np.int64(7), np.str_("a")], "[0.1, 0.1, 7, 'a']"),
+        (np.array(["a", "b"]), "['a', 'b']"),
+        (np.array([[0.1]], np.float32), "[[0.1]]"),
+        (("a", 1), "['a', 1]"),
+        ({"day": date(2024, 5, 3)}, "{'day': '2024-05-03'}"),
+        (Colour.RED, "1"),
+        ([Colour.RED], "[1]"),
+    ],
+    ids=repr,
+)
+def test_a_value_of_a_call_is_read_as_a_data_file_would_give_it(value: Any, text: str) -> None:
+    assert query_of(task(description=""), {"text": value, "unread": object()}, WORDS).context == f"{text}\nAnswer:"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (float("nan"), "is empty"),
+        (np.float32("nan"), "is empty"),
+        (pd.NaT, "is empty"),
+        (pd.NA, "holds a NAType"),
+        (float("inf"), "holds a number that is too large"),
+        (b"\xff", "holds bytes that are not UTF-8 text"),
+        (object(), "holds a object"),
+        ({"a"}, "holds a set"),
+        ({1: "a"}, "holds a mapping with a int as a key"),
+        (1j, "holds a complex"),
+    ],
+    ids=repr,
+)
+def test_a_value_of_a_call_that_no_data_file_holds_is_refused(value: Any, says: str) -> None:
+    with pytest.raises(DataError, match=f"colour: the row: the field 'text' {says}"):
+        query_of(task(), {"text": value}, WORDS)
+    with pytest.raises(DataError, match="colour: the row: the field 'text' (is empty|holds)"):
+        query_of(task(doc_to_text="text"), {"text": value}, WORDS)
+
+
+def test_the_choices_of_a_call_are_read_as_a_data_file_would_give_them() -> None:
+    for choices in ("{{options}}", "options", "My Options"):
+        named = task(doc_to_choice=choices, description="")
+        row = {"text": "a", "options": np.array(["x", "y"]), "My Options": (np.str_("x"), "y")}
+        assert query_of(named, row, WORDS).choices == ("x", "y")
 
 
 @pytest.mark.parametrize(
