@@ -14,6 +14,7 @@ from multiprompt.errors import MultipromptError
 from multiprompt.tasks.example import Budget, examples
 from multiprompt.tasks.split import Row, Split, TaskData
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.urls import without_secrets
 
 # How many rows and labels a warning names.
 SHOWN = 5
@@ -66,7 +67,7 @@ def _shared_sources(task: Task) -> Iterator[str]:
         if one == other:
             yield f"split {one!r} is used for {first} and for {second}"
         elif shared:
-            yield f"{first} and {second} are read from the same file {min(shared)}"
+            yield f"{first} and {second} are read from the same file {without_secrets(min(shared))}"
 
 
 def _shared_rows(task: Task, data: TaskData) -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import closing
+from io import BufferedIOBase
 
 from multiprompt.errors import DataError, NotFoundError
 from multiprompt.tasks.files import DataFile, open_file, split_files
@@ -14,6 +16,7 @@ from multiprompt.tasks.source import files_digest
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.streams import FileStream
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.urls import without_secrets
 
 
 def read_split(task: Task, name: str) -> Split:
@@ -35,7 +38,9 @@ def _read(task: Task, name: str, files: Sequence[DataFile]) -> Split:
         try:
             digests.append((file.location, _read_file(file, rows, notes)))
         except (DataError, NotFoundError) as error:
-            raise DataError(f"{task.name}: split {name!r} of {task.data.path} cannot be read: {error}") from None
+            raise DataError(
+                f"{task.name}: split {name!r} of {without_secrets(task.data.path)} cannot be read: {error}"
+            ) from None
     return Split(name, rows.with_all_fields(), tuple(dict.fromkeys(notes)), files_digest(digests))
 
 
@@ -43,9 +48,22 @@ def _read_file(file: DataFile, rows: RowList, notes: list[str]) -> str:
     """Read one file into `rows`; gives its SHA-256."""
     with closing(open_file(file)) as opened:
         try:
+            state = _state(opened)
             stream = FileStream(opened)
             for line, row in read_rows(stream, file.format, notes):
                 rows.add(row, line)
-            return stream.digest()
+            digest = stream.digest()
+            if _state(opened) != state:
+                raise DataError("it changed while it was read; write a new file and rename it, or try again.")
+            return digest
         except DataError as error:
-            raise DataError(f"{file.location}: {error}") from None
+            raise DataError(f"{without_secrets(file.location)}: {error}") from None
+
+
+def _state(opened: BufferedIOBase) -> tuple[int, int] | None:
+    """What moves when an open file is written to; None for a remote one."""
+    try:
+        found = os.fstat(opened.fileno())
+    except (AttributeError, OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns

@@ -16,6 +16,7 @@ from multiprompt.tasks.filters import Pipeline, check_order, read_pipelines
 from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_aggregation
 from multiprompt.tasks.task_file import parse, read_file, write
 from multiprompt.tasks.template import Template, template
+from multiprompt.tasks.urls import has_secret, without_secrets
 
 MAX_NAME_CHARACTERS = 200
 MAX_CHOICES = 1000
@@ -141,6 +142,7 @@ class Task:
         """A new task file, which may hold nothing that the harness scores otherwise."""
         task = cls._from(mapping, source, folder, where)
         try:
+            _refuse_secrets(task.data)
             _check_as_harness(mapping, task)
         except TaskFileError as error:
             raise TaskFileError(f"{where}: {error}") from None
@@ -214,6 +216,16 @@ def _check_keys(mapping: Mapping[str, Any], where: str) -> None:
     if mapping.get("num_fewshot"):
         raise TaskFileError(
             f"{where} asks for {mapping['num_fewshot']} few-shot examples; a soft prompt replaces them."
+        )
+
+
+def _refuse_secrets(source: DataSource) -> None:
+    """Raises TaskFileError for a URL with a password or token, as a catalog keeps and shows the task file."""
+    files = [path for paths in (source.data_files or {}).values() for path in paths]
+    for url in filter(has_secret, [source.path, *files]):
+        raise TaskFileError(
+            f"{without_secrets(url)} holds a password or token, which a catalog would keep; give it to fsspec by its "
+            "configuration or environment, or fetch the file."
         )
 
 
