@@ -327,6 +327,12 @@ def _of_split(names: Sequence[str], split: str, task: str) -> list[str]:
     own = next(group for group in groups if split in group)
     for rule in (_is_shard, _is_in_folder_of, _is_named):
         matched = {name: [group for group in groups if rule(name, group)] for name in names}
+        for name, several in matched.items():
+            if any(rule(name.lower(), group) and group not in several for group in groups):
+                raise DataError(
+                    f"{task}: {name} names a split in capital letters, which `datasets` does not read as one; "
+                    "name the files by dataset_kwargs.data_files."
+                )
         if any(matched.values()):
             for name, several in matched.items():
                 if own in several and len(several) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from io import BufferedIOBase
 
@@ -34,9 +34,14 @@ def read_split(task: Task, name: str) -> Split:
 def _read(task: Task, name: str, files: Sequence[DataFile]) -> Split:
     """Read the files of a split once: the rows and the digest come from the same bytes."""
     rows, notes, digests = RowList(), list[str](), list[tuple[str, str]]()
+    columns: dict[frozenset[str], str] = {}
     for file in files:
         try:
-            digests.append((file.location, _read_file(file, rows, notes)))
+            digest, found = _read_file(file, rows, notes)
+            digests.append((file.location, digest))
+            if found and file.format != "json":
+                columns.setdefault(found, file.location)
+                _require_equal(columns)
         except (DataError, NotFoundError) as error:
             raise DataError(
                 f"{task.name}: split {name!r} of {without_secrets(task.data.path)} cannot be read: {error}"
@@ -44,20 +49,35 @@ def _read(task: Task, name: str, files: Sequence[DataFile]) -> Split:
     return Split(name, rows.with_all_fields(), tuple(dict.fromkeys(notes)), files_digest(digests))
 
 
-def _read_file(file: DataFile, rows: RowList, notes: list[str]) -> str:
-    """Read one file into `rows`; gives its SHA-256."""
+def _require_equal(columns: Mapping[frozenset[str], str]) -> None:
+    """Raises DataError where files of one split have other columns; a row would lack the others' (as in `datasets`)."""
+    if len(columns) > 1:
+        (one, first), (other, second) = columns.items()
+        more, less = (", ".join(sorted(left - right))[:100] or "none" for left, right in ((other, one), (one, other)))
+        raise DataError(
+            f"{without_secrets(second)} has the columns {more}, where {without_secrets(first)} has {less}; "
+            "give the files of a split the same columns."
+        )
+
+
+def _read_file(file: DataFile, rows: RowList, notes: list[str]) -> tuple[str, frozenset[str] | None]:
+    """Read one file into `rows`; gives its SHA-256 and the fields of its first row, None without rows."""
+    fields = None
     with closing(open_file(file)) as opened:
         try:
             state = _state(opened)
             stream = FileStream(opened)
             for line, row in read_rows(stream, file.format, notes):
                 rows.add(row, line)
+                fields = fields or frozenset(row)
             digest = stream.digest()
             if _state(opened) != state:
                 raise DataError("it changed while it was read; write a new file and rename it, or try again.")
-            return digest
         except DataError as error:
             raise DataError(f"{without_secrets(file.location)}: {error}") from None
+    if fields is None:
+        notes.append(f"{without_secrets(file.location)} holds no rows")
+    return digest, fields
 
 
 def _state(opened: BufferedIOBase) -> tuple[int, int] | None:

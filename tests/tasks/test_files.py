@@ -365,3 +365,28 @@ def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path, monk
     monkeypatch.setattr(reading, "read_rows", appended_meanwhile)
     with pytest.raises(DataError, match="a.jsonl: it changed while it was read"):
         read(tmp_path, "a.jsonl")
+
+
+@pytest.mark.parametrize("other", ["label,Text\n", "label\n", "label,text,more\n"])
+def test_tables_of_one_split_have_the_same_columns(tmp_path: Path, other: str) -> None:
+    (tmp_path / "a.csv").write_text("text,label\none,red\n")
+    (tmp_path / "b.csv").write_text("label,text\nred,two\n")
+    (tmp_path / "c.csv").write_text("other\n")
+    split = read(tmp_path, "*.csv", path="csv")
+    assert (texts(split), split.notes) == (["one", "two"], (f"{tmp_path}/c.csv holds no rows",))
+    (tmp_path / "c.csv").write_text(other + ",".join("x" for _ in other.split(",")) + "\n")
+    with pytest.raises(DataError, match="c.csv has the columns (Text|none|more), where .*a.csv has (text|none)"):
+        read(tmp_path, "*.csv", path="csv")
+
+
+def test_a_split_in_capital_letters_is_refused(tmp_path: Path) -> None:
+    for names in (
+        ("Train.jsonl", "Test.jsonl"),
+        ("train.jsonl", "TEST.jsonl", "Train-2.jsonl"),
+        ("Train/a.jsonl", "b.jsonl"),
+    ):
+        folder = tmp_path / names[-1]
+        for name in names:
+            write(folder / name, name)
+        with pytest.raises(DataError, match="names a split in capital letters"):
+            read(folder, path=".", split="train")
