@@ -20,6 +20,7 @@ from multiprompt.tasks.rows import MAX_ROW_VALUES
 from multiprompt.tasks.streams import BoundedStream
 from multiprompt.tasks.tables import repeated
 
+TABLES = ("parquet", "arrow")
 MAX_ROW_TEXT = 16_000_000
 _CHUNK_CHARACTERS = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -32,7 +33,7 @@ Line = tuple[int, dict[str, Any]]
 
 
 def read_rows(stream: BoundedStream, kind: str, notes: list[str]) -> Iterator[Line]:
-    """The rows of a file, each with the line (of a table: the row) that it begins on.
+    """The rows of a file, each with the line that it begins on; of a table with its number, counted from 0.
 
     Adds to `notes` a sentence for each column whose values were converted. Raises DataError, naming the line.
     """
@@ -250,7 +251,7 @@ def _converted(lines: Iterable[Line], notes: list[str]) -> Iterator[Line]:
         for column in [name for name in types if row[name] is not None]:
             value = json.dumps(row[column], ensure_ascii=False)
             notes.append(f"column {column!r}: {types.pop(column)} is read as {value if len(value) < 60 else 'text'}")
-        yield line - 1, row
+        yield line - 2, row
 
 
 def _ended(status: int, errors: IO[bytes], kind: str) -> str:

@@ -35,7 +35,7 @@ def hub_rows(task: Task, split: str) -> tuple[tuple[Mapping[str, Any], ...], tup
         rows = RowList()
         batches = dataset.with_format("arrow").iter(_BATCH_ROWS)
         for number, row in enumerate(chain.from_iterable(map(rows_of, batches))):
-            rows.add(plain(row), number)
+            rows.add(plain(row), f"row {number}")
         types = converted(dataset.features.arrow_schema)
     except DataError as error:
         raise DataError(f"{task.name}: split {split!r} of {source.path}: {error}") from None

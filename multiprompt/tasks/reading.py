@@ -9,7 +9,7 @@ from io import BufferedIOBase
 
 from multiprompt.errors import DataError, NotFoundError
 from multiprompt.tasks.files import DataFile, open_file, split_files
-from multiprompt.tasks.formats import read_rows
+from multiprompt.tasks.formats import TABLES, read_rows
 from multiprompt.tasks.hub import hub_rows
 from multiprompt.tasks.rows import RowList
 from multiprompt.tasks.source import files_digest
@@ -67,8 +67,9 @@ def _read_file(file: DataFile, rows: RowList, notes: list[str]) -> tuple[str, fr
         try:
             state = _state(opened)
             stream = FileStream(opened)
-            for line, row in read_rows(stream, file.format, notes):
-                rows.add(row, line)
+            counted = "row" if file.format in TABLES else "line"
+            for number, row in read_rows(stream, file.format, notes):
+                rows.add(row, f"{counted} {number}")
                 fields = fields or frozenset(row)
             digest = stream.digest()
             if _state(opened) != state:

@@ -7,6 +7,7 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from math import isfinite, isnan
 from numbers import Integral, Real
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -29,12 +30,12 @@ class RowList:
         self._fields: set[str] = set()
         self._known_texts: set[str] = set()
 
-    def add(self, row: dict[str, Any], line: int) -> None:
-        """Keep a row. Raises DataError, naming the line, for a row that is too large or holds what is no text."""
+    def add(self, row: dict[str, Any], place: str) -> None:
+        """Keep a row. Raises DataError, naming its place, for a row that is too large or holds what is no text."""
         try:
             self._values += self._checked(row)
         except DataError as error:
-            raise DataError(f"line {line} {error}") from None
+            raise DataError(f"{place} {error}") from None
         self._rows.append(row)
         self._fields.update(row)
         if len(self._rows) > MAX_SPLIT_ROWS:
@@ -95,9 +96,13 @@ def _checked_values(values: Iterable[Any], below: list[Any]) -> int:
     return characters
 
 
-def _check_text(text: str) -> None:
+def _refuse_nul(text: str) -> None:
     if "\0" in text:
         raise DataError("holds a NUL character (\\u0000); remove it.")
+
+
+def _check_text(text: str) -> None:
+    _refuse_nul(text)
     if not text.isascii():
         try:
             text.encode()
@@ -110,16 +115,19 @@ def as_read(value: Any) -> Any:
 
     Values of pandas and numpy become those that they stand for. Raises DataError for what no data file holds.
     """
-    if value is None or type(value) in (str, bool, int):
+    if value is None or type(value) in (bool, int):
         return value
     if isinstance(value, Mapping):
-        return {_key(key): as_read(inner) for key, inner in value.items()}
+        return {
+            key: as_read(inner)
+            for key, inner in sorted(((_key(key), inner) for key, inner in value.items()), key=itemgetter(0))
+        }
     if isinstance(value, (list, tuple)) or getattr(value, "ndim", False):
         return [as_read(inner) for inner in value]
-    if isinstance(value, bytes):
-        return _decoded(value)
-    if isinstance(value, str):
-        return str.__str__(value)
+    if isinstance(value, (str, bytes)):
+        text = _decoded(value) if isinstance(value, bytes) else str.__str__(value)
+        _refuse_nul(text)
+        return text
     if isinstance(value, (date, time, timedelta, Decimal, UUID)):
         return None if value != value else str(value)
     return _number(value)

@@ -39,6 +39,9 @@ _FORBIDDEN = (
 )  # fmt: skip
 
 
+_RESERVED = ("self", "super")
+
+
 class NullFieldError(Exception):
     """A template would write out a field that is null in this row."""
 
@@ -114,6 +117,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         for node in tree.find_all(_FORBIDDEN):
             raise SecurityError(f"the statement {type(node).__name__.lower()!r} is not allowed")
+        if any(node.name in _RESERVED for node in tree.find_all(nodes.Name)):
+            raise SecurityError(f"{' and '.join(_RESERVED)} are names of jinja; a field of this name cannot be read")
         bounded: nodes.Template = _Bounds().visit(tree)
         return bounded
 
@@ -152,7 +157,8 @@ def _steps(context: Context, values: Iterable[Any]) -> Iterator[Any]:
         yield value
 
 
-_STEPS = "loop steps"
+# No row has a field of this name.
+_STEPS = "loop steps\0"
 
 
 def _replace(text: str, old: str, new: str, count: int = -1) -> str:

@@ -242,7 +242,7 @@ def test_a_deeply_nested_table_is_a_data_error(tmp_path: Path) -> None:
     for _ in range(70):
         kind, value = pa.struct({"a": kind}), {"a": value}
     pq.write_table(pa.table({"text": pa.array([value], kind)}), tmp_path / "test.parquet")
-    with pytest.raises(DataError, match="line 1 is nested"):
+    with pytest.raises(DataError, match="test.parquet: row 0 is nested"):
         read(tmp_path / "test.parquet", "parquet")
 
 

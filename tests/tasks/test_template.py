@@ -352,3 +352,14 @@ def test_a_null_column_is_named() -> None:
 @pytest.mark.parametrize("source", ["{{text}}", "{% if a %}b{% endif %}", "a {# b #}", " ", ""])
 def test_markup_names_no_column(source: str) -> None:
     assert not isinstance(template(source, "doc_to_text"), Column)
+
+
+@pytest.mark.parametrize("source", ["{{self}}", "{{ super }} {{text}}", "{% if self %}a{% endif %}"])
+def test_a_field_with_a_name_of_jinja_is_refused(source: str) -> None:
+    with pytest.raises(TemplateError, match="self and super are names of jinja"):
+        Template(source, "doc_to_text")
+    assert template("self", "doc_to_text").render({"self": "a"}) == "a"
+
+
+def test_a_field_may_have_the_name_of_the_count_of_loops() -> None:
+    assert Template("{% for c in text %}{{c}}.{% endfor %}", "x").render({"text": "ab", "loop steps": "3"}) == "a.b."
