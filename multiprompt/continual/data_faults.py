@@ -14,6 +14,7 @@ from multiprompt.errors import MultipromptError
 from multiprompt.tasks.example import Budget, examples
 from multiprompt.tasks.split import Row, Split, TaskData
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.template import Template
 from multiprompt.tasks.urls import without_secrets
 
 # How many rows and labels a warning names.
@@ -27,7 +28,7 @@ UNCOUNTED = Budget(tokens=1, count=lambda _: 0)
 def data_faults(task: Task, data: TaskData) -> tuple[str, ...]:
     """A line a fault: too few test rows, templates that read none of their fields, rows or splits that are used twice,
     test labels that training never sees."""
-    sources, rows = (*_no_field(task), *_shared_sources(task)), _shared_rows(task, data)
+    sources, rows = (*_no_field(task), *_one_answer(task, data), *_shared_sources(task)), _shared_rows(task, data)
     faults = (*_few_rows(task, data.test), *sources, *rows, *_unseen(task, data))
     return tuple(f"{task.name}: {fault}" for fault in faults)
 
@@ -54,6 +55,15 @@ def _no_field(task: Task) -> Iterator[str]:
     """A task whose input reads nothing of its rows."""
     if not task.fields:
         yield f"doc_to_text {task.doc_to_text.source[:100]!r} reads no field, so that the model sees all rows alike"
+
+
+def _one_answer(task: Task, data: TaskData) -> Iterator[str]:
+    """A bare text that was meant to name the column of the answers, but names none."""
+    target = task.doc_to_target
+    if isinstance(target, int) or isinstance(task.doc_to_choice, Template):
+        return
+    if not any(map(target.read_by, (*data.training.rows, *data.test.rows))):
+        yield f"doc_to_target {target.source[:100]!r} reads no field, so that all rows have the same answer"
 
 
 def _shared_sources(task: Task) -> Iterator[str]:

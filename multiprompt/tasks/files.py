@@ -300,8 +300,11 @@ def _data_names(folder: Path, task: str) -> Iterator[str]:
     for place, folders, files in os.walk(folder, onerror=_refuse_unread):
         folders[:] = [name for name in folders if not name.startswith((".", "__"))]
         for name in folders:
-            if (inner := Path(place) / name).is_symlink():
-                raise DataError(f"{task}: {inner} is a link to a folder; name the files by dataset_kwargs.data_files.")
+            inner = Path(place) / name
+            if inner.is_symlink() and not inner.resolve().is_relative_to(folder.resolve()):
+                raise DataError(
+                    f"{task}: {inner} is a link to a folder elsewhere; name the files by dataset_kwargs.data_files."
+                )
         saved = _saved_names(Path(place)) if "state.json" in files else None
         for name in files:
             is_saved = saved is None or name in saved or not name.endswith(".arrow")

@@ -95,3 +95,11 @@ def test_a_text_without_a_field_is_named_and_one_that_names_a_column_is_compared
     test, training = (Split(name, ({"Review Text": "a", "label": "red"},) * 600) for name in ("test", "train"))
     found = faults(training=training, test=test, doc_to_text="Review Text")
     assert [fault.split(" (")[0] for fault in found] == ["600 of 600 test rows are training rows, too"]
+
+
+def test_an_answer_that_names_no_column_is_named() -> None:
+    told = "doc_to_target 'dark red' reads no field, so that all rows have the same answer"
+    choices = ["dark red", "green"]
+    assert told in faults(doc_to_target="dark red", doc_to_choice=choices)
+    for keys in ({"doc_to_target": 0}, {"doc_to_target": "dark red", "doc_to_choice": "{{['dark red', text]}}"}, {}):
+        assert not any("same answer" in fault for fault in faults(**keys))

@@ -313,6 +313,9 @@ def test_nothing_of_a_dataset_folder_is_left_out_unseen(tmp_path: Path, monkeypa
     (tmp_path / "linked" / "train" / "more").symlink_to(tmp_path / "more")
     with pytest.raises(DataError, match="train/more is a link to a folder"):
         read(tmp_path, path="linked", split="train")
+    (tmp_path / "linked" / "train" / "more").unlink()
+    (tmp_path / "linked" / "train" / "again").symlink_to(tmp_path / "linked")
+    assert texts(read(tmp_path, path="linked", split="train")) == ["first"]
     (tmp_path / "zipped" / "train" / "b.jsonl.zip").write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match="b.jsonl.zip: it is a zip archive"):
         read(tmp_path, path="zipped", split="train")
