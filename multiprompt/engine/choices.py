@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,7 @@ from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_choices
 from multiprompt.engine.forward import run
 from multiprompt.engine.prefix import Prefix
+from multiprompt.engine.refusing import Refuse, end_call, read_each
 from multiprompt.engine.rows import Row, TokenTree, batches
 from multiprompt.errors import DataError
 
@@ -36,31 +38,32 @@ class _Paths:
 
 
 def score_choices(
-    base: BaseModel, requests: Sequence[ChoiceRequest], advance: Advance = lambda _: None
+    base: BaseModel,
+    requests: Sequence[ChoiceRequest],
+    advance: Advance = lambda _: None,
+    refuse: Refuse = end_call,
 ) -> list[list[float]]:
     """Summed log-likelihood (nats) of each continuation given prefix and context, a list a request.
 
-    Raises DataError for a continuation without a token of its own or a row that is too long, BaseModelError for
-    numbers that are not finite.
+    `refuse` gets a DataError for a continuation without a token of its own or a row that is too long, BaseModelError
+    for numbers that are not finite; the row's list is then empty.
     A row's context is run once; continuations hang behind it as a token tree under a tree-shaped mask, so that shared
     heads are run once too, and last tokens never (tree attention as in SpecInfer, Miao et al. 2024).
     """
-    paths = _paths(base, requests)
-    rows = [
-        Row.of(request.prefix, context, path.tree) for request, (context, path) in zip(requests, paths, strict=True)
-    ]
+    found = read_each(lambda some: _paths(base, some), requests, refuse)
+    read = [(number, path) for number, path in enumerate(found) if path is not None]
+    rows = [Row.of(requests[number].prefix, context, path.tree) for number, (context, path) in read]
     scores: list[list[float]] = [[] for _ in requests]
     for batch in batches([len(row) for row in rows]):
         with torch.inference_mode():
-            for index, values in zip(batch, _score(base, [(rows[i], paths[i][1]) for i in batch]), strict=True):
-                scores[index] = values
+            made = _score(base, [(rows[i], read[i][1][1]) for i in batch])
+        for i, values in zip(batch, made, strict=True):
+            if all(map(math.isfinite, values)):
+                scores[read[i][0]] = values
+            else:
+                refuse(read[i][0], base.not_finite())
         advance(len(batch))
     return scores
-
-
-def require_room(base: BaseModel, request: ChoiceRequest) -> None:
-    """Raises DataError for a request that has no tokens to be scored with, or more than the model takes."""
-    _paths(base, [request])
 
 
 def _paths(base: BaseModel, requests: Sequence[ChoiceRequest]) -> list[tuple[list[int], _Paths]]:
@@ -102,7 +105,5 @@ def _score(base: BaseModel, batch: Sequence[tuple[Row, _Paths]]) -> list[list[fl
         columns += range(start + len(row.tokens) - 1, start + len(row))
         picks += [(context + 1 + node, token) for steps in path.steps for node, token in steps]
     log_probs = torch.log_softmax(base.logits(hidden.states[columns]), dim=-1)
-    numbers = log_probs[[i for i, _ in picks], [t for _, t in picks]]
-    base.require_finite(numbers)
-    picked = iter(numbers.tolist())
+    picked = iter(log_probs[[i for i, _ in picks], [t for _, t in picks]].tolist())
     return [[sum(next(picked) for _ in steps) for steps in path.steps] for _, path in batch]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_answers, encode_choices
 from multiprompt.engine.generation import Stops, before
+from multiprompt.engine.refusing import read_each
 from multiprompt.engine.training import TrainingExample
-from multiprompt.errors import DataError
+from multiprompt.errors import DataError, MultipromptError
 from multiprompt.tasks.example import Example, Query, predicted
 from multiprompt.tasks.metric import per_example_scores
 from multiprompt.tasks.task import Task
@@ -34,22 +35,17 @@ def taught(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[Trainin
             "could end: name a stop string."
         )
     teach = _choices if task.is_multiple_choice else _texts
-    try:
-        return teach(base, task, rows)
-    except DataError as error:
-        refused = refusals([row.query for row in rows], lambda number: teach(base, task, [rows[number]]))
-        raise next(iter(refused.values()), error) from None
+
+    def refuse(number: int, error: MultipromptError) -> None:
+        raise named(rows[number].query, error)
+
+    found = read_each(lambda some: teach(base, task, some), rows, refuse)
+    return [example for example in found if example is not None]
 
 
-def refusals(queries: Iterable[Query], read: Callable[[int], object]) -> dict[int, DataError]:
-    """The rows that cannot be read, by their index; each error names its row."""
-    refused = {}
-    for number, query in enumerate(queries):
-        try:
-            read(number)
-        except DataError as error:
-            refused[number] = DataError(f"{query.where}: {error}")
-    return refused
+def named(query: Query, error: MultipromptError) -> MultipromptError:
+    """The error with the row that it is about."""
+    return type(error)(f"{query.where}: {error}")
 
 
 def warn_of_lost_answers(
