@@ -245,7 +245,7 @@ class BaseModel:
     def splits_at_spaces(self) -> bool:
         """Whether no token holds a space behind another character, so that a space always starts a new token."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:
+        if backend is None or self.encode_bare("a b") == self.encode_bare("ab"):
             return False
         texts = backend.decode_batch([[token] for token in range(len(self.tokenizer))], skip_special_tokens=True)
         return not any(_SPACE_WITHIN.search(text) for text in texts)

@@ -26,14 +26,11 @@ def continuations(task: Task, query: Query) -> tuple[str, ...]:
 def taught(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
     """Contexts with the tokens that they are asked with, and the right answers.
 
-    A generated answer is taught to end: with a stop string, or without any with an end token. Raises DataError where
-    there is neither, or for a row without tokens, naming it.
+    A generated answer is taught to end: with a stop string that the tokenizer can write, or without any with an end
+    token. Raises DataError where there is neither, or for a row without tokens, naming it.
     """
-    if not (task.is_multiple_choice or task.generation.until or base.end_tokens):
-        raise DataError(
-            f"{task.name}: generation_kwargs.until is empty and {base.record.name} has no end token, so no answer "
-            "could end: name a stop string."
-        )
+    if not task.is_multiple_choice:
+        _require_end(base, task)
     teach = _choices if task.is_multiple_choice else _texts
 
     def refuse(number: int, error: MultipromptError) -> None:
@@ -68,8 +65,10 @@ def warn_of_lost_answers(
 def _why_lost(base: BaseModel, task: Task, stops: Stops, row: Example, tokens: Sequence[int]) -> str:
     """Why generation gives another text than a row's answer though its tokens are right; empty where it does not."""
     answer, limit = row.answer.strip(), task.generation.max_new_tokens
-    if answer not in base.decode(tokens):
+    if answer not in base.decode(tokens, special=True):
         return ""  # the tokenizer reads the answer back as another text, as an uncased one does
+    if answer not in base.decode(tokens):
+        return "a special token inside, which is no part of a generated text"
     given, _ = stops.cut(base, tokens)
     if answer not in given:
         return "a stop string in front of their end (generation_kwargs.until)"
@@ -82,10 +81,14 @@ def _why_lost(base: BaseModel, task: Task, stops: Stops, row: Example, tokens: S
 
 
 def _choices(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
+    """Only the right choice is encoded where the others change no token, but once all of each list of choices."""
     right = [task.target_delimiter + row.answer for row in rows]
+    first = {row.query.choices: number for number, row in reversed(list(enumerate(rows)))}
     scored = [
-        continuations(task, row.query) if _may_merge(base, task, row.query.context) else (text,)
-        for row, text in zip(rows, right, strict=True)
+        continuations(task, row.query)
+        if first[row.query.choices] == number or _may_merge(base, task, row.query.context)
+        else (right[number],)
+        for number, row in enumerate(rows)
     ]
     encoded = encode_choices(base, [row.query.context for row in rows], scored)
     return [
@@ -101,9 +104,9 @@ def _may_merge(base: BaseModel, task: Task, context: str) -> bool:
 
 
 def _texts(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
-    until = task.generation.until
-    token = () if until else base.end_tokens[:1]
-    answers = [row.answer + _stop(row.answer, until) for row in rows]
+    until, stops = task.generation.until, _writable(base, task)
+    token = () if stops else base.end_tokens[:1]
+    answers = [row.answer + _stop(row.answer, until, stops) for row in rows]
     encoded = encode_answers(base, [row.query.context for row in rows], task.target_delimiter, answers)
     examples = [TrainingExample(tuple(context), (*answer, *token)) for context, answer in encoded]
     if not all(example.answer for example in examples):
@@ -111,6 +114,22 @@ def _texts(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[Trainin
     return examples
 
 
-def _stop(answer: str, until: Sequence[str]) -> str:
+def _require_end(base: BaseModel, task: Task) -> None:
+    """Raises DataError where no answer could end."""
+    if _writable(base, task) or base.end_tokens:
+        return
+    until = task.generation.until
+    name = base.record.name
+    empty = f"generation_kwargs.until is empty and {name}"
+    reason = f"the tokenizer of {name} can write none of generation_kwargs.until and" if until else empty
+    raise DataError(f"{task.name}: {reason} has no end token, so no answer could end: name a stop string.")
+
+
+def _writable(base: BaseModel, task: Task) -> list[str]:
+    """The stop strings that the tokenizer reads as they are; some have no line breaks or no capitals."""
+    return [stop for stop in task.generation.until if stop in base.decode(base.encode_bare("a" + stop), special=True)]
+
+
+def _stop(answer: str, until: Sequence[str], stops: Sequence[str]) -> str:
     """The stop string that an answer is taught with: the first that is not found too early, or else the first."""
-    return next((stop for stop in until if before(answer + stop, until) == answer), "".join(until[:1]))
+    return next((stop for stop in stops if before(answer + stop, until) == answer), "".join(stops[:1]))
