@@ -65,19 +65,24 @@ def warn_of_lost_answers(
 def _why_lost(base: BaseModel, task: Task, stops: Stops, row: Example, tokens: Sequence[int]) -> str:
     """Why generation gives another text than a row's answer though its tokens are right; empty where it does not."""
     answer, limit = row.answer.strip(), task.generation.max_new_tokens
+    given, _ = stops.cut(base, tokens)
     if answer not in base.decode(tokens, special=True):
-        return ""  # the tokenizer reads the answer back as another text, as an uncased one does
+        return "" if _may_be_right(task, row, given) else "the tokenizer, which reads them back as another text"
     if answer not in base.decode(tokens):
         return "a special token inside, which is no part of a generated text"
-    given, _ = stops.cut(base, tokens)
     if answer not in given:
         return "a stop string in front of their end (generation_kwargs.until)"
     if len(tokens) > limit and answer not in base.decode(tokens[:limit]):
         return f"generation_kwargs.max_gen_toks, which is {limit}"
-    metric, prediction = task.metrics[0], predicted(task, row.query, given)[0]
-    if metric.metric == "exact_match" and per_example_scores(metric, [prediction], [row.answer]) == [0.0]:
+    if not _may_be_right(task, row, given):
         return "filter_list, after which they are unequal (only remove_whitespace takes the target_delimiter off)"
     return ""
+
+
+def _may_be_right(task: Task, row: Example, given: str) -> bool:
+    """Whether a generated text may count as a row's answer; only exact_match tells."""
+    metric, prediction = task.metrics[0], predicted(task, row.query, given)[0]
+    return metric.metric != "exact_match" or per_example_scores(metric, [prediction], [row.answer]) != [0.0]
 
 
 def _choices(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:

@@ -147,6 +147,17 @@ def test_answers_with_a_special_token_inside_are_told_of(
     assert told.startswith(f"colour: 1 of 5 training answers cannot be given as they are, because of {why}")
 
 
+def test_answers_that_the_tokenizer_spells_otherwise_are_told_of(
+    base: BaseModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    uncased, data = spelled(base, normalizers.Lowercase()), {"text": "a", "label": "Red"}
+    (told,) = warnings(uncased, task("text"), caplog, *ROWS, data)
+    assert told.startswith("colour: 1 of 5 training answers cannot be given as they are, because of the tokenizer")
+    caplog.clear()
+    metrics = [{"metric": "exact_match", "ignore_case": True}]
+    assert warnings(uncased, task("text", metric_list=metrics), caplog, *ROWS, data) == []
+
+
 def test_answers_that_generation_would_cut_are_told_of(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
     made = task("text", generation_kwargs={"until": ["\n"], "max_gen_toks": 6})
     data = (*ROWS, {"text": "a", "label": "red\nblue"}, {"text": "a", "label": "red, " * 9})
