@@ -17,6 +17,7 @@ from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.errors import BaseMismatchError, ConfigError, DataError, MultipromptError
 from multiprompt.records import Prediction, VersionRecord
 from multiprompt.tasks.example import Budget, query_of
+from multiprompt.tasks.rows import asked
 from multiprompt.tasks.task import Task
 
 
@@ -58,16 +59,16 @@ class Inference:
     ) -> list[Prediction]:
         """An answer a row. A row that cannot be answered raises, or without `strict` has its error in its answer."""
         require_seed(seed)
-        asked: list[_Asked | Prediction] = []
+        questions: list[_Asked | Prediction] = []
         served = self._labels()
         for number, asking in enumerate(rows):
             label = ""
             try:
                 label, row = as_pair(asking)
-                asked.append(self._ask(label, served(label), row, seed))
+                questions.append(self._ask(label, served(label), row, seed))
             except MultipromptError as error:
-                asked.append(_refused(number, label, error, strict))
-        return self._answered(asked, strict, advance)
+                questions.append(_refused(number, label, error, strict))
+        return self._answered(questions, strict, advance)
 
     def stream(self, label: str, row: Mapping[str, Any] | str, seed: int = 0) -> Iterator[str]:
         """A generated answer in pieces; the answer of a multiple-choice task comes whole."""
@@ -154,7 +155,7 @@ def require_seed(seed: int) -> None:
 
 def as_row(task: Task, row: object) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
-        return row
+        return asked(row, task.read_at_inference(row))
     if not isinstance(row, str):
         raise DataError(f"the row is a {type(row).__name__}, but it must be a mapping of fields or a text.")
     if len(task.input_fields) != 1:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
+import numpy
 import pytest
 
 import multiprompt as mp
@@ -244,3 +248,47 @@ def test_a_task_that_is_not_there_is_named_before_the_base_model_is_loaded(
     ):
         with pytest.raises(NotFoundError):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"caf\xc3\xa9", "café"),
+        (numpy.int64(7), "7"),
+        (numpy.float32(0.1), "0.1"),
+        (numpy.array(["a", "b"]), "['a', 'b']"),
+        (("a", "b"), "['a', 'b']"),
+        (MappingProxyType({"b": 1, "a": 2}), "{'a': 2, 'b': 1}"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (Decimal("1.10"), "1.10"),
+        (7, "7"),
+        (True, "True"),
+    ],
+)
+def test_a_value_is_read_as_from_a_data_file(
+    workspace: mp.Workspace, make_task: MakeTask, value: object, text: str
+) -> None:
+    workspace.add_task(make_task())
+    assert workspace.render("colour", {"text": value, "unread": object()}).text == f"Which colour?\n{text}\nAnswer:"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (float("nan"), "the field 'text' is empty"),
+        (numpy.float32("nan"), "the field 'text' is empty"),
+        (None, "the field 'text' is empty"),
+        ({"a"}, "the field 'text' holds a set"),
+        (object(), "the field 'text' holds a object"),
+        (b"\xff", "the field 'text' holds bytes that are not UTF-8"),
+        ({(1, 2): 3}, "the field 'text' cannot be read"),
+        pytest.param(10**5000, "the field 'text' cannot be read", id="a number of many digits"),
+    ],
+)
+def test_a_value_that_no_data_file_holds_is_refused(
+    workspace: mp.Workspace, make_task: MakeTask, value: object, says: str
+) -> None:
+    workspace.add_task(make_task())
+    workspace.learn("colour")
+    (found,) = workspace.predict([("colour", {"text": value})], strict=False)
+    assert says in str(found.error)

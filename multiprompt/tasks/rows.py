@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
 from math import isfinite
 from typing import Any
 
@@ -14,6 +17,56 @@ MAX_ROW_DEPTH = 64
 MAX_SPLIT_ROWS = 5_000_000
 MAX_SPLIT_VALUES = 50_000_000
 MAX_MISSING_VALUES = 10_000_000
+
+
+# What pandas has in place of a missing value.
+_MISSING = ("NAType", "NaTType")
+
+
+def asked(row: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
+    """A row of a call with these fields as a data file would hold them. Raises DataError for what none can hold."""
+    return {name: _as_read(value, name) if name in fields else value for name, value in row.items()}
+
+
+def _as_read(value: Any, field: str) -> Any:
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    try:
+        text = json.dumps(value, sort_keys=True, default=_as_json)
+    except UnicodeDecodeError:
+        raise DataError(f"the field {field!r} holds bytes that are not UTF-8 text.") from None
+    except _NoValueError as error:
+        raise DataError(f"the field {field!r} holds a {error}; give texts, numbers, lists and mappings.") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"the field {field!r} cannot be read: {error}.") from None
+    return json.loads(text, parse_constant=lambda _: None)
+
+
+class _NoValueError(Exception):
+    """A value of a type that rows do not have."""
+
+
+def _as_json(value: Any) -> Any:
+    """As tables are read: dates, times and decimals are their text, bytes are UTF-8."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if type(value).__name__ in _MISSING:
+        return None
+    if isinstance(value, (date, time, timedelta, Decimal)):
+        return str(value)
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        return _of_array(value)
+    raise _NoValueError(type(value).__name__)
+
+
+def _of_array(value: Any) -> Any:
+    """An array's values one by one; a number of few bits has the digits that it is written with."""
+    if getattr(value, "ndim", 0):
+        return list(value)
+    found = value.tolist()
+    return float(str(value)) if isinstance(found, float) else found
 
 
 class RowList:
