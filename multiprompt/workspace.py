@@ -265,7 +265,7 @@ class Workspace:
     def predict(self, rows: Iterable[InputRow], *, strict: bool = True, seed: int = 0) -> list[Prediction]:
         """Answers for any mix of tasks; a row is a mapping of fields, or a text where the task reads one field.
 
-        A name may carry a version: `sst2@2`. A row that cannot be answered raises NotFoundError or DataError naming it;
+        A name may carry a version: `sst2@2`. A row that cannot be answered raises an error naming it;
         with `strict=False` it gets a Prediction whose `error` says why, and the others their answers. `seed` is for
         tasks that ask for sampling.
         """
