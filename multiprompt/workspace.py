@@ -14,12 +14,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.labels import parse_label
+from multiprompt.catalog.labels import InputRow, as_pair, as_rows, parse_label
 from multiprompt.catalog.writing import Parent, digest
 from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, POLICIES
 from multiprompt.errors import (
     BaseMismatchError,
     ConfigError,
+    DataError,
     IntegrityError,
     MultipromptError,
     NotFoundError,
@@ -261,22 +262,24 @@ class Workspace:
 
     # Inference
 
-    def predict(
-        self, rows: Sequence[tuple[str, Mapping[str, Any] | str]], *, strict: bool = True, seed: int = 0
-    ) -> list[Prediction]:
+    def predict(self, rows: Iterable[InputRow], *, strict: bool = True, seed: int = 0) -> list[Prediction]:
         """Answers for any mix of tasks; a row is a mapping of fields, or a text where the task reads one field.
 
-        A name may carry a version: `sst2@2`. A row that cannot be answered raises NotFoundError or DataError naming it;
+        A name may carry a version: `sst2@2`. A row that cannot be answered raises an error naming it;
         with `strict=False` it gets a Prediction whose `error` says why, and the others their answers. `seed` is for
         tasks that ask for sampling.
         """
         from multiprompt.measuring import counter
 
-        advance = counter(self.progress, "predicting", len(rows))
-        return self.inference().predict(rows, strict=strict, seed=seed, advance=advance)
+        asked = as_rows(rows)
+        if strict and self._base is None:
+            self._require_served(asked)
+        advance = counter(self.progress, "predicting", len(asked))
+        return self.inference().predict(asked, strict=strict, seed=seed, advance=advance)
 
     def stream(self, name: str, row: Mapping[str, Any] | str, *, seed: int = 0) -> Iterator[str]:
         """A generated answer piece by piece, as the model writes it and before the task's filters."""
+        self.version(name)
         return self.inference().stream(name, row, seed)
 
     def render(self, name: str, row: Mapping[str, Any] | str | int, *, split: str = "test") -> Rendering:
@@ -298,11 +301,23 @@ class Workspace:
         length = task.config.prompt.num_virtual_tokens if version is None else version.num_virtual_tokens
         room = budget(base, task, length)
         asked: Query | Example
-        if isinstance(row, int):
+        if isinstance(row, int) and not isinstance(row, bool):
             asked = example(task, load_row(task, split, row), room, f"{task.name}: row {row} of split {split!r}")
         else:
             asked = query_of(task, as_row(task, row), room)
         return render(base, task, asked, None if version is None else version.label, length)
+
+    def _require_served(self, rows: Sequence[InputRow]) -> None:
+        """Raises NotFoundError for a label without a version before a base model is loaded for it."""
+        known: set[str] = set()
+        for number, asking in enumerate(rows):
+            try:
+                label = as_pair(asking)[0]
+                if label not in known:
+                    self.version(label)
+                    known.add(label)
+            except (DataError, NotFoundError) as error:
+                raise type(error)(f"row {number} of the call: {error}") from None
 
     def inference(self) -> Inference:
         """What `predict` and `stream` go through; made on first use and kept."""

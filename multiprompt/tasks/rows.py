@@ -115,8 +115,10 @@ def as_read(value: Any) -> Any:
 
     Values of pandas and numpy become those that they stand for. Raises DataError for what no data file holds.
     """
-    if value is None or type(value) in (bool, int):
+    if value is None or type(value) is bool:
         return value
+    if type(value).__name__ == "NAType":  # pandas' missing value
+        return None
     if isinstance(value, Mapping):
         return {
             key: as_read(inner)
@@ -136,7 +138,7 @@ def as_read(value: Any) -> Any:
 def _number(value: Any) -> Any:
     """A number of Python or numpy; a short one has the fewest digits that name it, as in a table."""
     if isinstance(value, Integral):
-        return int(value)
+        return _whole(int(value))
     if type(value).__name__ in ("bool", "bool_"):
         return bool(value)
     if isinstance(value, float):
@@ -149,6 +151,15 @@ def _number(value: Any) -> Any:
         return None
     if not isfinite(number):
         raise DataError("holds a number that is too large.")
+    return number
+
+
+def _whole(number: int) -> int:
+    """A whole number that can be written out; Python limits the digits."""
+    try:
+        str(number)
+    except ValueError:
+        raise DataError("holds a number of too many digits.") from None
     return number
 
 

@@ -392,7 +392,10 @@ def _until(options: Mapping[str, Any], delimiter: Any) -> tuple[Any, ...]:
 
 def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
     """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1."""
-    if not options.get("do_sample", bool(options.get("temperature"))):
+    sample = options.get("do_sample")
+    if not (sample is None or isinstance(sample, bool)):
+        raise TaskFileError(f"generation_kwargs.do_sample is {sample!r}; it must be true or false.")
+    if not (options.get("temperature") if sample is None else sample):
         return {}
     settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} | {
         key: options[key] for key in ("temperature", "top_k", "top_p") if options.get(key) is not None

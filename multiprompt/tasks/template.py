@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import meta, nodes, pass_context
-from jinja2.exceptions import SecurityError
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.visitor import NodeTransformer
@@ -56,6 +56,7 @@ class _Null:
         raise NullFieldError(self._field)
 
     __str__ = __repr__ = __iter__ = __len__ = __getitem__ = __add__ = __radd__ = __lt__ = __gt__ = refuse
+    __int__ = __float__ = refuse
 
     def __bool__(self) -> bool:
         return False
@@ -73,12 +74,14 @@ def _marked(value: Any, field: str) -> Any:
         return _Null(field)
     if isinstance(value, dict):
         return {key: _marked(inner, f"{field}.{key}") for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_marked(inner, field) for inner in value]
+    if isinstance(value, (list, tuple)):
+        marked = [_marked(inner, field) for inner in value]
+        return tuple(marked) if isinstance(value, tuple) else marked
     return value
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
+    make_range = staticmethod(safe_range)
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -87,7 +90,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             return obj[attribute]
         if isinstance(obj, _Null):
             obj.refuse()
-        return super().getattr(obj, attribute)
+        return _no_method(super().getattr(obj, attribute), attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return _no_method(super().getitem(obj, argument), argument)
 
     def method(self, obj: Any, name: str) -> Any:
         if isinstance(obj, _Null):
@@ -124,7 +130,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 class _Bounds(NodeTransformer):
-    """Turns `a ~ b` and loops into calls that are counted, and tells calls of methods from keys of a row."""
+    """Turns `a ~ b`, loops and `range` into calls that are counted, and tells calls from the names of a row."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
@@ -136,6 +142,8 @@ class _Bounds(NodeTransformer):
         return node
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
+        if isinstance(node.node, nodes.Name) and node.node.name == "range":
+            node.node = nodes.EnvironmentAttribute("make_range", lineno=node.lineno)
         self.generic_visit(node)
         if isinstance(node.node, nodes.Getattr):
             node.node = _filter(node.node.node, "method", nodes.Const(node.node.attr))
@@ -173,9 +181,23 @@ def _regex_replace(text: Any, source: str, replacement: str, count: int = 0) -> 
 
 
 def _join(values: Iterable[Any], delimiter: str = "") -> str:
-    pieces = [str(value) for value in values]
+    pieces = [str(_written(value)) for value in values]
     _within(sum(map(len, pieces)) + len(delimiter) * len(pieces))
     return str(delimiter).join(pieces)
+
+
+def _no_method(found: Any, name: object) -> Any:
+    """A method that is not called would be written out as an address in memory."""
+    if callable(found) and not isinstance(found, jinja2.Undefined):
+        raise SecurityError(f"{name} is a method; write {name}()")
+    return found
+
+
+def _written(value: Any) -> Any:
+    """What a template writes out. Raises TemplateRuntimeError for a null that no field of the row holds."""
+    if value is None:
+        raise TemplateRuntimeError("it writes out a null; give a default for what is missing")
+    return value
 
 
 def _size(value: Any) -> int:
@@ -188,9 +210,8 @@ def _within(characters: int) -> None:
 
 
 def _environment() -> _Sandbox:
-    environment = _Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    environment = _Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_written)
     environment.globals.clear()
-    environment.globals["range"] = safe_range
     allowed = {name: environment.filters[name] for name in _FILTERS}
     environment.filters.clear()
     environment.filters.update(allowed, replace=_replace, join=_join, steps=_steps)
@@ -220,7 +241,7 @@ class Template:
             raise TemplateError(f"{where} is not a valid template: {error}") from None
         self.source = source
         self.where = where
-        self.fields: frozenset[str] = frozenset(meta.find_undeclared_variables(tree)) - _ENVIRONMENT.globals.keys()
+        self.fields: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
         self.constant_head = _constant_head(tree)
 
     def read_by(self, _: Mapping[str, Any], /) -> frozenset[str]:

@@ -396,7 +396,7 @@ def test_a_value_of_a_call_is_read_as_a_data_file_would_give_it(value: Any, text
         (float("nan"), "is empty"),
         (np.float32("nan"), "is empty"),
         (pd.NaT, "is empty"),
-        (pd.NA, "holds a NAType"),
+        (pd.NA, "is empty"),
         (float("inf"), "holds a number that is too large"),
         ("a\0", "holds a NUL"),
         ([b"a\0"], "holds a NUL"),

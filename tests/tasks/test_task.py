@@ -220,6 +220,8 @@ def test_an_unknown_key_gives_the_nearest(tmp_path: Path) -> None:
         ({"generation_kwargs": {"temperature": -0.7}}, "generation_kwargs.temperature is -0.7"),
         ({"generation_kwargs": {"do_sample": True, "top_p": 0}}, "generation_kwargs.top_p is 0"),
         ({"generation_kwargs": {"do_sample": True, "top_k": 1.5}}, "generation_kwargs.top_k is 1.5"),
+        ({"generation_kwargs": {"do_sample": "no"}}, "generation_kwargs.do_sample is 'no'; it must be true or false"),
+        ({"generation_kwargs": {"do_sample": 1}}, "generation_kwargs.do_sample is 1; it must be true or false"),
         ({"generation_kwargs": {"untl": ["x"]}}, "did you mean 'until'?"),
         ({"generation_kwargs": {"until": [""]}}, "generation_kwargs.until is ['']"),
         ({"generation_kwargs": {"max_gen_toks": 0}}, "generation_kwargs.max_gen_toks is 0"),
@@ -348,3 +350,11 @@ def test_a_bare_word_is_a_field() -> None:
     read = task(doc_to_text="text")
     assert read.fields == {"text"}
     assert read.doc_to_text.render({"text": "a {{ b }}"}) == "a {{ b }}"
+
+
+def test_sampling_that_is_left_open_follows_the_temperature() -> None:
+    def temperature(**options: Any) -> float:
+        return task("text", generation_kwargs=options).generation.temperature
+
+    assert temperature(do_sample=None, temperature=0.7) == temperature(temperature=0.7) == 0.7
+    assert temperature(do_sample=None) == temperature(do_sample=False, temperature=0.7) == 0.0

@@ -285,11 +285,15 @@ def test_a_template_may_test_for_null_as_in_jinja(source: str, text: str) -> Non
         ("{{ note.strip() }}", "note"),
         ("{% for word in note %}{{ word }}{% endfor %}", "note"),
         ("{% if note > 1 %}many{% endif %}", "note"),
+        ("{{ note | int }}", "note"),
+        ("{{ note | float }}", "note"),
+        ("{{ pair }}", "pair"),
+        ("{{ pair[1] }}", "pair"),
     ],
 )
 def test_a_null_never_becomes_text(source: str, field: str) -> None:
     with pytest.raises(NullFieldError) as caught:
-        rendered(source, note=None, deep={"inner": None}, listed=[None])
+        rendered(source, note=None, deep={"inner": None}, listed=[None], pair=("a", None))
     assert str(caught.value.args[0]) == field
 
 
@@ -313,6 +317,29 @@ def test_regex_replace_and_range_are_those_of_the_harness() -> None:
 )
 def test_ranges_and_replacements_are_bounded(source: str) -> None:
     refusal(source)
+
+
+def test_a_column_may_have_the_name_of_the_one_function() -> None:
+    read = Template("{{ range }}{% for i in range(2) %}, {{ i }}{% endfor %}", "doc_to_text")
+    assert read.fields == {"range"}
+    assert read.render({"range": "0-5"}) == "0-5, 0, 1"
+    assert rendered("{{ range(*[1, 3]) | list }}") == "[1, 2]"
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("{{ x.lower }}", "lower is a method; write lower()"),
+        ("{{ x['lower'] }}", "lower is a method; write lower()"),
+        ("{{ [x.lower] }}", "lower is a method; write lower()"),
+        ("{{ 'a' ~ x.lower }}", "lower is a method; write lower()"),
+        ("{{ {'a': 1}.get('b') }}", "writes out a null"),
+        ("{{ 'a' ~ {'a': 1}.get('b') }}", "writes out a null"),
+        ("{{ self }}", "self and super are names of jinja"),
+    ],
+)
+def test_what_is_no_text_of_the_row_is_not_written_out(source: str, says: str) -> None:
+    assert says in refusal(source)
 
 
 def test_a_row_s_key_comes_before_a_method_of_a_mapping() -> None:
