@@ -216,7 +216,9 @@ class Workspace:
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.
 
-        Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model.
+        Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model, and
+        BaseMismatchError where the folder's card says that it was made on another one. Where nothing but a name says
+        so, the report warns.
         """
         from multiprompt.admission import Admission
         from multiprompt.continual.data_faults import few_rows
@@ -226,6 +228,7 @@ class Workspace:
         task = self.task(name)
         before = self.catalog.digests()
         adapter = read_adapter(Path(folder))
+        doubts = _base_doubts(self.base_model(), adapter, Path(folder))
         prompt = from_adapter(self.base_model(), adapter, str(folder))
         trainable(self.base_model(), adapter, str(folder))
         parents = (Parent("imported-from", str(folder)),)
@@ -234,7 +237,7 @@ class Workspace:
             files = replace(files, encoder=adapter.encoder)
         test = load_test_split(task)
         report = self._admit(Admission(task, prompt, files, None, parents, test, None), before)
-        return replace(report, warnings=(*self._file_notes({name}), *few_rows(task, test)))
+        return replace(report, warnings=(*self._file_notes({name}), *doubts, *few_rows(task, test)))
 
     def rollback(self, name: str, to: int | None = None, reason: str = "", *, force: bool = False) -> VersionRecord:
         """Publish a retired version again, by default the one retired last.
@@ -873,6 +876,27 @@ class Workspace:
         except NotFoundError as error:
             return (f"{task.name}: its init_version cannot be started from yet: {error}",)
         return ()
+
+
+def _base_doubts(base: BaseModel, adapter: Adapter, folder: Path) -> tuple[str, ...]:
+    """Why an adapter may be of another base model or dtype. Raises BaseMismatchError where its card shows another."""
+    from multiprompt.engine.adapter import named_base_model
+    from multiprompt.model_card import identity_on_card
+
+    record, card, named = base.record, identity_on_card(folder), named_base_model(adapter)
+    if card:
+        theirs = replace(record, name=named or "another base model", **card)
+        if not base.is_of(replace(theirs, dtype=record.dtype)):
+            raise BaseMismatchError(
+                f"{folder} was made on {theirs}, but the catalog is open with {record}, with "
+                f"{theirs.difference(record)}. Import it into a catalog of that base model, or delete its README.md to "
+                "try it on this one."
+            )
+        differs = theirs.dtype != record.dtype
+        return (f"{folder} was made in {theirs.dtype}, and this catalog runs {record.dtype}",) if differs else ()
+    if named is None or named in (record.source, record.source.partition("@")[0], record.name):
+        return ()
+    return (f"{folder} says that it was made on {named}; whether that is {record} is not known",)
 
 
 def _file_changes(record: TaskRecord) -> Sequence[str] | None:

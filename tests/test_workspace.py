@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -379,6 +380,52 @@ def test_an_exported_version_imports_with_the_same_scores(
     assert workspace.digest("colour@2") == workspace.digest("colour@1")
     edges = between_versions(workspace.lineage("colour@2"))
     assert [(e.relation, e.parent) for e in edges] == [("imported-from", str(folder))]
+
+
+def exported_and_another(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> tuple[Path, Callable[[Path, str], mp.Workspace]]:
+    """An exported version, and how catalogs over other base models that know its task are made."""
+    task = make_task("colour")
+    learn(workspace, task)
+
+    def other(model: Path, dtype: str) -> mp.Workspace:
+        opened = mp.open(tmp_path / "other.db", str(model), dtype=dtype)
+        opened.add_task(task)
+        return opened
+
+    return workspace.export("colour@1", tmp_path / "out"), other
+
+
+def test_an_export_of_another_base_model_is_not_imported(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    folder, other = exported_and_another(workspace, make_task, tmp_path)
+    catalog = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
+    with pytest.raises(BaseMismatchError, match=r"was made on .*tiny \(sha256:.*open with another \(.*other weights"):
+        catalog.import_adapter("colour", folder)
+    assert list(catalog.versions()) == []
+
+
+def test_an_adapter_that_only_names_another_base_model_is_imported_with_a_warning(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    folder, other = exported_and_another(workspace, make_task, tmp_path)
+    (folder / "README.md").unlink()
+    catalog = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
+    warnings = catalog.import_adapter("colour", folder).warnings
+    assert any(re.search(r"says that it was made on .*tiny; whether that is another \(", one) for one in warnings)
+
+
+def test_an_export_is_imported_on_a_copy_of_its_base_model_and_a_dtype_is_told(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path, tiny_model: Path
+) -> None:
+    folder, other = exported_and_another(workspace, make_task, tmp_path)
+    copied = Path(shutil.copytree(tiny_model, tmp_path / "copied"))
+    warnings = other(copied, "bfloat16").import_adapter("colour", folder).warnings
+    assert [one for one in warnings if "made" in one] == [
+        f"{folder} was made in float32, and this catalog runs bfloat16"
+    ]
 
 
 def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
