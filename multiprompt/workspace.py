@@ -656,7 +656,7 @@ class Workspace:
         base = self._loaded()
         if self._bound is not None and not base.is_of(self._bound):
             raise BaseMismatchError(
-                f"{self.catalog.location} holds prompts for {self._bound}, but {base.record} was loaded, with "
+                f"{self.catalog.location} is bound to {self._bound}, but {base.record} was loaded, with "
                 f"{self._bound.difference(base.record)}. "
                 "Open it with that base model and dtype, or make another catalog for this one."
             )
@@ -698,8 +698,16 @@ class Workspace:
         from multiprompt.engine.hub import locate
         from multiprompt.engine.loading import load_base_model
 
-        reference, dtype, _ = self.catalog.base_model()
-        source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self._notify)
+        reference, dtype, bound = self.catalog.base_model()
+        try:
+            source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self._notify)
+        except NotFoundError as error:
+            if self._reference is not None or bound is None:
+                raise
+            raise NotFoundError(
+                f"{self.catalog.location} is bound to {bound}, but {error}. Where it was moved, run "
+                "`multiprompt init --base-model` with its new place."
+            ) from None
         return load_base_model(source, self._dtype or dtype)
 
     def _loaded(self, *, dry_run: bool = False) -> BaseModel:
@@ -949,11 +957,14 @@ def init_workspace(
 ) -> Workspace:
     """Open a catalog with its base model loaded; a missing one is made after the base model was found to be usable.
 
+    A catalog that is bound to the same base model in another place keeps the new place.
     `options` are those of `open_workspace`. Raises BaseModelError, with no catalog made.
     """
     if Catalog.exists(str(catalog)):
         workspace = open_workspace(catalog, base_model, create=False, dtype=dtype, **options)
-        workspace.base_model()
+        found = workspace.base_model()
+        if base_model is not None:
+            workspace.catalog.move_base_model(found.record.source, workspace.actor, datetime.now(UTC))
         return workspace
     from multiprompt.engine.hub import locate
     from multiprompt.engine.loading import load_base_model

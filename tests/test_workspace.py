@@ -36,6 +36,7 @@ from multiprompt.errors import (
     TaskFileError,
 )
 from multiprompt.records import BaseModelRecord
+from multiprompt.workspace import init_workspace
 from tests.catalog.databases import new_database
 from tests.conftest import MakeTask, between_versions, write_model, write_tiny_model
 
@@ -273,6 +274,30 @@ def test_another_dtype_is_another_base_model(workspace: mp.Workspace, make_task:
     learn(workspace, make_task("colour"))
     with pytest.raises(BaseMismatchError, match=r"float32\).*bfloat16\)"):
         mp.open(workspace.catalog.path, str(tiny_model), dtype="bfloat16").predict([("colour", "x")])
+
+
+def test_a_base_model_that_was_moved_is_found_again_once_init_names_its_new_place(
+    workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(tiny_model, old)
+    catalog = tmp_path / "moved.db"
+    learned = mp.open(catalog, str(old), dtype="float32")
+    learn(learned, make_task("colour"))
+    answers = learned.predict([("colour", "x")])
+    old.rename(new)
+    with pytest.raises(NotFoundError, match=r"is bound to old \(.*/old'.*init --base-model` with its new place"):
+        mp.open(catalog).predict([("colour", "x")])
+    init_workspace(catalog, str(new))
+    again = mp.open(catalog)
+    assert again.predict([("colour", "x")]) == answers
+    assert len(again.events("kind = 'base-model-moved'")) == 1
+
+
+def test_an_empty_catalog_is_said_to_be_bound_not_to_hold_prompts(tiny_model: Path, tmp_path: Path) -> None:
+    init_workspace(tmp_path / "empty.db", str(tiny_model), "float32")
+    with pytest.raises(BaseMismatchError, match=r"is bound to tiny .*float32\), but .*bfloat16.*another dtype"):
+        init_workspace(tmp_path / "empty.db", str(tiny_model), "bfloat16")
 
 
 def test_a_catalog_with_the_fingerprints_of_an_earlier_release_is_renewed_once(
