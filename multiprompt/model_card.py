@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import yaml
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.provenance import MATERIALS
 from multiprompt.records import Run, VersionRecord
+
+_MOST_CHARACTERS = 100_000
 
 
 def model_card(catalog: Catalog, version: VersionRecord) -> str:
@@ -16,7 +22,13 @@ def model_card(catalog: Catalog, version: VersionRecord) -> str:
     edges = [edge for edge in catalog.lineage(version.task, version.number) if edge.child == version.label]
     scores = "".join(f"| {name} | {value:.4f} |\n" for name, value in baseline.metrics.items())
     came_from = [f"- {edge.relation} {edge.parent}" for edge in edges if edge.relation not in MATERIALS]
-    front = {"base_model": base.source, "library_name": "peft", "tags": ["prompt-tuning", "multiprompt", *task.tags]}
+    parts = ("weights", "tokenizer", "config", "dtype")
+    front = {
+        "base_model": base.source,
+        "library_name": "peft",
+        "tags": ["prompt-tuning", "multiprompt", *task.tags],
+        "multiprompt": dict(zip(parts, base.identity, strict=True)),
+    }
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
@@ -49,6 +61,17 @@ It stands in front of this instruction and of the text of each row:
     base = AutoModelForCausalLM.from_pretrained({base.source!r}, revision={(base.revision or None)!r})
     model = PeftModel.from_pretrained(base, "this folder")
 """
+
+
+def identity_on_card(folder: Path) -> Mapping[str, str]:
+    """The fingerprints and the dtype of the base model, from the card of an export; empty where it holds none."""
+    try:
+        with (folder / "README.md").open(encoding="utf-8") as file:
+            front: Any = yaml.safe_load(file.read(_MOST_CHARACTERS).split("---")[1])
+        found = front["multiprompt"]
+        return {part: str(found[part]) for part in ("weights", "tokenizer", "config", "dtype")}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
+        return {}
 
 
 def _training(run: Run | None) -> str:

@@ -217,7 +217,9 @@ class Workspace:
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.
 
-        Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model.
+        Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model, and
+        BaseMismatchError where the folder's card says that it was made on another one. Where nothing but a name says
+        so, the report warns.
         """
         from multiprompt.admission import Admission
         from multiprompt.continual.data_faults import few_rows
@@ -227,6 +229,7 @@ class Workspace:
         task = self.task(name)
         before = self.catalog.digests()
         adapter = read_adapter(Path(folder))
+        doubts = _base_doubts(self.base_model(), adapter, Path(folder))
         prompt = from_adapter(self.base_model(), adapter, str(folder))
         trainable(self.base_model(), adapter, str(folder))
         parents = (Parent("imported-from", str(folder)),)
@@ -235,7 +238,7 @@ class Workspace:
             files = replace(files, encoder=adapter.encoder)
         test = load_test_split(task)
         report = self._admit(Admission(task, prompt, files, None, parents, test, None), before)
-        return replace(report, warnings=(*self._file_notes({name}), *few_rows(task, test)))
+        return replace(report, warnings=(*self._file_notes({name}), *doubts, *few_rows(task, test)))
 
     def rollback(self, name: str, to: int | None = None, reason: str = "", *, force: bool = False) -> VersionRecord:
         """Publish a retired version again, by default the one retired last.
@@ -668,7 +671,7 @@ class Workspace:
         base = self._loaded()
         if self._bound is not None and not base.is_of(self._bound):
             raise BaseMismatchError(
-                f"{self.catalog.location} holds prompts for {self._bound}, but {base.record} was loaded, with "
+                f"{self.catalog.location} is bound to {self._bound}, but {base.record} was loaded, with "
                 f"{self._bound.difference(base.record)}. "
                 "Open it with that base model and dtype, or make another catalog for this one."
             )
@@ -710,8 +713,16 @@ class Workspace:
         from multiprompt.engine.hub import locate
         from multiprompt.engine.loading import load_base_model
 
-        reference, dtype, _ = self.catalog.base_model()
-        source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self._notify)
+        reference, dtype, bound = self.catalog.base_model()
+        try:
+            source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self._notify)
+        except NotFoundError as error:
+            if self._reference is not None or bound is None:
+                raise
+            raise NotFoundError(
+                f"{self.catalog.location} is bound to {bound}, but {error}. Where it was moved, run "
+                "`multiprompt init --base-model` with its new place."
+            ) from None
         return load_base_model(source, self._dtype or dtype)
 
     def _loaded(self, *, dry_run: bool = False) -> BaseModel:
@@ -890,6 +901,27 @@ class Workspace:
         return ()
 
 
+def _base_doubts(base: BaseModel, adapter: Adapter, folder: Path) -> tuple[str, ...]:
+    """Why an adapter may be of another base model or dtype. Raises BaseMismatchError where its card shows another."""
+    from multiprompt.engine.adapter import named_base_model
+    from multiprompt.model_card import identity_on_card
+
+    record, card, named = base.record, identity_on_card(folder), named_base_model(adapter)
+    if card:
+        theirs = replace(record, name=named or "another base model", **card)
+        if not base.is_of(replace(theirs, dtype=record.dtype)):
+            raise BaseMismatchError(
+                f"{folder} was made on {theirs}, but the catalog is open with {record}, with "
+                f"{theirs.difference(record)}. Import it into a catalog of that base model, or delete its README.md to "
+                "try it on this one."
+            )
+        differs = theirs.dtype != record.dtype
+        return (f"{folder} was made in {theirs.dtype}, and this catalog runs {record.dtype}",) if differs else ()
+    if named is None or named in (record.source, record.source.partition("@")[0], record.name):
+        return ()
+    return (f"{folder} says that it was made on {named}; whether that is {record} is not known",)
+
+
 def _file_changes(record: TaskRecord) -> Sequence[str] | None:
     """How a task's file on disk differs from what was added; None where there is no such file."""
     from multiprompt.tasks.file_change import file_difference
@@ -940,11 +972,14 @@ def init_workspace(
 ) -> Workspace:
     """Open a catalog with its base model loaded; a missing one is made after the base model was found to be usable.
 
+    A catalog that is bound to the same base model in another place keeps the new place.
     `options` are those of `open_workspace`. Raises BaseModelError, with no catalog made.
     """
     if Catalog.exists(str(catalog)):
         workspace = open_workspace(catalog, base_model, create=False, dtype=dtype, **options)
-        workspace.base_model()
+        found = workspace.base_model()
+        if base_model is not None:
+            workspace.catalog.move_base_model(found.record.source, workspace.actor, datetime.now(UTC))
         return workspace
     from multiprompt.engine.hub import locate
     from multiprompt.engine.loading import load_base_model

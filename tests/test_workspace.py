@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ from multiprompt.errors import (
     TaskFileError,
 )
 from multiprompt.records import BaseModelRecord
+from multiprompt.workspace import init_workspace
 from tests.catalog.databases import new_database
 from tests.conftest import MakeTask, between_versions, write_model, write_tiny_model
 
@@ -274,6 +276,30 @@ def test_another_dtype_is_another_base_model(workspace: mp.Workspace, make_task:
         mp.open(workspace.catalog.path, str(tiny_model), dtype="bfloat16").predict([("colour", "x")])
 
 
+def test_a_base_model_that_was_moved_is_found_again_once_init_names_its_new_place(
+    workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(tiny_model, old)
+    catalog = tmp_path / "moved.db"
+    learned = mp.open(catalog, str(old), dtype="float32")
+    learn(learned, make_task("colour"))
+    answers = learned.predict([("colour", "x")])
+    old.rename(new)
+    with pytest.raises(NotFoundError, match=r"is bound to old \(.*/old'.*init --base-model` with its new place"):
+        mp.open(catalog).predict([("colour", "x")])
+    init_workspace(catalog, str(new))
+    again = mp.open(catalog)
+    assert again.predict([("colour", "x")]) == answers
+    assert len(again.events("kind = 'base-model-moved'")) == 1
+
+
+def test_an_empty_catalog_is_said_to_be_bound_not_to_hold_prompts(tiny_model: Path, tmp_path: Path) -> None:
+    init_workspace(tmp_path / "empty.db", str(tiny_model), "float32")
+    with pytest.raises(BaseMismatchError, match=r"is bound to tiny .*float32\), but .*bfloat16.*another dtype"):
+        init_workspace(tmp_path / "empty.db", str(tiny_model), "bfloat16")
+
+
 def test_a_catalog_with_the_fingerprints_of_an_earlier_release_is_renewed_once(
     workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +405,52 @@ def test_an_exported_version_imports_with_the_same_scores(
     assert workspace.digest("colour@2") == workspace.digest("colour@1")
     edges = between_versions(workspace.lineage("colour@2"))
     assert [(e.relation, e.parent) for e in edges] == [("imported-from", str(folder))]
+
+
+def exported_and_another(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> tuple[Path, Callable[[Path, str], mp.Workspace]]:
+    """An exported version, and how catalogs over other base models that know its task are made."""
+    task = make_task("colour")
+    learn(workspace, task)
+
+    def other(model: Path, dtype: str) -> mp.Workspace:
+        opened = mp.open(tmp_path / "other.db", str(model), dtype=dtype)
+        opened.add_task(task)
+        return opened
+
+    return workspace.export("colour@1", tmp_path / "out"), other
+
+
+def test_an_export_of_another_base_model_is_not_imported(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    folder, other = exported_and_another(workspace, make_task, tmp_path)
+    catalog = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
+    with pytest.raises(BaseMismatchError, match=r"was made on .*tiny \(sha256:.*open with another \(.*other weights"):
+        catalog.import_adapter("colour", folder)
+    assert list(catalog.versions()) == []
+
+
+def test_an_adapter_that_only_names_another_base_model_is_imported_with_a_warning(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    folder, other = exported_and_another(workspace, make_task, tmp_path)
+    (folder / "README.md").unlink()
+    catalog = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
+    warnings = catalog.import_adapter("colour", folder).warnings
+    assert any(re.search(r"says that it was made on .*tiny; whether that is another \(", one) for one in warnings)
+
+
+def test_an_export_is_imported_on_a_copy_of_its_base_model_and_a_dtype_is_told(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path, tiny_model: Path
+) -> None:
+    folder, other = exported_and_another(workspace, make_task, tmp_path)
+    copied = Path(shutil.copytree(tiny_model, tmp_path / "copied"))
+    warnings = other(copied, "bfloat16").import_adapter("colour", folder).warnings
+    assert [one for one in warnings if "made" in one] == [
+        f"{folder} was made in float32, and this catalog runs bfloat16"
+    ]
 
 
 def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:

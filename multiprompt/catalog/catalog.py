@@ -169,6 +169,12 @@ class Catalog:
             with write_transaction(self._engine) as connection:
                 writing.name_base_model(connection, reference)
 
+    def move_base_model(self, reference: str, actor: str, at: datetime) -> None:
+        """Keep another place of the base model that the catalog is bound to."""
+        if self.base_model()[0] != reference:
+            with self._write(actor, at) as (connection, stamp):
+                writing.move_base_model(connection, reference, stamp)
+
     def bind_base_model(
         self, record: BaseModelRecord, actor: str, at: datetime, former: BaseModelRecord | None = None
     ) -> None:

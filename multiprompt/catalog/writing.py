@@ -165,6 +165,12 @@ def name_base_model(connection: Connection, reference: str) -> None:
     connection.execute(s.settings.update().where(unbound).values(base_model_source=reference))
 
 
+def move_base_model(connection: Connection, reference: str, stamp: Stamp) -> None:
+    """Load the base model that the catalog is bound to from another place from now on."""
+    connection.execute(s.settings.update().values(base_model_source=reference))
+    event(connection, "base-model-moved", None, None, None, f"it is loaded from {reference}", stamp)
+
+
 def bind_base_model(
     connection: Connection, record: BaseModelRecord, former: BaseModelRecord | None, stamp: Stamp
 ) -> None:

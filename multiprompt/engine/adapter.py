@@ -67,6 +67,15 @@ def trainable(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
     return encoded
 
 
+def named_base_model(adapter: Adapter) -> str | None:
+    """The name or folder of the base model that an adapter says it was made on; None where it says none."""
+    try:
+        named = json.loads(adapter.config)["base_model_name_or_path"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return str(named)[:200] if named else None
+
+
 def write_adapter(adapter: Adapter, folder: Path) -> None:
     """Write the files into a folder, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,12 @@ class BaseModel:
 
     @cached_property
     def _former_identity(self) -> Identity:
-        return former_identity(self.folder, self.record.dtype)
+        """Of the files that were loaded; its own identity where they changed since or cannot be read as then."""
+        try:
+            former = former_identity(self.folder, self.record.dtype)
+        except (OSError, ValueError):
+            return self.record.identity
+        return self.record.identity if self.files_changed else former
 
     @property
     def device(self) -> torch.device:
@@ -263,6 +268,11 @@ class BaseModel:
         if front and ids[len(front) : 2 * len(front)] == front:
             ids = ids[len(front) :]
         return ids[: len(ids) - back] if back else ids
+
+    @property
+    def tokens_in_front(self) -> list[int]:
+        """The tokens that the tokenizer adds in front of a text by itself."""
+        return self._added[0]
 
     @cached_property
     def _added(self) -> tuple[list[int], int]:
