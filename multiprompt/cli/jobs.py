@@ -204,7 +204,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
     from datetime import UTC, datetime
     from itertools import islice
 
-    from multiprompt.jobs.ticks import ticks
+    from multiprompt.jobs.ticks import coming
 
     records = _opened(catalog).schedules()
     if as_json:
@@ -221,7 +221,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
                 record.last_job,
                 "-"
                 if record.watch or not record.active
-                else ", ".join(f"{tick:%m-%d %H:%M}" for tick in islice(ticks(record, now), _NEXT_TICKS)),
+                else ", ".join(f"{tick:%m-%d %H:%M}" for tick in islice(coming(record, now), _NEXT_TICKS)) or "-",
             )
             for record in records
         ],

@@ -329,6 +329,15 @@ def test_the_plan_lists_what_is_known_with_what_it_took_last(jobs: Jobs) -> None
     assert {(job.task, job.seconds is None) for job in planned} == {("sst2", False), ("trec", True)}
 
 
+def test_the_plan_begins_with_what_was_missed_and_says_what_then_happens(jobs: Jobs) -> None:
+    schedule(jobs, "sst2", cron="0 3 * * *")
+    jobs.clock.move(hours=76)
+    now = jobs.clock()
+    planned = [job.at for job in plan(jobs.catalog, jobs.store.schedules(), now, now + timedelta(days=1))]
+    assert planned == [now, now + timedelta(hours=23)]
+    assert at_work(jobs, 24) == [(f"{now + timedelta(minutes=5):%a %H:%M}", "sst2"), (f"{planned[1]:%a %H:%M}", "sst2")]
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_data_that_change_while_a_job_learns_from_what_they_were_retrain_after_it(
     jobs: Jobs, tmp_path: Path, ends: bool
