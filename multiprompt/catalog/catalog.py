@@ -428,6 +428,11 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return checks.regressions(connection, task)
 
+    def has_version_of(self, job: str) -> bool:
+        """Whether a job came to a version, whatever its state."""
+        with read_transaction(self._engine) as connection:
+            return reading.has_version_of(connection, job)
+
     def job_seconds(self, kind: str, task: str | None) -> float | None:
         """What a job of a kind took when it ran last, by the parts that were measured; None if it never did."""
         with read_transaction(self._engine) as connection:

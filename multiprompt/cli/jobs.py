@@ -240,7 +240,7 @@ def pause_schedule(name: str, catalog: str) -> None:
 @click.argument("name")
 @catalog_option
 def resume_schedule(name: str, catalog: str) -> None:
-    """Wake a paused schedule; what it missed is not made up for."""
+    """Wake a paused schedule; ticks that it missed are not made up for."""
     click.echo(f"{_opened(catalog).job_store.resume(name).name} is active")
 
 

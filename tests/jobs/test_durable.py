@@ -160,6 +160,17 @@ def test_the_lower_priority_runs_first_and_equal_ones_in_their_order(jobs: Jobs)
     assert order == ["bad", "it's", "sst2", "trec"]
 
 
+def test_a_job_that_is_submitted_again_in_a_hurry_waits_no_longer(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
+    first = jobs.store.submit("retrain", "sst2", 100)
+    jobs.store.submit("retrain", "trec", 50)
+    assert (again := jobs.store.submit("learn", "sst2", 1)).id == first.id
+    assert (again.priority, jobs.store.submit("retrain", "sst2", 70).priority) == (1, 1)
+    assert f"no job to learn sst2 was submitted: {first.id} is queued, to retrain it" in caplog.text
+    done: list[str | None] = []
+    jobs.work(lambda kind, task: done.append(task) or "done")  # type: ignore[func-returns-value]
+    assert done == ["sst2", "trec"]
+
+
 def test_slots_are_how_many_run_at_a_time(jobs: Jobs) -> None:
     both = threading.Barrier(2, timeout=20)
     for task in ("sst2", "trec"):
