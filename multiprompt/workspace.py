@@ -183,6 +183,7 @@ class Workspace:
         before = self.catalog.digests()
         base = self.base_model()
         starts = [self.start(task)[0] for task in tasks]
+        replaced = [self.published(task.name) for task in tasks]
         lessons = [
             Lesson(task, load_data(task), None if start is None else self.prompt(start, to_train=True))
             for task, start in zip(tasks, starts, strict=True)
@@ -194,10 +195,10 @@ class Workspace:
             self._checkpoint,
             lambda name, key, data: self.catalog.save_checkpoint(name, key, data, self.actor, self._clock()),
         )
-        for lesson, start, outcome in zip(lessons, starts, outcomes, strict=True):
+        for lesson, old, start, outcome in zip(lessons, replaced, starts, outcomes, strict=True):
             if isinstance(outcome, Learned):
                 splits = (lesson.data.training, lesson.data.validation)
-                came_from = parents(self.catalog, lesson.task.name, start)
+                came_from = parents(old, start)
                 adapter = to_adapter(outcome.prompt)
                 admission = Admission(
                     lesson.task, outcome.prompt, adapter, outcome.run, came_from, lesson.data.test, splits
@@ -216,6 +217,7 @@ class Workspace:
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.
 
+        One that has the bytes of a version of the task becomes none.
         Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model.
         """
         from multiprompt.admission import Admission
@@ -718,7 +720,7 @@ class Workspace:
         measuring = self.measuring()
         require_untouched(measuring, before)
         asking = candidate(measuring, admission, *measure(measuring, admission))
-        version, check, reason = admit(measuring, self.checking(), asking, self.actor, self._clock)
+        version, check, reason, is_new = admit(measuring, self.checking(), asking, self.actor, self._clock)
         others = {other.name: other for other in yardsticks(measuring, asking)}
         most = others.get("majority answer")
         state = self._learn_state(version)
@@ -738,6 +740,7 @@ class Workspace:
             interval=interval(asking.soft, admission.task.metrics[0]),
             majority=None if most is None else most.score,
             p_value=others["hard prompt"].p_value,
+            is_new=is_new,
         )
 
     def _learn_state(self, version: VersionRecord) -> LearnState:
@@ -747,17 +750,17 @@ class Workspace:
 
     def _nothing_new(self, admission: Admission, known: VersionRecord, before: Mapping[str, str]) -> LearnReport:
         """The report of a training that gave the bytes of an existing version; nothing but its checkpoint changes."""
-        from multiprompt.admission import measure, nothing_new, require_untouched
+        from multiprompt.admission import end_known, measure, require_untouched
         from multiprompt.continual.floor import interval
 
         measuring = self.measuring()
         require_untouched(measuring, before)
         soft, hard = measure(measuring, admission)
-        self.catalog.end_training(known, nothing_new(known), self.actor, self._clock())
+        outcome = end_known(self.catalog, known, False, self.actor, self._clock())
         return LearnReport(
             version=known.label,
             published=known.state == "published",
-            reason=nothing_new(known),
+            reason=outcome,
             metric=soft.metric,
             hard=hard.score,
             soft=soft.score,
@@ -784,6 +787,11 @@ class Workspace:
         from multiprompt.inference import load_prompt
 
         return load_prompt(self.catalog, self.base_model(), version, to_train=to_train)
+
+    def published(self, name: str) -> VersionRecord | None:
+        """A task's published version, None where there is none. Raises NotFoundError for an unknown task."""
+        number = self.catalog.task(name).published
+        return None if number is None else self.catalog.version(name, number)
 
     def start(self, task: Task, *, retrain: bool = False) -> tuple[VersionRecord | None, str]:
         """The version that a training starts from, and the reason where a retraining starts afresh.

@@ -36,7 +36,7 @@ from multiprompt.errors import (
 )
 from multiprompt.records import BaseModelRecord
 from tests.catalog.databases import new_database
-from tests.conftest import MakeTask, between_versions, write_model, write_tiny_model
+from tests.conftest import MakeTask, between_versions, nudged, write_model, write_tiny_model
 
 
 def learn(workspace: mp.Workspace, path: Path) -> Any:
@@ -374,11 +374,33 @@ def test_an_exported_version_imports_with_the_same_scores(
     known = (version.label, version.digest, version.base_model.weights, run.training_data, "PeftModel.from_pretrained")
     assert [fact for fact in known if fact not in card] == []
     assert f"| acc | {version.score:.4f} |" in card
-    imported = workspace.import_adapter("colour", folder)
+    same = workspace.import_adapter("colour", folder)
+    assert (same.version, same.soft, same.is_new, same.published) == ("colour@1", report.soft, False, True)
+    assert same.reason == "nothing new to learn: the adapter has the bytes of colour@1"
+    imported = workspace.import_adapter("colour", nudged(folder))
     assert (imported.version, imported.soft) == ("colour@2", report.soft)
-    assert workspace.digest("colour@2") == workspace.digest("colour@1")
     edges = between_versions(workspace.lineage("colour@2"))
     assert [(e.relation, e.parent) for e in edges] == [("imported-from", str(folder))]
+
+
+def test_bytes_that_were_published_meanwhile_are_not_published_again(
+    workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.add_task(make_task("colour"))
+    other = mp.open(workspace.catalog.path, str(tiny_model), dtype="float32")
+    admit = Catalog.admit
+    raced: list[str] = []
+
+    def racing(self: Catalog, *args: Any, **kwargs: Any) -> Any:
+        if not raced:
+            raced.append("colour")
+            other.learn("colour")
+        return admit(self, *args, **kwargs)
+
+    monkeypatch.setattr(Catalog, "admit", racing)
+    report = workspace.learn("colour")
+    assert (report.version, report.is_new, report.published) == ("colour@1", False, True)
+    assert [version.label for version in workspace.versions()] == ["colour@1"]
 
 
 def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:

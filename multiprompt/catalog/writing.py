@@ -230,7 +230,8 @@ def admit(
     watched = canaries(candidate.data, candidate.soft.predictions)
     baseline_id = _evaluation(connection, identity, version_id, snapshot_id, candidate.soft, stamp, watched)
     _insert_edges(connection, version_id, candidate.parents)
-    connection.execute(_DROP_CHECKPOINT, {"task": identity})
+    if candidate.run is not None:
+        connection.execute(_DROP_CHECKPOINT, {"task": identity})
     if decision == "hold":
         _set(connection, version_id, baseline_id=baseline_id)
         event(connection, BELOW_FLOOR, identity, None, number, reason, stamp)
