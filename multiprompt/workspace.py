@@ -90,6 +90,18 @@ def _silent(what: str, done: int, total: int) -> None:
     pass
 
 
+def _zoned(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """The same clock, which raises ConfigError where it gives a time without a zone: that may be of any zone."""
+
+    def now() -> datetime:
+        at = clock()
+        if at.utcoffset() is None:
+            raise ConfigError(f"the clock gave {at.isoformat()} without a zone: give one like datetime.now(UTC).")
+        return at
+
+    return now
+
+
 def _user() -> str:
     """The user's name; in a container it may have a number only."""
     try:
@@ -118,7 +130,7 @@ class Workspace:
         self._dtype = dtype
         self._hub_metrics = hub_metrics
         self.actor = actor or _user()
-        self._clock = clock
+        self._clock = _zoned(clock)
         self.progress = progress
         self._notify = notify
         self._base: BaseModel | None = None

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ from multiprompt.errors import (
     TaskFileError,
 )
 from multiprompt.records import BaseModelRecord
+from multiprompt.tasks.task import Task
 from tests.catalog.databases import new_database
 from tests.conftest import MakeTask, between_versions, nudged, write_model, write_tiny_model
 
@@ -401,6 +403,20 @@ def test_bytes_that_were_published_meanwhile_are_not_published_again(
     report = workspace.learn("colour")
     assert (report.version, report.is_new, report.published) == ("colour@1", False, True)
     assert [version.label for version in workspace.versions()] == ["colour@1"]
+
+
+def test_a_clock_without_a_zone_is_refused(tmp_path: Path, make_task: MakeTask) -> None:
+    local = mp.open(tmp_path / "catalog.db", clock=lambda: datetime(2026, 1, 1, 3))
+    local.catalog.add_task(Task.from_file(make_task("colour")), "tester", datetime(2026, 1, 1, tzinfo=UTC))
+    acts: list[Callable[[], object]] = [
+        lambda: local.note("colour", "a note"),
+        lambda: local.schedule("colour", cron="0 3 * * *"),
+        lambda: local.submit("colour"),
+        lambda: local.plan(),
+    ]
+    for act in acts:
+        with pytest.raises(ConfigError, match="the clock gave 2026-01-01T03:00:00 without a zone"):
+            act()
 
 
 def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
