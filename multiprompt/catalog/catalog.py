@@ -31,7 +31,7 @@ from multiprompt.catalog.database import database_engine, database_path, is_sqli
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.garbage import LiveJobs
-from multiprompt.catalog.ledger import Ledger, end, note_checkpoint, require_claim
+from multiprompt.catalog.ledger import Ledger, end, is_held, note_checkpoint, require_claim
 from multiprompt.catalog.sql import Attached
 from multiprompt.catalog.writing import Candidate, Decision, Stamp
 from multiprompt.errors import IntegrityError, StateError
@@ -202,7 +202,10 @@ class Catalog:
             return reading.checkpoint(connection, task, key)
 
     def save_checkpoint(self, task: str, key: str, data: bytes, actor: str, at: datetime) -> None:
+        """Keep where a training of a task stands; one by hand leaves that of a job that has not ended."""
         with self._write(actor, at) as (connection, stamp):
+            if self._claim is None and is_held(connection, task, None):
+                return
             writing.save_checkpoint(connection, task, key, data, stamp)
             if self._claim is not None:
                 note_checkpoint(connection, self._claim, task, key)
@@ -213,7 +216,7 @@ class Catalog:
         It is no success where that version did not learn and still waits for somebody to publish it.
         """
         with self._write(actor, at) as (connection, _):
-            writing.drop_checkpoint(connection, known.task)
+            writing.drop_checkpoint(connection, known.task, self.job)
             good = known.state != "candidate" or not reading.is_below_floor(connection, known)
             self._end(connection, good, outcome, at)
 

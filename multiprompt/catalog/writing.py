@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.fields import published
+from multiprompt.catalog.ledger import is_held
 from multiprompt.catalog.reading import (
     BELOW_FLOOR,
     NOTED,
@@ -197,8 +198,10 @@ def save_checkpoint(connection: Connection, name: str, key: str, data: bytes, st
     connection.execute(s.checkpoints.insert().values(values))
 
 
-def drop_checkpoint(connection: Connection, name: str) -> None:
-    connection.execute(_DROP_CHECKPOINT, {"task": task_id(connection, name)})
+def drop_checkpoint(connection: Connection, name: str, job: str | None) -> None:
+    """Forget where a task's training stands, unless it is that of another job than the one that ends."""
+    if not is_held(connection, name, job):
+        connection.execute(_DROP_CHECKPOINT, {"task": task_id(connection, name)})
 
 
 def admit(
@@ -231,7 +234,7 @@ def admit(
     baseline_id = _evaluation(connection, identity, version_id, snapshot_id, candidate.soft, stamp, watched)
     _insert_edges(connection, version_id, candidate.parents)
     if candidate.run is not None:
-        connection.execute(_DROP_CHECKPOINT, {"task": identity})
+        drop_checkpoint(connection, candidate.task.name, candidate.job)
     if decision == "hold":
         _set(connection, version_id, baseline_id=baseline_id)
         event(connection, BELOW_FLOOR, identity, None, number, reason, stamp)
