@@ -286,8 +286,9 @@ class JobStore:
         published_at = self._catalog.task(str(schedule.task)).published_at
         if published_at is not None and published_at > schedule.last_at:
             return False
-        found = self.job(schedule.last_job)
-        return found.state in ("failed", "parked") and not self._catalog.has_version_of(found.id)
+        # A copied catalog holds the schedules without the jobs.
+        states = [job.state for job in self._page(Query("jobs", self._table.key == schedule.last_job))]
+        return states in (["failed"], ["parked"]) and not self._catalog.has_version_of(schedule.last_job)
 
     def _change(self, name: str, change: Callable[[Schedule], Schedule]) -> Schedule:
         while True:

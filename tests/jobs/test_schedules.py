@@ -278,6 +278,15 @@ def test_a_change_whose_learning_broke_off_is_submitted_again_after_a_day(jobs: 
     assert looks(jobs) == []
 
 
+def test_a_schedule_whose_last_job_is_in_another_catalog_still_sees_a_change(jobs: Jobs, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    found = watching(jobs, file)
+    jobs.catalog.ledger.save_schedule(replace(found, last_job="20250101-0", last_at=START - timedelta(days=9)))
+    assert looks(jobs) == []
+    file.write_text('{"text": "b"}\n')
+    assert len(looks(jobs)) == 1
+
+
 def test_a_change_that_was_learned_by_hand_is_not_submitted_again(jobs: Jobs, tmp_path: Path) -> None:
     file = tmp_path / "train.jsonl"
     watching(jobs, file)
