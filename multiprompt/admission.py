@@ -68,16 +68,20 @@ def admit(
     candidate: Candidate,
     actor: str,
     clock: Callable[[], datetime],
-) -> tuple[VersionRecord, CheckReport, str]:
+) -> tuple[VersionRecord, CheckReport, str, bool]:
     """Publish, hold or reject a candidate in one transaction; gate again what others published meanwhile.
 
-    Gives the version, what was checked, and the reason.
+    Gives the version, what was checked, the reason, and whether the version is new: bytes that are there by now, as
+    another learning was quicker or an export is imported, become none.
     """
     known: dict[str, CheckResult] = {}
     check = CheckReport((), 0.0)
     while True:
         epoch, found = checking.others(candidate.task.name, known)
         check = _sum(check, _with_standing(measuring.catalog, found))
+        same = existing(measuring.catalog, candidate.task, candidate.adapter, candidate.data)
+        if same is not None:
+            return same, check, end_known(measuring.catalog, same, candidate.run is None, actor, clock()), False
         decision, reason = _decide(measuring, candidate, check)
         try:
             version = measuring.catalog.admit(
@@ -85,7 +89,7 @@ def admit(
             )
         except ConflictError:
             continue
-        return version, check, reason
+        return version, check, reason, True
 
 
 def existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> VersionRecord | None:
@@ -99,15 +103,24 @@ def existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> Ver
         for version in catalog.versions_of(task.name)
         if version.digest == digest(adapter)
         and version.state != "rejected"
+        and (catalog.adapter(version).encoder is None) == (adapter.encoder is None)
         and catalog.task_file(version).fingerprint == task.fingerprint
         and not (catalog.is_below_floor(version) and catalog.baseline_of(version).data != test.fingerprint)
     ]
     return max(found, key=lambda version: (version.state == "published", version.number), default=None)
 
 
-def nothing_new(version: VersionRecord) -> str:
-    """The outcome of a training that gave the bytes of an existing version."""
-    said = f"nothing new to learn: the training gave the bytes of {version.label}"
+def end_known(catalog: Catalog, known: VersionRecord, imported: bool, actor: str, at: datetime) -> str:
+    """End a training, or an import, that came to the bytes of a known version. Gives the outcome."""
+    outcome = nothing_new(known, "the adapter has" if imported else "the training gave")
+    if not imported:
+        catalog.end_training(known, outcome, actor, at)
+    return outcome
+
+
+def nothing_new(version: VersionRecord, came: str = "the training gave") -> str:
+    """The outcome of what came to the bytes of an existing version."""
+    said = f"nothing new to learn: {came} the bytes of {version.label}"
     if version.state == "retired":
         return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
     if version.state == "candidate":
@@ -200,19 +213,24 @@ def _missed(measuring: Measuring, candidate: Candidate) -> list[str]:
 
 
 def _rivals(catalog: Catalog, candidate: Candidate) -> list[VersionRecord]:
-    """The published version, and the best since the task was blessed or rolled back last.
+    """The published version, and the best on each data since the task was blessed or rolled back last.
 
-    Each retraining may lose `max_drop`, so that without the best one ten of them may lose ten times as much.
+    Each retraining may lose `max_drop`, so that without the best ones ten of them may lose ten times as much. Scores
+    are compared where rows, metric and task file are the same; on other rows another version may be the best.
     """
     published = _published_of(catalog, candidate.task.name)
-    served = [
-        version
-        for version in catalog.served_since_blessed(candidate.task.name)
-        if (version.metric, version.base_model.identity) == (candidate.soft.metric, candidate.base_model.identity)
-    ]
+    if not published:
+        return []
     sign = 1 if candidate.soft.higher_is_better else -1
-    best = max(served, key=lambda version: (sign * (version.score or 0.0), -version.number), default=None)
-    return published if best is None or not published or best in published else [*published, best]
+    best: dict[tuple[str, str, str], VersionRecord] = {}
+    for version in catalog.served_since_blessed(candidate.task.name):
+        held = catalog.baseline_of(version)
+        alike = (held.data, held.metric, held.task_file)
+        if version.base_model.identity != candidate.base_model.identity:
+            continue
+        if alike not in best or sign * held.score > sign * (best[alike].score or 0.0):
+            best[alike] = version
+    return [*published, *(version for version in best.values() if version not in published)]
 
 
 def _with_standing(catalog: Catalog, check: CheckReport) -> CheckReport:
@@ -240,9 +258,9 @@ def _sum(before: CheckReport, after: CheckReport) -> CheckReport:
     )
 
 
-def parents(catalog: Catalog, task: str, start: VersionRecord | None) -> tuple[Parent, ...]:
-    """The parents of a new version: its task's published version, and the version that its training started from."""
-    found = [Parent("retrained-from", version.label, version) for version in _published_of(catalog, task)]
+def parents(replaced: VersionRecord | None, start: VersionRecord | None) -> tuple[Parent, ...]:
+    """The parents of a new version: what was published when its training began, and what that started from."""
+    found = [] if replaced is None else [Parent("retrained-from", replaced.label, replaced)]
     if start is not None:
         found.append(Parent("initialised-from", start.label, start))
     return tuple(found)

@@ -17,9 +17,9 @@ from multiprompt.admission import (
     Admission,
     admit,
     candidate,
+    end_known,
     existing,
     measure,
-    nothing_new,
     parents,
     require_untouched,
 )
@@ -81,6 +81,7 @@ class Snapshot:
     task: Task
     data: TaskData
     start: str | None
+    replaced: str | None
     before: Mapping[str, str]
 
     def pack(self) -> dict[str, bytes]:
@@ -90,6 +91,7 @@ class Snapshot:
             "folder": str(self.task.folder),
             "splits": [split.name for split in splits],
             "start": self.start,
+            "replaced": self.replaced,
             "before": dict(self.before),
         }
         return {"said": _pack(said), **{f"rows{number}": split.pack() for number, split in enumerate(splits)}}
@@ -99,7 +101,8 @@ class Snapshot:
         said = _unpack(results["said"])
         task = Task.from_source(said["source"], Path(said["folder"]), where=name)
         splits = [Split.unpack(split, results[f"rows{number}"]) for number, split in enumerate(said["splits"])]
-        return cls(task, TaskData(*splits), said["start"], said["before"])
+        replaced = said.get("replaced", said["start"])  # releases before did not keep it
+        return cls(task, TaskData(*splits), said["start"], replaced, said["before"])
 
 
 def run_job(desk: Desk, on_step: Callable[[str], None]) -> None:
@@ -117,9 +120,11 @@ def _snapshot(desk: Desk) -> None:
     before = workspace.catalog.digests()
     task = workspace.task_as_on_disk(str(desk.task))
     start, afresh = workspace.start(task, retrain=desk.kind == "retrain")
+    replaced = workspace.published(task.name)
     data = load_data(task)
     desk.log(*([afresh] if afresh else []), *data_faults(task, data))
-    snapshot = Snapshot(task, data, None if start is None else start.label, before)
+    first, last = (None if version is None else version.label for version in (start, replaced))
+    snapshot = Snapshot(task, data, start=first, replaced=last, before=before)
     desk.keep("snapshot", finished=b"", **snapshot.pack())
 
 
@@ -131,7 +136,7 @@ def _train(desk: Desk) -> None:
     known = existing(workspace.catalog, snapshot.task, adapter, snapshot.data.test)
     if known is not None:
         require_untouched(workspace.measuring(), snapshot.before)
-        workspace.catalog.end_training(known, nothing_new(known), desk.actor, desk.clock())
+        end_known(workspace.catalog, known, False, desk.actor, desk.clock())
         return
     files = {"config": adapter.config, "weights": adapter.weights}
     if adapter.encoder is not None:
@@ -234,14 +239,16 @@ def _admission(desk: Desk) -> Admission:
     workspace, snapshot, trained = desk.workspace, desk.snapshot, desk.results("train")
     adapter = Adapter(trained["config"], trained["weights"], trained.get("encoder"))
     prompt = from_adapter(workspace.base_model(), adapter, str(desk.task))
-    start = None if snapshot.start is None else workspace.version(snapshot.start)
+    start, replaced = (
+        None if label is None else workspace.version(label) for label in (snapshot.start, snapshot.replaced)
+    )
     data = snapshot.data
     return Admission(
         snapshot.task,
         prompt,
         adapter,
         Run(**_tuples(_unpack(trained["run"]))),
-        parents(workspace.catalog, str(desk.task), start),
+        parents(replaced, start),
         data.test,
         (data.training, data.validation),
     )

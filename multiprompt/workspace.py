@@ -91,6 +91,18 @@ def _silent(what: str, done: int, total: int) -> None:
     pass
 
 
+def _zoned(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """The same clock, which raises ConfigError where it gives a time without a zone: that may be of any zone."""
+
+    def now() -> datetime:
+        at = clock()
+        if at.utcoffset() is None:
+            raise ConfigError(f"the clock gave {at.isoformat()} without a zone: give one like datetime.now(UTC).")
+        return at
+
+    return now
+
+
 def _user() -> str:
     """The user's name; in a container it may have a number only."""
     try:
@@ -119,7 +131,7 @@ class Workspace:
         self._dtype = dtype
         self._hub_metrics = hub_metrics
         self.actor = actor or _user()
-        self._clock = clock
+        self._clock = _zoned(clock)
         self.progress = progress
         self._notify = notify
         self._base: BaseModel | None = None
@@ -184,6 +196,7 @@ class Workspace:
         before = self.catalog.digests()
         base = self.base_model()
         starts = [self.start(task)[0] for task in tasks]
+        replaced = [self.published(task.name) for task in tasks]
         lessons = [
             Lesson(task, load_data(task), None if start is None else self.prompt(start, to_train=True))
             for task, start in zip(tasks, starts, strict=True)
@@ -195,10 +208,10 @@ class Workspace:
             self._checkpoint,
             lambda name, key, data: self.catalog.save_checkpoint(name, key, data, self.actor, self._clock()),
         )
-        for lesson, start, outcome in zip(lessons, starts, outcomes, strict=True):
+        for lesson, old, start, outcome in zip(lessons, replaced, starts, outcomes, strict=True):
             if isinstance(outcome, Learned):
                 splits = (lesson.data.training, lesson.data.validation)
-                came_from = parents(self.catalog, lesson.task.name, start)
+                came_from = parents(old, start)
                 adapter = to_adapter(outcome.prompt)
                 admission = Admission(
                     lesson.task, outcome.prompt, adapter, outcome.run, came_from, lesson.data.test, splits
@@ -217,9 +230,9 @@ class Workspace:
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.
 
-        Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model, and
-        BaseMismatchError where the folder's card says that it was made on another one. Where nothing but a name says
-        so, the report warns.
+        One that has the bytes of a version of the task becomes none. Raises AdapterError when its method, shape or
+        numbers cannot be a prompt for the base model, and BaseMismatchError where the folder's card says that it was
+        made on another one. Where nothing but a name says so, the report warns.
         """
         from multiprompt.admission import Admission
         from multiprompt.continual.data_faults import few_rows
@@ -744,7 +757,7 @@ class Workspace:
         measuring = self.measuring()
         require_untouched(measuring, before)
         asking = candidate(measuring, admission, *measure(measuring, admission))
-        version, check, reason = admit(measuring, self.checking(), asking, self.actor, self._clock)
+        version, check, reason, is_new = admit(measuring, self.checking(), asking, self.actor, self._clock)
         others = {other.name: other for other in yardsticks(measuring, asking)}
         most = others.get("majority answer")
         state = self._learn_state(version)
@@ -764,6 +777,7 @@ class Workspace:
             interval=interval(asking.soft, admission.task.metrics[0]),
             majority=None if most is None else most.score,
             p_value=others["hard prompt"].p_value,
+            is_new=is_new,
         )
 
     def _learn_state(self, version: VersionRecord) -> LearnState:
@@ -773,17 +787,17 @@ class Workspace:
 
     def _nothing_new(self, admission: Admission, known: VersionRecord, before: Mapping[str, str]) -> LearnReport:
         """The report of a training that gave the bytes of an existing version; nothing but its checkpoint changes."""
-        from multiprompt.admission import measure, nothing_new, require_untouched
+        from multiprompt.admission import end_known, measure, require_untouched
         from multiprompt.continual.floor import interval
 
         measuring = self.measuring()
         require_untouched(measuring, before)
         soft, hard = measure(measuring, admission)
-        self.catalog.end_training(known, nothing_new(known), self.actor, self._clock())
+        outcome = end_known(self.catalog, known, False, self.actor, self._clock())
         return LearnReport(
             version=known.label,
             published=known.state == "published",
-            reason=nothing_new(known),
+            reason=outcome,
             metric=soft.metric,
             hard=hard.score,
             soft=soft.score,
@@ -810,6 +824,11 @@ class Workspace:
         from multiprompt.inference import load_prompt
 
         return load_prompt(self.catalog, self.base_model(), version, to_train=to_train)
+
+    def published(self, name: str) -> VersionRecord | None:
+        """A task's published version, None where there is none. Raises NotFoundError for an unknown task."""
+        number = self.catalog.task(name).published
+        return None if number is None else self.catalog.version(name, number)
 
     def start(self, task: Task, *, retrain: bool = False) -> tuple[VersionRecord | None, str]:
         """The version that a training starts from, and the reason where a retraining starts afresh.

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import multiprompt as mp
 from multiprompt.errors import NotFoundError
-from tests.conftest import MakeTask
+from tests.conftest import MakeTask, nudged
 
 
 def two_versions(workspace: mp.Workspace, path: Path) -> None:
@@ -91,7 +91,7 @@ def test_an_imported_version_is_compared_without_a_training(
     workspace.add_task(make_task("colour"))
     workspace.learn("colour")
     workspace.export("colour@1", tmp_path / "out")
-    workspace.import_adapter("colour", tmp_path / "out")
+    workspace.import_adapter("colour", nudged(tmp_path / "out"))
     shutil.rmtree(tmp_path / "out")
     changes = {change.name for change in workspace.diff("colour@1", "colour@2", tokens=False).changes}
     assert "training data" in changes

@@ -36,9 +36,10 @@ from multiprompt.errors import (
     TaskFileError,
 )
 from multiprompt.records import BaseModelRecord
+from multiprompt.tasks.task import Task
 from multiprompt.workspace import init_workspace
 from tests.catalog.databases import new_database
-from tests.conftest import MakeTask, between_versions, write_model, write_tiny_model
+from tests.conftest import MakeTask, between_versions, nudged, write_model, write_tiny_model
 
 
 def learn(workspace: mp.Workspace, path: Path) -> Any:
@@ -400,9 +401,11 @@ def test_an_exported_version_imports_with_the_same_scores(
     known = (version.label, version.digest, version.base_model.weights, run.training_data, "PeftModel.from_pretrained")
     assert [fact for fact in known if fact not in card] == []
     assert f"| acc | {version.score:.4f} |" in card
-    imported = workspace.import_adapter("colour", folder)
+    same = workspace.import_adapter("colour", folder)
+    assert (same.version, same.soft, same.is_new, same.published) == ("colour@1", report.soft, False, True)
+    assert same.reason == "nothing new to learn: the adapter has the bytes of colour@1"
+    imported = workspace.import_adapter("colour", nudged(folder))
     assert (imported.version, imported.soft) == ("colour@2", report.soft)
-    assert workspace.digest("colour@2") == workspace.digest("colour@1")
     edges = between_versions(workspace.lineage("colour@2"))
     assert [(e.relation, e.parent) for e in edges] == [("imported-from", str(folder))]
 
@@ -451,6 +454,40 @@ def test_an_export_is_imported_on_a_copy_of_its_base_model_and_a_dtype_is_told(
     assert [one for one in warnings if "made" in one] == [
         f"{folder} was made in float32, and this catalog runs bfloat16"
     ]
+
+
+def test_bytes_that_were_published_meanwhile_are_not_published_again(
+    workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.add_task(make_task("colour"))
+    other = mp.open(workspace.catalog.path, str(tiny_model), dtype="float32")
+    admit = Catalog.admit
+    raced: list[str] = []
+
+    def racing(self: Catalog, *args: Any, **kwargs: Any) -> Any:
+        if not raced:
+            raced.append("colour")
+            other.learn("colour")
+        return admit(self, *args, **kwargs)
+
+    monkeypatch.setattr(Catalog, "admit", racing)
+    report = workspace.learn("colour")
+    assert (report.version, report.is_new, report.published) == ("colour@1", False, True)
+    assert [version.label for version in workspace.versions()] == ["colour@1"]
+
+
+def test_a_clock_without_a_zone_is_refused(tmp_path: Path, make_task: MakeTask) -> None:
+    local = mp.open(tmp_path / "catalog.db", clock=lambda: datetime(2026, 1, 1, 3))
+    local.catalog.add_task(Task.from_file(make_task("colour")), "tester", datetime(2026, 1, 1, tzinfo=UTC))
+    acts: list[Callable[[], object]] = [
+        lambda: local.note("colour", "a note"),
+        lambda: local.schedule("colour", cron="0 3 * * *"),
+        lambda: local.submit("colour"),
+        lambda: local.plan(),
+    ]
+    for act in acts:
+        with pytest.raises(ConfigError, match="the clock gave 2026-01-01T03:00:00 without a zone"):
+            act()
 
 
 def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:

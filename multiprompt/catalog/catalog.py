@@ -31,7 +31,7 @@ from multiprompt.catalog.database import database_engine, database_path, is_sqli
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.garbage import LiveJobs
-from multiprompt.catalog.ledger import Ledger, end, note_checkpoint, require_claim
+from multiprompt.catalog.ledger import Ledger, end, is_held, note_checkpoint, require_claim
 from multiprompt.catalog.sql import Attached
 from multiprompt.catalog.writing import Candidate, Decision, Stamp
 from multiprompt.errors import IntegrityError, StateError
@@ -208,7 +208,10 @@ class Catalog:
             return reading.checkpoint(connection, task, key)
 
     def save_checkpoint(self, task: str, key: str, data: bytes, actor: str, at: datetime) -> None:
+        """Keep where a training of a task stands; one by hand leaves that of a job that has not ended."""
         with self._write(actor, at) as (connection, stamp):
+            if self._claim is None and is_held(connection, task, None):
+                return
             writing.save_checkpoint(connection, task, key, data, stamp)
             if self._claim is not None:
                 note_checkpoint(connection, self._claim, task, key)
@@ -219,7 +222,7 @@ class Catalog:
         It is no success where that version did not learn and still waits for somebody to publish it.
         """
         with self._write(actor, at) as (connection, _):
-            writing.drop_checkpoint(connection, known.task)
+            writing.drop_checkpoint(connection, known.task, self.job)
             good = known.state != "candidate" or not reading.is_below_floor(connection, known)
             self._end(connection, good, outcome, at)
 
@@ -433,6 +436,11 @@ class Catalog:
         """
         with read_transaction(self._engine) as connection:
             return checks.regressions(connection, task)
+
+    def has_version_of(self, job: str) -> bool:
+        """Whether a job came to a version, whatever its state."""
+        with read_transaction(self._engine) as connection:
+            return reading.has_version_of(connection, job)
 
     def job_seconds(self, kind: str, task: str | None) -> float | None:
         """What a job of a kind took when it ran last, by the parts that were measured; None if it never did."""

@@ -204,7 +204,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
     from datetime import UTC, datetime
     from itertools import islice
 
-    from multiprompt.jobs.ticks import ticks
+    from multiprompt.jobs.ticks import coming
 
     records = _opened(catalog).schedules()
     if as_json:
@@ -221,7 +221,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
                 record.last_job,
                 "-"
                 if record.watch or not record.active
-                else ", ".join(f"{tick:%m-%d %H:%M}" for tick in islice(ticks(record, now), _NEXT_TICKS)),
+                else ", ".join(f"{tick:%m-%d %H:%M}" for tick in islice(coming(record, now), _NEXT_TICKS)) or "-",
             )
             for record in records
         ],
@@ -240,7 +240,7 @@ def pause_schedule(name: str, catalog: str) -> None:
 @click.argument("name")
 @catalog_option
 def resume_schedule(name: str, catalog: str) -> None:
-    """Wake a paused schedule; what it missed is not made up for."""
+    """Wake a paused schedule; ticks that it missed are not made up for."""
     click.echo(f"{_opened(catalog).job_store.resume(name).name} is active")
 
 

@@ -50,6 +50,8 @@ _WAIT_SECONDS = 0.2
 _NAMED = 3
 # Of so many jobs the one is named that an unknown id is most like.
 _NEWEST = 100
+# A change whose learning broke off submits another one after so long.
+_AGAIN = timedelta(days=1)
 
 
 class JobStore:
@@ -60,6 +62,7 @@ class JobStore:
         self._ledger = catalog.ledger
         self._clock = clock
         self._table = JobTable(None if catalog.is_file else _SCHEMA)
+        self._looked_at: datetime | None = None
 
     # Jobs
 
@@ -81,7 +84,20 @@ class JobStore:
             kind,
             task,
         )
-        return self.job(handle.workflow_id)
+        found = self.job(handle.workflow_id)
+        if found.kind != kind:
+            _log.warning(
+                "no job to %s %s was submitted: %s is %s, to %s it", kind, task, found.id, found.state, found.kind
+            )
+        return self._hurried(found, priority)
+
+    def _hurried(self, found: Job, priority: int) -> Job:
+        """A job, which does not wait behind others of a higher number than the one that was asked for."""
+        if found.state != "queued" or found.priority <= priority:
+            return found
+        with writing(self._engine) as connection:
+            connection.execute(self._table.hurry(found.id, priority))
+        return self.job(found.id)
 
     def job(self, identity: str) -> Job:
         """A job by its id, or by a beginning that no other id has. Raises NotFoundError."""
@@ -173,7 +189,7 @@ class JobStore:
         priority: int,
         name: str | None = None,
     ) -> Schedule:
-        """Add a schedule, or replace one, and log which.
+        """Add a schedule, or replace one, and log which; one of the same trigger goes on where the old one was.
 
         With a name, that is the one of this name; else the one of the same kind, task and trigger that was given none.
         Raises ConfigError, also for a name that a schedule of another kind or task has.
@@ -184,12 +200,19 @@ class JobStore:
         new = Schedule("", kind, task, cron, seconds, on, timezone, priority, True, "", None, None, None, now)
         old, new = named(new, name, self._ledger.schedules())
         ticks.check_schedule(new)
-        seen = watches.look(self._catalog, new, now).seen if on is not None else ""
-        new = replace(ticks.moved(new, now), seen=seen)
+        same = old is not None and _trigger(old) == _trigger(new)
+        new = _going_on(new, old, now) if old is not None and same else self._begun(new, now)
         self._ledger.save_schedule(new, old)
-        if old is not None:
+        if old is not None and not same:
             _log.warning("replaced %s (%s); so that both stay, give one of them a name", old.name, old.when)
         return new
+
+    def _begun(self, new: Schedule, now: datetime) -> Schedule:
+        """A new schedule after its first look at what it watches."""
+        if new.watch is not None:
+            new = replace(new, seen=watches.look(self._catalog, new, now).seen)
+            watches.require_watchable(new)
+        return ticks.moved(new, now)
 
     def schedules(self) -> list[Schedule]:
         return self._ledger.schedules()
@@ -198,7 +221,7 @@ class JobStore:
         return self._change(name, lambda schedule: replace(schedule, active=False))
 
     def resume(self, name: str) -> Schedule:
-        """Wake a schedule; what it missed while it was paused is not made up for."""
+        """Wake a schedule. Ticks that it missed are not made up for; a change is seen at its next look."""
         return self._change(name, lambda schedule: ticks.moved(replace(schedule, active=True), self._clock()))
 
     def trigger(self, name: str) -> Job:
@@ -218,23 +241,54 @@ class JobStore:
         before it looked: that job may know nothing of what changed.
         """
         now, submitted = self._clock(), []
+        rewound = self._looked_at is None or now < self._looked_at
+        self._looked_at = now
         for schedule in self._ledger.schedules():
-            if not ticks.is_due(schedule, now):
+            if not ticks.is_due(schedule, now) and not rewound:
                 continue
-            after = ticks.moved(schedule, now)
             try:
-                sight = watches.look(self._catalog, schedule, now)
-            except (MultipromptError, OSError) as error:
+                after = ticks.moved(schedule, now)
+            except ConfigError as error:
                 _worker_log.warning("schedule %s: %s", schedule.name, error)
-                sight = watches.Sight(False, schedule.seen)
-            if sight.fires:
-                job = self.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
-                submitted.append(job)
-                after = replace(after, last_at=now, last_job=job.id)
-                if job.id != _tick_id(schedule) and self._ledger.progress([job.id]):
-                    sight = watches.Sight(True, schedule.seen)
-            self._ledger.move_schedule(schedule, replace(after, seen=sight.seen))
+                continue
+            if ticks.is_due(schedule, now):
+                submitted += self._look(schedule, after, now)
+            elif after.next_at and schedule.next_at and after.next_at < schedule.next_at:
+                _worker_log.warning(
+                    "schedule %s: the clock was put back; it is due at %s", schedule.name, after.next_at
+                )
+                self._ledger.move_schedule(schedule, after)
         return submitted
+
+    def _look(self, schedule: Schedule, after: Schedule, now: datetime) -> list[Job]:
+        """Look at what a schedule watches, submit its job where that is due, and move it on."""
+        try:
+            sight = watches.look(self._catalog, schedule, now, again=self._failed(schedule, now))
+        except (MultipromptError, OSError) as error:
+            _worker_log.warning("schedule %s: %s", schedule.name, error)
+            sight = watches.Sight(False, schedule.seen)
+        submitted = []
+        if sight.fires:
+            job = self.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
+            submitted.append(job)
+            after = replace(after, last_at=now, last_job=job.id)
+            if job.id != _tick_id(schedule) and self._ledger.progress([job.id]):
+                sight = watches.Sight(True, schedule.seen)
+        self._ledger.move_schedule(schedule, replace(after, seen=sight.seen))
+        return submitted
+
+    def _failed(self, schedule: Schedule, now: datetime) -> bool:
+        """Whether a schedule's last learning broke off a day ago or longer, with no version published since."""
+        if schedule.last_job is None or schedule.last_at is None or schedule.kind not in ("learn", "retrain"):
+            return False
+        if schedule.watch is None or now - schedule.last_at < _AGAIN:
+            return False
+        published_at = self._catalog.task(str(schedule.task)).published_at
+        if published_at is not None and published_at > schedule.last_at:
+            return False
+        # A copied catalog holds the schedules without the jobs.
+        states = [job.state for job in self._page(Query("jobs", self._table.key == schedule.last_job))]
+        return states in (["failed"], ["parked"]) and not self._catalog.has_version_of(schedule.last_job)
 
     def _change(self, name: str, change: Callable[[Schedule], Schedule]) -> Schedule:
         while True:
@@ -323,6 +377,16 @@ class JobStore:
     @cached_property
     def _client(self) -> DBOSClient:
         return DBOSClient(system_database_engine=self._engine, serializer=PlainData(), application_name=APPLICATION)
+
+
+def _trigger(schedule: Schedule) -> tuple[object, ...]:
+    return schedule.kind, schedule.task, schedule.cron, schedule.every_seconds, schedule.watch, schedule.timezone
+
+
+def _going_on(new: Schedule, old: Schedule, now: datetime) -> Schedule:
+    """A schedule that replaces one of the same trigger: it has seen what that one saw, and is due when that one was."""
+    kept = replace(new, seen=old.seen, next_at=old.next_at, last_at=old.last_at, last_job=old.last_job)
+    return kept if old.active else ticks.moved(kept, now)
 
 
 def _tick_id(schedule: Schedule) -> str:

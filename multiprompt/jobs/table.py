@@ -220,6 +220,11 @@ class JobTable:
             )
         )
 
+    def hurry(self, job: str, priority: int) -> Update:
+        """Let a job that waits have this priority."""
+        c = self._workflows.c
+        return update(self._workflows).where(c.workflow_uuid == job, c.status == "ENQUEUED").values(priority=priority)
+
     def forgive(self, job: str) -> Update:
         """Let the last attempt that broke off not count."""
         c = self._workflows.c

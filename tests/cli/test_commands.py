@@ -24,7 +24,7 @@ from sqlalchemy import make_url
 
 from multiprompt.cli import commands
 from tests.catalog.databases import drop_databases, new_database
-from tests.conftest import MakeTask, task_mapping, write_tiny_model
+from tests.conftest import MakeTask, nudged, task_mapping, write_tiny_model
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -444,7 +444,7 @@ def test_show_tells_a_task_and_a_version(catalog: Run) -> None:
 
 def test_lineage_in_every_format(catalog: Run, tmp_path: Path) -> None:
     catalog("export", "colour", tmp_path / "out")
-    catalog("import", "colour", tmp_path / "out")
+    catalog("import", "colour", nudged(tmp_path / "out"))
     assert f"{tmp_path}/out  (imported-from)" in catalog("lineage", "colour").out
     assert catalog("lineage", "colour", "--format", "mermaid").out.startswith("flowchart TD")
     assert "imported-from" in catalog("lineage", "colour", "--format", "dot").out
@@ -512,7 +512,8 @@ def test_matrix_prints_a_row_a_task(catalog: Run) -> None:
 
 def test_export_import_and_rollback(catalog: Run, tmp_path: Path) -> None:
     assert catalog("export", "colour", tmp_path / "out").out == f"wrote {tmp_path}/out\n"
-    assert "colour@2 published" in catalog("import", "colour", tmp_path / "out").out
+    assert "the adapter has the bytes of colour@1" in catalog("import", "colour", tmp_path / "out").out
+    assert "colour@2 published" in catalog("import", "colour", nudged(tmp_path / "out")).out
     assert catalog("rollback", "colour", "--reason", "a test").out == "colour@1 is published\n"
     assert catalog("events", "kind = 'rolled-back'", "--json").json[0]["reason"] == "a test"
 

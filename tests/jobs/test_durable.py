@@ -37,7 +37,8 @@ from multiprompt.jobs.plain import PlainData, disarm
 from multiprompt.jobs.table import attached
 from multiprompt.records import Claim, Job, JobState, Outcome
 from multiprompt.workspace import Workspace
-from tests.jobs.conftest import TASKS, Jobs
+from tests.catalog.test_catalog import learn
+from tests.jobs.conftest import START, TASKS, Jobs
 
 
 def submit(jobs: Jobs, task: str | None, kind: str = "learn", priority: int = 100) -> Job:
@@ -160,6 +161,17 @@ def test_the_lower_priority_runs_first_and_equal_ones_in_their_order(jobs: Jobs)
     assert order == ["bad", "it's", "sst2", "trec"]
 
 
+def test_a_job_that_is_submitted_again_in_a_hurry_waits_no_longer(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
+    first = jobs.store.submit("retrain", "sst2", 100)
+    jobs.store.submit("retrain", "trec", 50)
+    assert (again := jobs.store.submit("learn", "sst2", 1)).id == first.id
+    assert (again.priority, jobs.store.submit("retrain", "sst2", 70).priority) == (1, 1)
+    assert f"no job to learn sst2 was submitted: {first.id} is queued, to retrain it" in caplog.text
+    done: list[str | None] = []
+    jobs.work(lambda kind, task: done.append(task) or "done")  # type: ignore[func-returns-value]
+    assert done == ["sst2", "trec"]
+
+
 def test_slots_are_how_many_run_at_a_time(jobs: Jobs) -> None:
     both = threading.Barrier(2, timeout=20)
     for task in ("sst2", "trec"):
@@ -251,6 +263,22 @@ def test_a_cancelled_job_forgets_no_checkpoint_of_another_training(
         jobs.store.cancel(job.id)
     assert jobs.store.job(job.id).state == "cancelled"
     assert jobs.catalog.checkpoint("sst2", "key") == b"half a training"
+
+
+def test_a_learning_by_hand_leaves_the_checkpoint_of_a_job(jobs: Jobs) -> None:
+    learn(jobs.catalog, "sst2")
+    by_hand, known = jobs.catalog, jobs.catalog.version("sst2")
+    by_hand.save_checkpoint("sst2", "hand", b"before", "me", START)
+    claim, _ = by_hand.ledger.claim("job", "owner", "w", START)
+    by_job = by_hand.claimed_by(claim)
+    by_job.save_checkpoint("sst2", "job", b"of the job", "worker", START)
+    by_hand.save_checkpoint("sst2", "hand", b"later", "me", START)
+    by_hand.end_training(known, "nothing new", "me", START)
+    assert by_hand.checkpoint("sst2", "job") == b"of the job"
+    by_job.end_training(known, "nothing new", "worker", START)
+    assert by_hand.checkpoint("sst2", "job") is None
+    by_hand.save_checkpoint("sst2", "hand", b"after", "me", START)
+    assert by_hand.checkpoint("sst2", "hand") == b"after"
 
 
 def test_a_cancelled_training_leaves_the_checkpoint_of_a_task_that_trains_alike(jobs: Jobs) -> None:

@@ -14,8 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import multiprompt as mp
+from multiprompt import admission
 from multiprompt.errors import MetricError, StateError
-from tests.conftest import COLOURS, MakeTask, write_tiny_model
+from multiprompt.tasks.split import Split
+from tests.catalog.test_catalog import a_candidate, a_task, new_catalog
+from tests.catalog.test_catalog import learn as learn_scored
+from tests.conftest import COLOURS, MakeTask, nudged, write_tiny_model
 from tests.regression.conftest import Opened, write_rows, write_task
 
 HARD: dict[str, Any] = {"num_virtual_tokens": 4, "training": {"steps": 2}, "regression": {"floor": "hard"}}
@@ -108,11 +112,21 @@ def test_ten_retrainings_cannot_lose_ten_times_what_is_tolerated(
     assert workspace.import_adapter("sky", tmp_path / "poor").version == "sky@2"
     file.write_text(tolerant)
     workspace.add_task(file)
-    report = workspace.import_adapter("sky", tmp_path / "poor")
+    report = workspace.import_adapter("sky", nudged(tmp_path / "poor"))
     assert report.state == "rejected"
     assert report.reason.startswith("sky@1 is better: acc 0."), "sky@2 has the same score"
     workspace.bless("sky", "the task became harder")
     assert workspace.import_adapter("sky", tmp_path / "poor").published
+
+
+def test_a_high_score_on_other_rows_hides_no_better_version(tmp_path: Path) -> None:
+    catalog = new_catalog(tmp_path)
+    harder = Split("test", ({"text": "sea", "label": "red"},))
+    learn_scored(catalog, score=0.9)
+    for score in (0.8, 0.79, 0.7):
+        learn_scored(catalog, score=score, data=harder)
+    rivals = admission._rivals(catalog, a_candidate(a_task(), 0.69, data=harder))
+    assert [version.label for version in rivals] == ["colour@4", "colour@1", "colour@2"]
 
 
 def test_a_version_that_was_rolled_back_is_no_measure_any_more(
@@ -123,7 +137,7 @@ def test_a_version_that_was_rolled_back_is_no_measure_any_more(
     workspace = opened()
     assert [v.label for v in workspace.catalog.served_since_blessed("sky")] == ["sky@1"]
     workspace.export("sky", tmp_path / "same")
-    workspace.import_adapter("sky", tmp_path / "same")
+    workspace.import_adapter("sky", nudged(tmp_path / "same"))
     assert [v.label for v in workspace.catalog.served_since_blessed("sky")] == ["sky@1", "sky@2"]
     workspace.rollback("sky")
     assert [v.label for v in workspace.catalog.served_since_blessed("sky")] == ["sky@1"]
@@ -145,7 +159,7 @@ def test_a_dry_run_changes_nothing(opened: Opened, folder: Path) -> None:
     workspace = opened()
     workspace.set_policy("rollback")
     workspace.export("sky", folder / "same")
-    workspace.import_adapter("sky", folder / "same")
+    workspace.import_adapter("sky", nudged(folder / "same"))
     write_rows(folder / "sky", "test", 300, 0.0, random.Random(1))
     before = dump(folder / "catalog.db")
     report = workspace.check(dry_run=True)
@@ -255,8 +269,6 @@ def test_a_regression_that_stood_before_keeps_no_candidate_out(
 def test_a_floor_that_cannot_be_measured_is_not_passed(
     workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from multiprompt import admission
-
     def undefined(*_: Any, **__: Any) -> Any:
         raise MetricError("a correlation with a constant is no number")
 
