@@ -19,7 +19,7 @@ from multiprompt.continual.canaries import canaries
 from multiprompt.continual.gate import compare, failure, judge
 from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.evaluation import Subject, evaluation_key
+from multiprompt.engine.evaluation import Subject, evaluate_as_served, evaluation_key
 from multiprompt.engine.prefix import Prefix
 from multiprompt.errors import DataError, MetricError, NotFoundError, SupersededError, UnavailableError
 from multiprompt.examination import Case, Examination
@@ -102,13 +102,19 @@ class Checking:
         known.update((result.version, result) for result in report.results)
         return epoch, replace(report, results=tuple(judge([known[version.label] for version, _ in others])))
 
-    def whole(self, version: VersionRecord, rows: Split | None = None) -> tuple[Task, Split, Evaluation]:
-        """A version's score on all rows of its data as it is now, or on others. Raises DataError where it is away."""
-        check = _Check(self, as_now=rows is None)
+    def as_served(self, version: VersionRecord, task: Task, rows: Split) -> Evaluation:
+        """A version's answers, asked with its own task file, by the metric and right answers of another task file."""
+        prompt = load_prompt(self._catalog, self._base, version, foreign=True)
+        subject, own = Subject.soft(prompt, version.digest), self._catalog.task_file(version)
+        return evaluate_as_served(self._base, own, subject, task, rows, hub_metrics=self._hub_metrics)
+
+    def whole(self, version: VersionRecord) -> tuple[Task, Split, Evaluation]:
+        """A version's score on all rows of its data as it is now. Raises DataError where that is away."""
+        check = _Check(self, as_now=True)
         case = check.case((version, self._catalog.baseline_of(version)))
         if check.away:
             raise DataError(check.away[0])
-        examination = check.examination(case, whole=True, rows=rows)
+        examination = check.examination(case, whole=True)
         check.examine([examination])
         if examination.error is not None:
             raise examination.error
@@ -186,10 +192,10 @@ class _Check:
         tolerated = now.config.regression
         return Case(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
 
-    def examination(self, case: Case, *, whole: bool, rows: Split | None = None) -> Examination:
+    def examination(self, case: Case, *, whole: bool) -> Examination:
         """Everything that running its rows takes."""
-        split = rows or self._rows(case)
-        if rows is None and split.fingerprint != case.data:
+        split = self._rows(case)
+        if split.fingerprint != case.data:
             raise DataError(f"{case.label}: its data changed while it was read; check again.")
         asked = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
         return Examination(case, self._baseline(case), split, asked, self._prefix(case), whole=whole)

@@ -847,8 +847,8 @@ class Workspace:
 
     def _checked(self, task: Task) -> tuple[str, ...]:
         """Check what learning needs, by reading every row once. Gives warnings of what makes its scores doubtful."""
-        from multiprompt.continual.data_faults import UNCOUNTED, data_faults, few_rows
-        from multiprompt.tasks.example import examples
+        from multiprompt.continual.data_faults import data_faults, few_rows
+        from multiprompt.tasks.example import UNCOUNTED, examples
         from multiprompt.tasks.split import load_data, load_test_split
 
         if task.data.training is None:

@@ -11,7 +11,7 @@ from itertools import combinations
 
 from multiprompt.continual.statistics import detectable_loss
 from multiprompt.errors import MultipromptError
-from multiprompt.tasks.example import Budget, examples
+from multiprompt.tasks.example import UNCOUNTED, examples
 from multiprompt.tasks.split import Row, Split, TaskData
 from multiprompt.tasks.task import Task
 
@@ -19,8 +19,6 @@ from multiprompt.tasks.task import Task
 SHOWN = 5
 _ROWS_A_STEP = 1000
 _NO_WORD = re.compile(r"[\W_]+")
-# Rows as examples, by a token count that costs nothing.
-UNCOUNTED = Budget(tokens=1, count=lambda _: 0)
 
 
 def data_faults(task: Task, data: TaskData) -> tuple[str, ...]:

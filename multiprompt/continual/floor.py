@@ -21,13 +21,14 @@ class Yardstick:
     """A score that a version is held against: the hard prompt's, or the majority answer's on the same rows.
 
     `p_value` is of the version being no better, None where the rows allow no test. `shortfall` says why the version did
-    not beat it; empty where it did.
+    not beat it; empty where it did. `is_above` says that the version scores worse.
     """
 
     name: str
     score: float
     p_value: float | None
     shortfall: str
+    is_above: bool = False
 
 
 def majority(soft: Evaluation, metric: MetricConfig, *, hub_metrics: bool = False) -> Evaluation:
@@ -62,7 +63,8 @@ def yardstick(
     error = 0.0 if evidence is None else evidence.error or 0.0
     chance = "" if p_value is None else f" (p {p_value:.2g})"
     told = f"the {name} has {other.score:.4f} on the same {soft.rows} rows{chance}"
-    return Yardstick(name, other.score, p_value, told + _remedy(other, metric, tolerated.alpha, gain, error, p_value))
+    remedy = _remedy(other, metric, tolerated.alpha, gain, error, p_value)
+    return Yardstick(name, other.score, p_value, told + remedy, gain < -ROUNDING)
 
 
 def interval(evaluation: Evaluation, metric: MetricConfig) -> Interval | None:

@@ -56,6 +56,10 @@ class Budget:
     room: int | None = None
 
 
+# For rows of which nothing but the answers is wanted: by a token count that costs nothing.
+UNCOUNTED = Budget(tokens=1, count=lambda _: 0)
+
+
 def constant_text(task: Task) -> str:
     """The text that every context of the task starts with; it is compiled into the prefix."""
     head = task.doc_to_text.constant_head

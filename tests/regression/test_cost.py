@@ -210,6 +210,20 @@ def test_a_task_that_regressed_gets_its_earlier_version_back_where_that_is_bette
     assert event.reason == "sky@2 regressed: data"
 
 
+def test_an_earlier_version_with_another_metric_is_compared_by_the_one_of_now(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    workspace.set_policy("rollback")
+    file = folder / "sky" / "task.yaml"
+    file.write_text(file.read_text().replace("metric: acc", "metric: macro_f1"))
+    workspace.add_task(file)
+    assert workspace.learn("sky").published
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    report = workspace.check()
+    (sky,) = (result for result in report.results if result.version == "sky@2")
+    assert (sky.verdict, sky.metric) == ("regressed", "macro_f1")
+    assert any(note.startswith("sky@2 stays: sky@1 has 0.0") for note in report.notes), "its accuracy is over 0.2"
+
+
 def test_a_task_without_an_earlier_version_stays_as_it_is(opened: Opened, folder: Path) -> None:
     workspace = opened()
     workspace.set_policy("rollback")
