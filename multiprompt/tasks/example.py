@@ -98,6 +98,14 @@ def query_of(task: Task, row: Row, budget: Budget) -> Query:
     return _query(task, row, budget, where)
 
 
+def answer_text(task: Task, row: Row, answer: Any) -> Any:
+    """A prediction or right answer of a row as it is told: the text of a choice in place of its index."""
+    if not task.is_multiple_choice or not isinstance(answer, int):
+        return answer
+    choices = _choices(task, row, f"{task.name}: the row")
+    return choices[answer] if 0 <= answer < len(choices) else answer
+
+
 def predicted(task: Task, query: Query, found: str | Sequence[float]) -> tuple[int | str, ...]:
     """What each of the task's metrics takes from a generated text, or from the log-likelihoods (nats) of the choices.
 
