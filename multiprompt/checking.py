@@ -36,7 +36,7 @@ from multiprompt.records import (
     Progress,
     VersionRecord,
 )
-from multiprompt.tasks.example import Query, examples
+from multiprompt.tasks.example import Query, answer_text, examples
 from multiprompt.tasks.file_change import changed_keys
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.source import source_digest
@@ -230,7 +230,7 @@ class _Check:
             raise examination.error
         case = examination.case
         evaluation = examination.evaluation(self.hub_metrics)
-        result = examination.result(evaluation)
+        result = self._with_texts(case, examination.result(evaluation), examination.split)
         self._cost["evaluated"] += evaluation.rows
         self._cost["reused"] += len(examination.rows) - evaluation.rows
         if result.verdict != "identical":
@@ -329,9 +329,29 @@ class _Check:
         if stored is None:
             return None
         result = compare(case.label, self._baseline(case), stored, case.task.metrics[0], case.tolerated)
-        result = replace(result, policy=case.policy)
+        result = self._with_texts(case, replace(result, policy=case.policy), None)
         self._keep(case, result, None, None)
         return replace(result, reused=True)
+
+    def _with_texts(self, case: Case, result: CheckResult, split: Split | None) -> CheckResult:
+        """Tell the choices of flips by their texts, and leave out flips of rows that are not the baseline's."""
+        evidence = result.evidence
+        if evidence is None or not evidence.flips:
+            return result
+        rows = (split or self._rows(case)).rows
+        old = self.catalog.evaluation_rows(case.version, case.baseline.evaluation).rows
+        task = case.task
+        flips = tuple(
+            replace(
+                flip,
+                reference=answer_text(task, rows[flip.row], flip.reference),
+                before=answer_text(task, old[flip.row], flip.before),
+                after=answer_text(task, rows[flip.row], flip.after),
+            )
+            for flip in evidence.flips
+            if all(rows[flip.row].get(name) == old[flip.row].get(name) for name in task.read_by(rows[flip.row]))
+        )
+        return replace(result, evidence=replace(evidence, flips=flips))
 
     def _reuse(self, case: Case, result: CheckResult) -> None:
         self._results[case.label] = result
