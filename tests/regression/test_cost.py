@@ -248,6 +248,20 @@ def test_a_blessed_score_is_the_baseline_from_then_on(opened: Opened, folder: Pa
     assert workspace.verify() == []
 
 
+def test_blessing_a_score_that_is_stored_stores_it_no_second_time(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    workspace.check(full=True)
+    stored = len(workspace.evaluations())
+    workspace.bless("sky", "the data was wrong before")
+    workspace.bless("sky", "it still is")
+    workspace.bless("sea", "it is as it was")
+    assert len(workspace.evaluations()) == stored
+    report = workspace.check()
+    assert [result.verdict for result in report.results] == ["identical", "identical"]
+    assert workspace.verify() == []
+
+
 def test_baselines_do_not_drift_by_themselves(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = opened()
     before = workspace.catalog.published_baselines()
