@@ -21,7 +21,14 @@ from multiprompt.engine.answering import Answer, Question, answer, budget, compi
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.evaluation import Subject, evaluate_as_served, evaluation_key
 from multiprompt.engine.prefix import Prefix
-from multiprompt.errors import DataError, MetricError, NotFoundError, SupersededError, UnavailableError
+from multiprompt.errors import (
+    DataError,
+    MetricError,
+    MultipromptError,
+    NotFoundError,
+    SupersededError,
+    UnavailableError,
+)
 from multiprompt.examination import Case, Examination
 from multiprompt.inference import load_prompt
 from multiprompt.records import (
@@ -176,7 +183,14 @@ class _Check:
         return {label: result for label, result in found if result is not None}
 
     def _stands(self, case: Case) -> CheckResult | None:
-        return _identical(case) if case.is_reusable else self._known(case) or self._scored(case)
+        if case.is_reusable:
+            return None if self._was_found_worse(case) else _identical(case)
+        return self._known(case) or self._scored(case)
+
+    def _was_found_worse(self, case: Case) -> bool:
+        """Whether all rows were run under the baseline's own key, and answered worse than at the baseline."""
+        stored = self.catalog.comparison(case.baseline.evaluation, case.key)
+        return stored is not None and stored["verdict"] in ("regressed", "inconclusive")
 
     def _judged(self, held: Sequence[Held]) -> list[CheckResult]:
         return judge([self._results[version.label] for version, _ in held])
@@ -310,7 +324,10 @@ class _Check:
             except Exception as error:  # as above; whatever keeps a score from being taken fails its check
                 version, baseline = _held(item)
                 reason = " ".join(str(error).split()) or type(error).__name__
-                self._results[version.label] = failure(version.label, baseline.metric, baseline.score, 0.0, reason)
+                tolerated = _tolerated(version, baseline)
+                self._results[version.label] = failure(
+                    version.label, baseline.metric, baseline.score, tolerated, reason
+                )
         return made
 
     def _known(self, case: Case) -> CheckResult | None:
@@ -403,6 +420,14 @@ class _Check:
 def _held(item: Held | Case | Examination) -> Held:
     case = item.case if isinstance(item, Examination) else item
     return (case.version, case.baseline) if isinstance(case, Case) else case
+
+
+def _tolerated(version: VersionRecord, baseline: Baseline) -> float:
+    """The drop that a version's newest task file tolerates; none where that file cannot be read."""
+    try:
+        return _task(*baseline.now, version.task).config.regression.max_drop
+    except MultipromptError:
+        return 0.0
 
 
 def _unmoved(task: Task, digest: str) -> str | None:

@@ -42,6 +42,27 @@ def test_a_full_check_runs_every_row(opened: Opened) -> None:
     assert cost(opened().check(full=True)) == (2 * ROWS, 0, 0)
 
 
+def test_what_a_full_check_found_is_not_hidden_by_canaries_that_did_not_move(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the same key all rows but the canaries are answered otherwise; then they are answered as before."""
+    workspace = opened()
+    true_answer = checking.answer
+
+    def broken(base: Any, questions: list[Any]) -> list[Answer]:
+        found = true_answer(base, questions)
+        return found if len(questions) <= 8 else [Answer((0,)) for _ in questions]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checking, "answer", broken)
+        assert workspace.check().passed, "canaries alone do not see it"
+        for full in (True, False, False):
+            report = workspace.check(full=full)
+            assert [r.verdict for r in report.results] == ["regressed"] * 2
+    assert workspace.check().passed
+    assert cost(workspace.check()) == (0, 8, 2 * ROWS)
+
+
 def test_what_was_compared_once_is_not_run_again(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     new_library(monkeypatch)
     workspace = opened()
