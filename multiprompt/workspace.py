@@ -25,6 +25,7 @@ from multiprompt.errors import (
     NotFoundError,
     StateError,
     TrainingError,
+    counted,
     nearest,
 )
 from multiprompt.records import (
@@ -833,7 +834,7 @@ class Workspace:
                 missing.append(record.name)
         if missing:
             listed = ", ".join(missing[:5]) + ", …" * (len(missing) > 5)
-            notes.append(f"{len(missing)} task files are not there to compare with what was added: {listed}")
+            notes.append(f"{counted(len(missing), 'task file')} gone, so that an edit is not seen: {listed}")
         return notes
 
     def _is_on_another_base(self, base: BaseModelRecord) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence, Set
 from itertools import combinations
 
 from multiprompt.continual.statistics import detectable_loss
-from multiprompt.errors import MultipromptError
+from multiprompt.errors import MultipromptError, counted
 from multiprompt.tasks.example import UNCOUNTED, examples
 from multiprompt.tasks.split import Row, Split, TaskData
 from multiprompt.tasks.task import Task
@@ -39,7 +39,7 @@ def _few_rows(task: Task, test: Split) -> Iterator[str]:
     max_drop, rows = task.config.regression.max_drop, len(test.rows)
     lost = detectable_loss(0, task.config.regression.alpha)
     if rows < lost:
-        yield f"the {rows} rows of split {test.name!r} are too few to show any drop; {lost} rows are the least"
+        yield f"split {test.name!r} has {counted(rows, 'row')}, too few to show any drop; {lost} rows are the least"
     elif task.metrics[0].per_example and 0 < max_drop * rows < lost:
         yield (
             f"the {rows} rows of split {test.name!r} can show a drop of {lost / rows:.4f} at the least, but "

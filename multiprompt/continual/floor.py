@@ -12,6 +12,7 @@ from typing import Any
 from multiprompt.config import RegressionConfig
 from multiprompt.continual.gate import ROUNDING, compare, forgetting
 from multiprompt.continual.statistics import detectable_loss, resampled_interval, rows_needed, wilson
+from multiprompt.errors import counted
 from multiprompt.records import Evaluation, Interval
 from multiprompt.tasks.metric import MetricConfig, per_example_scores, row_statistics, score
 
@@ -76,7 +77,7 @@ def yardstick(
         return Yardstick(name, other.score, p_value, "")
     error = 0.0 if evidence is None else evidence.error or 0.0
     chance = "" if p_value is None else f" (p {p_value:.2g})"
-    told = f"the {name} has {other.score:.4f} on the same {soft.rows} rows{chance}"
+    told = f"the {name} has {other.score:.4f} on the same {counted(soft.rows, 'row')}{chance}"
     remedy = _remedy(other, metric, tolerated.alpha, gain, error, p_value)
     return Yardstick(name, other.score, p_value, told + remedy, gain < -ROUNDING)
 
@@ -103,6 +104,7 @@ def _remedy(
         if wins == 0:
             return "; no prompt can be better on these rows"
         enough = math.ceil(least * other.rows / wins)
-        return f"; {other.rows} rows are too few to show that a prompt is better, about {enough} would do"
+        few = f"{counted(other.rows, 'row')} {'is' if other.rows == 1 else 'are'} too few"
+        return f"; {few} to show that a prompt is better, about {enough} would do"
     needed = rows_needed(gain, error, other.rows, alpha)
     return "" if needed is None else f"; about {needed} rows would settle it"

@@ -216,7 +216,7 @@ def test_a_task_file_that_is_gone_or_was_never_there_stops_nobody(workspace: mp.
     path.unlink()
     assert workspace.learn("colour").published
     (note,) = workspace.check().notes
-    assert note == "1 task files are not there to compare with what was added: colour"
+    assert note == "1 task file gone, so that an edit is not seen: colour"
     path = make_task("shade")
     workspace.add_task(mp.Task.from_mapping(mp.Task.from_file(path).mapping, path.parent))
     assert workspace.learn("shade").published

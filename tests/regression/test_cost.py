@@ -298,7 +298,7 @@ def test_the_report_is_one_page_without_a_network(opened: Opened, folder: Path) 
     report = workspace.check()
     page = workspace.report_html(report)
     assert page.index("Regression") < page.index("Tasks") < page.index("Accuracy matrix")
-    for said in ("sky@1", "sea@1", "data", "Lopez-Paz", report.cost, "rows lost"):
+    for said in ("sky@1", "sea@1", "data", "Lopez-Paz", report.cost, "Rows lost"):
         assert said in page
     assert not [word for word in ("http://", "https://", "<script", "src=") if word in page]
 
