@@ -85,7 +85,8 @@ def gc(dry_run: bool, days: float, catalog: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"unused: {counted(found.unused, 'file')} ({found.unused_bytes} bytes)")
+    verb = "is" if found.unused == 1 else "are"
+    click.echo(f"{counted(found.unused, 'file')} ({found.unused_bytes} bytes) {verb} unused")
     click.echo(f"{found.deleted} ({found.deleted_bytes} bytes) {'would be' if dry_run else 'were'} deleted")
 
 
