@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate, Decision, Parent, digest
@@ -17,6 +17,7 @@ from multiprompt.engine.evaluation import Subject
 from multiprompt.errors import ConflictError, DataError, IntegrityError, MetricError, TemplateError
 from multiprompt.measuring import Measuring
 from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, Run, VersionRecord, measured
+from multiprompt.tasks.example import UNCOUNTED, examples
 
 if TYPE_CHECKING:
     from multiprompt.engine.prompt import SoftPrompt
@@ -155,7 +156,7 @@ def yardsticks(measuring: Measuring, candidate: Candidate) -> tuple[Yardstick, .
 
 
 def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> tuple[Decision, str]:
-    """Publish, unless an older task got worse, a version that served is better, or a first version learned nothing.
+    """Publish, unless an older task got worse, a version that served is better, or nothing was learned.
 
     A regression that the check before found too is told only: it is not this candidate's.
     """
@@ -167,7 +168,7 @@ def _decide(measuring: Measuring, candidate: Candidate, check: CheckReport) -> t
     if worse:
         return "reject", worse
     soft = candidate.soft
-    missed = [] if rivals else _missed(measuring, candidate)
+    missed = _missed(measuring, candidate, rivals)
     if missed:
         return "hold", f"did not learn: {soft.metric} {soft.score:.4f}, {', and '.join(missed)}"
     told = [f"{r.version} {r.verdict}{' before' * r.standing}: {r.cause}" for r in check.results if _is_told(r)]
@@ -189,27 +190,42 @@ def _worse_than(measuring: Measuring, candidate: Candidate, rivals: Sequence[Ver
 
 
 def _as_served(measuring: Measuring, rival: VersionRecord, candidate: Candidate) -> Evaluation:
-    """A rival's score on a candidate's rows, with the task file that the rival answers with.
+    """A rival's score on a candidate's rows, as it is served; as the candidate is asked where it cannot read these."""
+    with suppress(DataError, TemplateError):
+        return measuring.as_served(rival, candidate.task, candidate.data)
+    return measuring.version(rival, candidate.task, candidate.data)
 
-    Where that file reads other right answers from these rows, or none, the rival is asked as the candidate is.
+
+def _missed(measuring: Measuring, candidate: Candidate, rivals: Sequence[VersionRecord]) -> list[str]:
+    """The scores of the task's floor that a candidate did not beat.
+
+    A first version must beat them beyond chance; so must the first one with other right answers. A later one must not
+    fall below them, unless a version was let in below the floor by force.
     """
-    task, own = candidate.task, measuring.catalog.task_file(rival)
-    if own.is_multiple_choice == task.is_multiple_choice:
-        with suppress(DataError, TemplateError, MetricError):
-            served = measuring.version(rival, replace(own, metrics=task.metrics), candidate.data)
-            if served.references == candidate.soft.references:
-                return served
-    return measuring.version(rival, task, candidate.data)
-
-
-def _missed(measuring: Measuring, candidate: Candidate) -> list[str]:
-    """The scores of the task's floor that a candidate did not beat."""
     floors = {"hard": ("hard prompt", "majority answer"), "majority": ("majority answer",), "none": ()}
     asked = floors[candidate.task.config.regression.floor]
+    if any(measuring.catalog.is_below_floor(rival) for rival in rivals):
+        return []
     held = [found for found in yardsticks(measuring, candidate) if found.name in asked]
+    if rivals and all(_has_answers_of(measuring.catalog.task_file(rival), candidate) for rival in rivals):
+        return [found.shortfall for found in held if found.is_above]
     if asked and not held:
         return [f"{candidate.soft.metric} cannot score the {' or the '.join(asked)}"]
     return [found.shortfall for found in held if found.shortfall]
+
+
+def _has_answers_of(own: Task, candidate: Candidate) -> bool:
+    """Whether a task file has the right answers of a candidate's, or cannot read its rows."""
+    if own.fingerprint == candidate.task.fingerprint:
+        return True
+    with suppress(DataError, TemplateError):
+        return _right(own, candidate.data) == _right(candidate.task, candidate.data)
+    return True
+
+
+def _right(task: Task, split: Split) -> list[Any]:
+    """The right answers of rows, as texts."""
+    return [row.answer if task.is_multiple_choice else row.target for row in examples(task, split, UNCOUNTED)]
 
 
 def _rivals(catalog: Catalog, candidate: Candidate) -> list[VersionRecord]:

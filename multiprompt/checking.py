@@ -19,9 +19,16 @@ from multiprompt.continual.canaries import canaries
 from multiprompt.continual.gate import compare, failure, judge
 from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.evaluation import Subject, evaluation_key
+from multiprompt.engine.evaluation import Subject, evaluate_as_served, evaluation_key
 from multiprompt.engine.prefix import Prefix
-from multiprompt.errors import DataError, MetricError, NotFoundError, SupersededError, UnavailableError
+from multiprompt.errors import (
+    DataError,
+    MetricError,
+    MultipromptError,
+    NotFoundError,
+    SupersededError,
+    UnavailableError,
+)
 from multiprompt.examination import Case, Examination
 from multiprompt.inference import load_prompt
 from multiprompt.records import (
@@ -36,7 +43,7 @@ from multiprompt.records import (
     Progress,
     VersionRecord,
 )
-from multiprompt.tasks.example import Query, examples
+from multiprompt.tasks.example import Query, answer_text, examples
 from multiprompt.tasks.file_change import changed_keys
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.source import source_digest
@@ -102,13 +109,19 @@ class Checking:
         known.update((result.version, result) for result in report.results)
         return epoch, replace(report, results=tuple(judge([known[version.label] for version, _ in others])))
 
-    def whole(self, version: VersionRecord, rows: Split | None = None) -> tuple[Task, Split, Evaluation]:
-        """A version's score on all rows of its data as it is now, or on others. Raises DataError where it is away."""
-        check = _Check(self, as_now=rows is None)
+    def as_served(self, version: VersionRecord, task: Task, rows: Split) -> Evaluation:
+        """A version's answers, asked with its own task file, by the metric and right answers of another task file."""
+        prompt = load_prompt(self._catalog, self._base, version, foreign=True)
+        subject, own = Subject.soft(prompt, version.digest), self._catalog.task_file(version)
+        return evaluate_as_served(self._base, own, subject, task, rows, hub_metrics=self._hub_metrics)
+
+    def whole(self, version: VersionRecord) -> tuple[Task, Split, Evaluation]:
+        """A version's score on all rows of its data as it is now. Raises DataError where that is away."""
+        check = _Check(self, as_now=True)
         case = check.case((version, self._catalog.baseline_of(version)))
         if check.away:
             raise DataError(check.away[0])
-        examination = check.examination(case, whole=True, rows=rows)
+        examination = check.examination(case, whole=True)
         check.examine([examination])
         if examination.error is not None:
             raise examination.error
@@ -170,7 +183,14 @@ class _Check:
         return {label: result for label, result in found if result is not None}
 
     def _stands(self, case: Case) -> CheckResult | None:
-        return _identical(case) if case.is_reusable else self._known(case) or self._scored(case)
+        if case.is_reusable:
+            return None if self._was_found_worse(case) else _identical(case)
+        return self._known(case) or self._scored(case)
+
+    def _was_found_worse(self, case: Case) -> bool:
+        """Whether all rows were run under the baseline's own key, and answered worse than at the baseline."""
+        stored = self.catalog.comparison(case.baseline.evaluation, case.key)
+        return stored is not None and stored["verdict"] in ("regressed", "inconclusive")
 
     def _judged(self, held: Sequence[Held]) -> list[CheckResult]:
         return judge([self._results[version.label] for version, _ in held])
@@ -186,10 +206,10 @@ class _Check:
         tolerated = now.config.regression
         return Case(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
 
-    def examination(self, case: Case, *, whole: bool, rows: Split | None = None) -> Examination:
+    def examination(self, case: Case, *, whole: bool) -> Examination:
         """Everything that running its rows takes."""
-        split = rows or self._rows(case)
-        if rows is None and split.fingerprint != case.data:
+        split = self._rows(case)
+        if split.fingerprint != case.data:
             raise DataError(f"{case.label}: its data changed while it was read; check again.")
         asked = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
         return Examination(case, self._baseline(case), split, asked, self._prefix(case), whole=whole)
@@ -224,7 +244,7 @@ class _Check:
             raise examination.error
         case = examination.case
         evaluation = examination.evaluation(self.hub_metrics)
-        result = examination.result(evaluation)
+        result = self._with_texts(case, examination.result(evaluation), examination.split)
         self._cost["evaluated"] += evaluation.rows
         self._cost["reused"] += len(examination.rows) - evaluation.rows
         if result.verdict != "identical":
@@ -304,7 +324,10 @@ class _Check:
             except Exception as error:  # as above; whatever keeps a score from being taken fails its check
                 version, baseline = _held(item)
                 reason = " ".join(str(error).split()) or type(error).__name__
-                self._results[version.label] = failure(version.label, baseline.metric, baseline.score, 0.0, reason)
+                tolerated = _tolerated(version, baseline)
+                self._results[version.label] = failure(
+                    version.label, baseline.metric, baseline.score, tolerated, reason
+                )
         return made
 
     def _known(self, case: Case) -> CheckResult | None:
@@ -323,9 +346,29 @@ class _Check:
         if stored is None:
             return None
         result = compare(case.label, self._baseline(case), stored, case.task.metrics[0], case.tolerated)
-        result = replace(result, policy=case.policy)
+        result = self._with_texts(case, replace(result, policy=case.policy), None)
         self._keep(case, result, None, None)
         return replace(result, reused=True)
+
+    def _with_texts(self, case: Case, result: CheckResult, split: Split | None) -> CheckResult:
+        """Tell the choices of flips by their texts, and leave out flips of rows that are not the baseline's."""
+        evidence = result.evidence
+        if evidence is None or not evidence.flips:
+            return result
+        rows = (split or self._rows(case)).rows
+        old = self.catalog.evaluation_rows(case.version, case.baseline.evaluation).rows
+        task = case.task
+        flips = tuple(
+            replace(
+                flip,
+                reference=answer_text(task, rows[flip.row], flip.reference),
+                before=answer_text(task, old[flip.row], flip.before),
+                after=answer_text(task, rows[flip.row], flip.after),
+            )
+            for flip in evidence.flips
+            if all(rows[flip.row].get(name) == old[flip.row].get(name) for name in task.read_by(rows[flip.row]))
+        )
+        return replace(result, evidence=replace(evidence, flips=flips))
 
     def _reuse(self, case: Case, result: CheckResult) -> None:
         self._results[case.label] = result
@@ -377,6 +420,14 @@ class _Check:
 def _held(item: Held | Case | Examination) -> Held:
     case = item.case if isinstance(item, Examination) else item
     return (case.version, case.baseline) if isinstance(case, Case) else case
+
+
+def _tolerated(version: VersionRecord, baseline: Baseline) -> float:
+    """The drop that a version's newest task file tolerates; none where that file cannot be read."""
+    try:
+        return _task(*baseline.now, version.task).config.regression.max_drop
+    except MultipromptError:
+        return 0.0
 
 
 def _unmoved(task: Task, digest: str) -> str | None:

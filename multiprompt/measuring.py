@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.evaluation import Subject, evaluate, evaluation_key
+from multiprompt.engine.evaluation import Subject, evaluate, evaluate_as_served, evaluation_key
 from multiprompt.inference import load_prompt
 from multiprompt.records import Evaluation, Progress, VersionRecord
 
@@ -41,6 +41,14 @@ class Measuring:
     def version(self, version: VersionRecord, task: Task, split: Split) -> Evaluation:
         """A version's score on any rows."""
         return self.evaluate(task, split, self.subject(version))
+
+    def as_served(self, version: VersionRecord, task: Task, split: Split) -> Evaluation:
+        """A version's answers, asked with its own task file, by the metric and right answers of another task file."""
+        own = self.catalog.task_file(version)
+        if own.fingerprint == task.fingerprint:
+            return self.version(version, task, split)
+        subject = self.subject(version)
+        return evaluate_as_served(self.base, own, subject, task, split, hub_metrics=self.hub_metrics)
 
     def subject(self, version: VersionRecord) -> Subject:
         return Subject.soft(load_prompt(self.catalog, self.base, version), version.digest)

@@ -35,8 +35,8 @@ def _retreat(
         return f"{version.label} has no earlier version to go back to"
     earlier = max(retired, key=lambda v: (v.retired_at or v.created_at, v.number))
     try:
-        _, rows, now = checking.whole(version)
-        _, _, was = checking.whole(earlier, rows)
+        task, rows, now = checking.whole(version)
+        was = checking.as_served(earlier, task, rows)
         if forgetting(was, now) <= 0:
             return f"{version.label} stays: {earlier.label} has {was.score:.4f} now"
         reason = f"{version.label} regressed: {result.cause}"

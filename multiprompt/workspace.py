@@ -26,6 +26,7 @@ from multiprompt.errors import (
     NotFoundError,
     StateError,
     TrainingError,
+    counted,
     nearest,
 )
 from multiprompt.records import (
@@ -878,7 +879,7 @@ class Workspace:
                 missing.append(record.name)
         if missing:
             listed = ", ".join(missing[:5]) + ", …" * (len(missing) > 5)
-            notes.append(f"{len(missing)} task files are not there to compare with what was added: {listed}")
+            notes.append(f"{counted(len(missing), 'task file')} gone, so that an edit is not seen: {listed}")
         return notes
 
     def _is_on_another_base(self, base: BaseModelRecord) -> bool:
@@ -892,8 +893,8 @@ class Workspace:
 
     def _checked(self, task: Task) -> tuple[str, ...]:
         """Check what learning needs, by reading every row once. Gives warnings of what makes its scores doubtful."""
-        from multiprompt.continual.data_faults import UNCOUNTED, data_faults, few_rows
-        from multiprompt.tasks.example import examples
+        from multiprompt.continual.data_faults import data_faults, few_rows
+        from multiprompt.tasks.example import UNCOUNTED, examples
         from multiprompt.tasks.split import load_data, load_test_split
 
         if task.data.training is None:

@@ -34,7 +34,7 @@ from multiprompt.cli.output import (
     told_in_json,
 )
 from multiprompt.cli.rendering import render
-from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError
+from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError, counted
 from multiprompt.records import AddedTask, LearnReport, Prediction
 from multiprompt.workspace import open_workspace
 
@@ -270,7 +270,9 @@ def bless(label: str, reason: str, catalog: str, hub_metrics: bool) -> None:
     with working(catalog, hub_metrics=hub_metrics) as workspace:
         version = workspace.version(label).label
         evaluation = workspace.bless(label, reason)
-    click.echo(f"{version} is held against {evaluation.metric} {evaluation.score:.4f} on {evaluation.rows} rows now")
+    click.echo(
+        f"{version} is held against {evaluation.metric} {evaluation.score:.4f} on {counted(evaluation.rows, 'row')} now"
+    )
 
 
 @cli.command()
@@ -336,7 +338,7 @@ def show(label: str, catalog: str, as_json: bool) -> None:
     )
     if baseline is not None:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in baseline.metrics.items())
-        click.echo(f"baseline     {scores} on {baseline.rows} rows ({baseline.truncated} cut)")
+        click.echo(f"baseline     {scores} on {counted(baseline.rows, 'row')} ({baseline.truncated} cut)")
 
 
 @cli.command()
@@ -375,7 +377,9 @@ def impact(what: str, name: str, catalog: str, as_json: bool) -> None:
     print_table(("version", "relation", "rows", "seconds"), [(i.version, i.relation, i.rows, i.seconds) for i in found])
     touched = {i.version: i for i in found}.values()
     rows, seconds = sum(i.rows for i in touched), sum(i.seconds for i in touched)
-    click.echo(f"{len(touched)} prompts, {rows} rows to evaluate again, which took {seconds:.1f} s last")
+    click.echo(
+        f"{counted(len(touched), 'prompt')}, {counted(rows, 'row')} to evaluate again, which took {seconds:.1f} s last"
+    )
 
 
 @cli.command()

@@ -13,6 +13,7 @@ import click
 from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option
 from multiprompt.cli.output import print_json, print_table
 from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
+from multiprompt.errors import counted
 from multiprompt.records import Job, PlannedJob
 from multiprompt.workspace import Workspace, open_workspace
 
@@ -277,7 +278,7 @@ def plan(days: float, catalog: str, as_json: bool) -> None:
         of_each.setdefault(job.schedule, []).append(job)
     for name, jobs in of_each.items():
         if len(jobs) == TICKS_A_SCHEDULE:
-            click.echo(f"{name}: its first {len(jobs)} jobs, to {jobs[-1].at:%Y-%m-%d %H:%M}", err=True)
+            click.echo(f"{name}: its first {counted(len(jobs), 'job')}, to {jobs[-1].at:%Y-%m-%d %H:%M}", err=True)
     if as_json:
         print_json(planned)
         return
@@ -286,10 +287,12 @@ def plan(days: float, catalog: str, as_json: bool) -> None:
     )
     known = [job.seconds for job in planned if job.seconds is not None]
     unknown = len(planned) - len(known)
-    click.echo(f"{len(planned)} jobs, {sum(known):.0f} s" + (f" and {unknown} of unknown cost" if unknown else ""))
+    click.echo(
+        f"{counted(len(planned), 'job')}, {sum(known):.0f} s" + (f" and {unknown} of unknown cost" if unknown else "")
+    )
     watching = sum(schedule.active and schedule.watch is not None for schedule in workspace.schedules())
     if watching:
-        click.echo(f"{watching} schedules wait for a change, which nobody knows before")
+        click.echo(f"{counted(watching, 'schedule')} on a change, which nobody knows before")
 
 
 @click.command()

@@ -9,6 +9,7 @@ import click
 
 from multiprompt.cli.options import catalog_option, json_option
 from multiprompt.cli.output import print_json, print_rows_csv, print_table, progress_bars
+from multiprompt.errors import counted
 from multiprompt.workspace import open_workspace
 
 
@@ -24,7 +25,7 @@ def verify(catalog: str, as_json: bool) -> None:
     else:
         for problem in problems:
             click.echo(f"{problem.where}: {problem.what}")
-        click.echo("all is well" if not problems else f"{len(problems)} problems; restore a backup")
+        click.echo("all is well" if not problems else f"{counted(len(problems), 'problem')}; restore a backup")
     sys.exit(1 if problems else 0)
 
 
@@ -84,7 +85,8 @@ def gc(dry_run: bool, days: float, catalog: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"{found.unused} files ({found.unused_bytes} bytes) are unused")
+    verb = "is" if found.unused == 1 else "are"
+    click.echo(f"{counted(found.unused, 'file')} ({found.unused_bytes} bytes) {verb} unused")
     click.echo(f"{found.deleted} ({found.deleted_bytes} bytes) {'would be' if dry_run else 'were'} deleted")
 
 

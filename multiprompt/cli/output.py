@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from multiprompt.errors import MultipromptError
+from multiprompt.errors import MultipromptError, counted, percent
 from multiprompt.records import (
     AddedTask,
     CheckReport,
@@ -82,7 +82,7 @@ def print_learned(report: LearnReport) -> None:
     click.echo(f"{report.version} {report.state}: {report.reason}{score}; hard prompt {report.hard:.4f}{majority}")
     print_warnings(report.warnings)
     if report.truncated:
-        click.echo(f"  {report.truncated} evaluation rows were cut to fit the model's context")
+        click.echo(f"  evaluation rows that were cut: {report.truncated}, to fit the model's context")
     check = report.check
     told = tuple(result for result in check.results if not (result.reused and result.verdict == "identical"))
     if check.results:
@@ -113,11 +113,14 @@ def print_check(report: CheckReport) -> None:
         [(r.version, r.metric, r.baseline, r.score, r.drop, *_evidence(r), r.verdict, r.cause) for r in report.results],
     )
     for result in report.results:
-        if result.verdict == "inconclusive" and result.evidence is not None and result.evidence.rows_needed:
-            evidence = result.evidence
-            click.echo(f"{result.version}: about {evidence.rows_needed} rows would settle it, not {evidence.rows}")
+        evidence = result.evidence
+        if result.verdict == "inconclusive" and evidence is not None and evidence.rows_needed:
+            needed = counted(evidence.rows_needed, "row")
+            click.echo(f"{result.version}: about {needed} would settle it, not {evidence.rows}")
     if report.noise is not None:
-        click.echo(f"noise floor: a second run answers {report.noise:.1%} of the rows that moved in another way")
+        click.echo(
+            f"noise floor: a second run answers {percent(report.noise, 1)} of the rows that moved in another way"
+        )
     for note in report.notes:
         click.echo(f"note: {note}")
 
@@ -136,10 +139,12 @@ def print_diff(diff: VersionDiff) -> None:
         print_table(("made with", diff.before, diff.after), rows)
     for score in diff.scores:
         interval = score.interval
-        sure = "" if interval is None else f" ({interval.confidence:.0%} {interval.low:+.4f} to {interval.high:+.4f})"
+        sure = (
+            "" if interval is None else f" ({percent(interval.confidence)} {interval.low:+.4f} to {interval.high:+.4f})"
+        )
         click.echo(f"{score.metric} {score.before:.4f} → {score.after:.4f}: {score.after - score.before:+.4f}{sure}")
     better = sum(flip.better for flip in diff.flips)
-    click.echo(f"{len(diff.flips)} rows flipped: {better} to right, {len(diff.flips) - better} to wrong")
+    click.echo(f"{counted(len(diff.flips), 'row')} flipped: {better} to right, {len(diff.flips) - better} to wrong")
     if diff.flips:
         flips = [(f.row, f.reference, f.before, f.after) for f in diff.flips[:_FLIPS]]
         print_table(("row", "reference", diff.before, diff.after), [tuple(map(_value, flip)) for flip in flips])

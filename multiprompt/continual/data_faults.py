@@ -10,8 +10,8 @@ from collections.abc import Hashable, Iterator, Sequence, Set
 from itertools import combinations
 
 from multiprompt.continual.statistics import detectable_loss
-from multiprompt.errors import MultipromptError
-from multiprompt.tasks.example import Budget, examples
+from multiprompt.errors import MultipromptError, counted
+from multiprompt.tasks.example import UNCOUNTED, examples
 from multiprompt.tasks.split import Row, Split, TaskData
 from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Template
@@ -21,8 +21,6 @@ from multiprompt.tasks.urls import without_secrets
 SHOWN = 5
 _ROWS_A_STEP = 1000
 _NO_WORD = re.compile(r"[\W_]+")
-# Rows as examples, by a token count that costs nothing.
-UNCOUNTED = Budget(tokens=1, count=lambda _: 0)
 
 
 def data_faults(task: Task, data: TaskData) -> tuple[str, ...]:
@@ -43,7 +41,7 @@ def _few_rows(task: Task, test: Split) -> Iterator[str]:
     max_drop, rows = task.config.regression.max_drop, len(test.rows)
     lost = detectable_loss(0, task.config.regression.alpha)
     if rows < lost:
-        yield f"the {rows} rows of split {test.name!r} are too few to show any drop; {lost} rows are the least"
+        yield f"split {test.name!r} has {counted(rows, 'row')}, too few to show any drop; {lost} rows are the least"
     elif task.metrics[0].per_example and 0 < max_drop * rows < lost:
         yield (
             f"the {rows} rows of split {test.name!r} can show a drop of {lost / rows:.4f} at the least, but "

@@ -36,6 +36,7 @@ from sqlalchemy.sql.visitors import InternalTraversal
 
 from multiprompt.catalog.query import Field, Fields
 from multiprompt.catalog.sql import Attached
+from multiprompt.jobs.kinds import STEPS
 from multiprompt.records import Claim, Job, JobState
 
 APPLICATION, QUEUE, WORKFLOW = "multiprompt", "jobs", "multiprompt.job"
@@ -174,7 +175,9 @@ class JobTable:
             "updated_at": c.updated_at,
             "outcome": func.coalesce(_Plain(outputs.c.error, "$error"), _Plain(outputs.c.output), "", type_=String),
         }
-        self.fields = Fields("jobs", {name: Field(expression) for name, expression in self._columns.items()}, {})
+        known = {"kind": tuple(STEPS), "state": tuple(dict.fromkeys(_STATES.values()))}
+        fields = {name: Field(column, values=known.get(name, ())) for name, column in self._columns.items()}
+        self.fields = Fields("jobs", fields, {})
 
     def jobs(self) -> Select[Any]:
         """Every job; workflows of other kinds are left out."""

@@ -57,6 +57,10 @@ class Budget:
     room: int | None = None
 
 
+# For rows of which nothing but the answers is wanted: by a token count that costs nothing.
+UNCOUNTED = Budget(tokens=1, count=lambda _: 0)
+
+
 def constant_text(task: Task) -> str:
     """The text that every context of the task starts with; it is compiled into the prefix."""
     head = task.doc_to_text.constant_head
@@ -106,6 +110,14 @@ def _as_read(task: Task, row: Row, where: str) -> Row:
         except DataError as error:
             raise DataError(f"{where}: the field {name!r} {error}") from None
     return plain
+
+
+def answer_text(task: Task, row: Row, answer: Any) -> Any:
+    """A prediction or right answer of a row as it is told: the text of a choice in place of its index."""
+    if not task.is_multiple_choice or not isinstance(answer, int):
+        return answer
+    choices = _choices(task, row, f"{task.name}: the row")
+    return choices[answer] if 0 <= answer < len(choices) else answer
 
 
 def predicted(task: Task, query: Query, found: str | Sequence[float]) -> tuple[int | str, ...]:

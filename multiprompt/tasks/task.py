@@ -172,8 +172,10 @@ class Task:
 
     @cached_property
     def mapping(self) -> Mapping[str, Any]:
-        """What its task file holds, key by key."""
-        return parse(self.source, self.name)
+        """What its task file holds, key by key; choices that it names are a list, as their order counts."""
+        found = parse(self.source, self.name)
+        choices = found.get("doc_to_choice")
+        return found | {"doc_to_choice": list(choices.values())} if isinstance(choices, dict) else found
 
     @cached_property
     def fingerprint(self) -> str:

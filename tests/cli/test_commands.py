@@ -472,7 +472,7 @@ def test_impact_lists_what_a_change_would_touch(catalog: Run) -> None:
     (touched,) = catalog("impact", "base", digest, "--json").json
     assert (touched["version"], touched["relation"], touched["rows"]) == ("colour@1", "runs-on", 12)
     data = next(edge["parent"] for edge in relations if edge["relation"] == "trained-on")
-    assert catalog("impact", "data", data[:20]).out.splitlines()[-1].startswith("1 prompts, 12 rows to evaluate again")
+    assert catalog("impact", "data", data[:20]).out.splitlines()[-1].startswith("1 prompt, 12 rows to evaluate again")
 
 
 def test_a_backup_and_a_copy_hold_the_same(catalog: Run, tmp_path: Path) -> None:

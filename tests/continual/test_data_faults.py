@@ -46,7 +46,7 @@ def test_too_few_rows_to_detect_max_drop_name_the_least_drop_that_they_show() ->
     )
     assert faults(test=rows("test", [f"t{n}" for n in range(40)]), **settled(max_drop=0.15)) == []
     (fault,) = faults(test=rows("test", ["x", "y", "z"]), **settled(max_drop=0.0))
-    assert fault == "the 3 rows of split 'test' are too few to show any drop; 6 rows are the least"
+    assert fault == "split 'test' has 3 rows, too few to show any drop; 6 rows are the least"
 
 
 def test_test_rows_among_the_others_are_counted_and_numbered() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.metadata import version
 from typing import Any
 
 import evaluate
@@ -202,6 +203,22 @@ def test_a_metric_that_the_hub_does_not_have_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setattr(evaluate, "load", missing)
     with pytest.raises(MetricError, match="metric chrf could not be loaded from the evaluate hub: no module chrf"):
         score(metric("chrf", TEXT, hf_evaluate=True), ["a"], ["b"], hub_metrics=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "library"),
+    [("bleu", TEXT, "sacrebleu"), ("ter", TEXT, "sacrebleu"), ("rouge_l", TEXT, "rouge_score"),
+     ("macro_f1", CHOICE, "scikit-learn")],
+)  # fmt: skip
+def test_a_metric_of_a_library_has_that_librarys_version(
+    name: str, kind: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another release may split words otherwise; a score of before is none of now."""
+    before = metric_version(metric(name, kind))
+    assert before.endswith(f" {library}=={version(library)}")
+    monkeypatch.setattr("multiprompt.tasks.metric.version", lambda _: "99")
+    assert metric_version(metric(name, kind)) != before
+    assert metric_version(metric("acc")) == "acc==1", "what needs no library keeps its key"
 
 
 def test_every_metric_of_ours_has_a_version_of_its_own() -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from multiprompt.errors import ConfigError, MetricError, MultipromptError, TaskFileError, TemplateError
+from multiprompt.tasks.file_change import difference
 from multiprompt.tasks.task import Task
 from tests.conftest import COLOURS, task_mapping
 
@@ -328,6 +329,17 @@ def test_what_moves_a_generated_score_moves_the_fingerprint(keys: dict[str, Any]
 )
 def test_what_moves_no_score_keeps_the_fingerprint(keys: dict[str, Any]) -> None:
     assert task(**keys).fingerprint == task().fingerprint
+
+
+def test_choices_of_a_mapping_in_another_order_are_another_task() -> None:
+    first, second = ({"A": "red", "B": "green"}, {"B": "green", "A": "red"})
+    before, after = (task(doc_to_choice=choices) for choices in (first, second))
+    assert before.doc_to_choice != after.doc_to_choice
+    assert before.fingerprint != after.fingerprint
+    assert difference(before.mapping, after.mapping) == (
+        '-doc_to_choice: ["red", "green"]',
+        '+doc_to_choice: ["green", "red"]',
+    )
 
 
 def test_comments_key_order_and_folder_keep_the_fingerprint(tmp_path: Path) -> None:
