@@ -390,6 +390,29 @@ def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize(
+    "folder", ["nul \0", "half \ud800", "/proc/out", "/proc/version/out", "n" * 300, "/proc/version"]
+)
+def test_an_export_that_cannot_be_written_is_one_error(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path, folder: str
+) -> None:
+    learn(workspace, make_task("colour"))
+    with pytest.raises(
+        (AdapterError, StateError), match="cannot be written: .*Choose another|no empty folder"
+    ) as caught:
+        workspace.export("colour", tmp_path / folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_export_does_not_follow_a_link_that_leads_nowhere(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    learn(workspace, make_task("colour"))
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match="no empty folder"):
+        workspace.export("colour", tmp_path / "out")
+
+
 def test_an_adapter_that_is_none_changes_nothing(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
     workspace.add_task(make_task("colour"))
     workspace.base_model()
