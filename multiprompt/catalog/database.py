@@ -160,17 +160,6 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-@contextmanager
-def rolled_back(engine: Engine) -> Iterator[Connection]:
-    """A transaction that may try something out: nothing of it stays."""
-    with _translated(engine), engine.connect() as connection:
-        transaction = connection.begin()
-        try:
-            yield connection
-        finally:
-            transaction.rollback()
-
-
 def _sqlite_engine(url: URL, pool: type[Pool]) -> Engine:
     engine = create_engine(url, poolclass=pool, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _configure)
