@@ -536,3 +536,11 @@ def test_a_user_with_a_number_only_is_an_actor(tmp_path: Path, monkeypatch: pyte
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
     assert mp.open(tmp_path / "catalog.db").actor == f"user {2**31 - 7}"
+
+
+def test_the_file_of_jobs_is_as_private_as_the_catalog(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    workspace.add_task(make_task("colour"))
+    workspace.catalog.path.chmod(0o600)
+    workspace.submit("colour")
+    folder = workspace.catalog.path.parent
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("catalog.db*")} == {0o600}
