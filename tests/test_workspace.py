@@ -381,6 +381,14 @@ def test_an_exported_version_imports_with_the_same_scores(
     assert [(e.relation, e.parent) for e in edges] == [("imported-from", str(folder))]
 
 
+def test_a_name_is_no_markdown_of_a_card(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
+    learn(workspace, make_task("<img src=x> [a](b)"))
+    card = (workspace.export("<img src=x> [a](b)@1", tmp_path / "out") / "README.md").read_text()
+    assert "# `<img src=x> [a](b)@1`\n" in card
+    assert "\n    Which <img src=x> [a](b)?\n" in card
+    assert card.count("<img") == 2
+
+
 def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
     learn(workspace, make_task("colour"))
     (tmp_path / "out").mkdir()
