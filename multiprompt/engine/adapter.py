@@ -179,7 +179,7 @@ def _read_config(base: BaseModel, raw: bytes, label: str) -> PromptLearningConfi
     try:
         settings = json.loads(raw)
         peft_type = settings["peft_type"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise AdapterError(f"{label}: {CONFIG_FILE} is no PEFT config.") from None
     if not isinstance(peft_type, str) or peft_type not in _PEFT_TYPES:
         raise AdapterError(
