@@ -366,7 +366,7 @@ class _Check:
                 after=answer_text(task, rows[flip.row], flip.after),
             )
             for flip in evidence.flips
-            if all(rows[flip.row].get(name) == old[flip.row].get(name) for name in task.read_by(rows[flip.row]))
+            if all(rows[flip.row].get(name) == old[flip.row].get(name) for name in task.fields)
         )
         return replace(result, evidence=replace(evidence, flips=flips))
 

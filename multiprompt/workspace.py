@@ -579,16 +579,14 @@ class Workspace:
 
     def export(self, label: str, folder: str | Path) -> Path:
         """Write a version as a PEFT adapter folder that `PeftModel.from_pretrained` loads."""
-        from multiprompt.engine.adapter import write_adapter
+        from multiprompt.engine.adapter import is_free, write_adapter
         from multiprompt.model_card import model_card
 
         version = self.version(label)
         target = Path(folder)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        if not is_free(target):
             raise StateError(f"{target} exists and is no empty folder: choose another, nothing was written.")
-        adapter, card = self.catalog.adapter(version), model_card(self.catalog, version)
-        write_adapter(adapter, target)
-        (target / "README.md").write_text(card, encoding="utf-8")
+        write_adapter(self.catalog.adapter(version), target, model_card(self.catalog, version))
         return target
 
     # Jobs

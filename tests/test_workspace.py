@@ -490,6 +490,14 @@ def test_a_clock_without_a_zone_is_refused(tmp_path: Path, make_task: MakeTask) 
             act()
 
 
+def test_a_name_is_no_markdown_of_a_card(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
+    learn(workspace, make_task("<img src=x> [a](b)"))
+    card = (workspace.export("<img src=x> [a](b)@1", tmp_path / "out") / "README.md").read_text()
+    assert "# `<img src=x> [a](b)@1`\n" in card
+    assert "\n    Which <img src=x> [a](b)?\n" in card
+    assert card.count("<img") == 2
+
+
 def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
     learn(workspace, make_task("colour"))
     (tmp_path / "out").mkdir()
@@ -497,6 +505,29 @@ def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask
     with pytest.raises(StateError, match="no empty folder"):
         workspace.export("colour", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["nul \0", "half \ud800", "/proc/out", "/proc/version/out", "n" * 300, "/proc/version"]
+)
+def test_an_export_that_cannot_be_written_is_one_error(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path, folder: str
+) -> None:
+    learn(workspace, make_task("colour"))
+    with pytest.raises(
+        (AdapterError, StateError), match="cannot be written: .*Choose another|no empty folder"
+    ) as caught:
+        workspace.export("colour", tmp_path / folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_export_does_not_follow_a_link_that_leads_nowhere(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    learn(workspace, make_task("colour"))
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match="no empty folder"):
+        workspace.export("colour", tmp_path / "out")
 
 
 def test_an_adapter_that_is_none_changes_nothing(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
@@ -622,3 +653,11 @@ def test_a_user_with_a_number_only_is_an_actor(tmp_path: Path, monkeypatch: pyte
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
     assert mp.open(tmp_path / "catalog.db").actor == f"user {2**31 - 7}"
+
+
+def test_the_file_of_jobs_is_as_private_as_the_catalog(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    workspace.add_task(make_task("colour"))
+    workspace.catalog.path.chmod(0o600)
+    workspace.submit("colour")
+    folder = workspace.catalog.path.parent
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("catalog.db*")} == {0o600}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option
-from multiprompt.cli.output import print_json, print_table
+from multiprompt.cli.output import echo, print_json, print_table
 from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
 from multiprompt.errors import counted
 from multiprompt.records import Job, PlannedJob
@@ -117,7 +117,7 @@ def show_job(identity: str, catalog: str, as_json: bool) -> None:
         "outcome": found.outcome or "-",
     }
     for name, value in lines.items():
-        click.echo(f"{name:<10} {value}")
+        echo(f"{name:<10} {value}")
 
 
 @job.command("logs")
@@ -131,7 +131,7 @@ def job_logs(identity: str, catalog: str, as_json: bool) -> None:
         print_json(lines)
         return
     for line in lines:
-        click.echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:<7} {line.worker or '-'}: {line.message}")
+        echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:<7} {line.worker or '-'}: {line.message}")
 
 
 @job.command("cancel")
@@ -194,7 +194,7 @@ def add_schedule(
     if as_json:
         print_json(added)
     else:
-        click.echo(f"{added.name}: {added.when}")
+        echo(f"{added.name}: {added.when}")
 
 
 @schedule.command("list")
@@ -234,7 +234,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
 @catalog_option
 def pause_schedule(name: str, catalog: str) -> None:
     """Let a schedule rest until it is resumed."""
-    click.echo(f"{_opened(catalog).job_store.pause(name).name} is paused")
+    echo(f"{_opened(catalog).job_store.pause(name).name} is paused")
 
 
 @schedule.command("resume")
@@ -242,7 +242,7 @@ def pause_schedule(name: str, catalog: str) -> None:
 @catalog_option
 def resume_schedule(name: str, catalog: str) -> None:
     """Wake a paused schedule; ticks that it missed are not made up for."""
-    click.echo(f"{_opened(catalog).job_store.resume(name).name} is active")
+    echo(f"{_opened(catalog).job_store.resume(name).name} is active")
 
 
 @schedule.command("trigger")
@@ -260,7 +260,7 @@ def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
 def remove_schedule(name: str, catalog: str) -> None:
     """Delete a schedule; jobs that it submitted stay."""
     _opened(catalog).job_store.remove(name)
-    click.echo(f"{name} is removed")
+    echo(f"{name} is removed")
 
 
 @click.command()
@@ -278,7 +278,7 @@ def plan(days: float, catalog: str, as_json: bool) -> None:
         of_each.setdefault(job.schedule, []).append(job)
     for name, jobs in of_each.items():
         if len(jobs) == TICKS_A_SCHEDULE:
-            click.echo(f"{name}: its first {counted(len(jobs), 'job')}, to {jobs[-1].at:%Y-%m-%d %H:%M}", err=True)
+            echo(f"{name}: its first {counted(len(jobs), 'job')}, to {jobs[-1].at:%Y-%m-%d %H:%M}", err=True)
     if as_json:
         print_json(planned)
         return
@@ -287,12 +287,10 @@ def plan(days: float, catalog: str, as_json: bool) -> None:
     )
     known = [job.seconds for job in planned if job.seconds is not None]
     unknown = len(planned) - len(known)
-    click.echo(
-        f"{counted(len(planned), 'job')}, {sum(known):.0f} s" + (f" and {unknown} of unknown cost" if unknown else "")
-    )
+    echo(f"{counted(len(planned), 'job')}, {sum(known):.0f} s" + (f" and {unknown} of unknown cost" if unknown else ""))
     watching = sum(schedule.active and schedule.watch is not None for schedule in workspace.schedules())
     if watching:
-        click.echo(f"{counted(watching, 'schedule')} on a change, which nobody knows before")
+        echo(f"{counted(watching, 'schedule')} on a change, which nobody knows before")
 
 
 @click.command()
@@ -365,7 +363,7 @@ def _show(job: Job, as_json: bool) -> None:
     if as_json:
         print_json(job)
     else:
-        click.echo(f"{job.id} {job.kind} {job.task or 'of all'}: {job.outcome or job.state}")
+        echo(f"{job.id} {job.kind} {job.task or 'of all'}: {job.outcome or job.state}")
 
 
 COMMANDS = (submit, job, schedule, plan, worker)

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
+from transformers.utils import logging
 
 from multiprompt.engine.base import DTYPES, BaseModel
 from multiprompt.engine.fingerprint import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
@@ -93,15 +94,16 @@ def _model(folder: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
     _require_room(folder, described)
     _require_numbers(folder, described)
     load: Any = AutoModelForCausalLM.from_pretrained
-    model, info = load(
-        folder.path,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-    )
+    with _without_bars():
+        model, info = load(
+            folder.path,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
     for what, names in (("lacks", info["missing_keys"]), ("has other shapes for", info["mismatched_keys"])):
         if names:
             raise BaseModelError(
@@ -118,6 +120,18 @@ def _model(folder: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
         # transformers maps float32 files into memory, where whoever writes the file changes the model.
         tensor.data = tensor.data.clone()
     return cast("PreTrainedModel", model)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """The progress bars of transformers are off within it; a program's own output stays clean."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _require_room(folder: ModelFolder, described: PreTrainedModel) -> None:

@@ -22,7 +22,15 @@ from dbos import DBOS, DBOSClient
 from sqlalchemy import Engine, func, inspect
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.database import database_engine, making, reading, watching_engine, write_ahead, writing
+from multiprompt.catalog.database import (
+    database_engine,
+    make_like,
+    making,
+    reading,
+    watching_engine,
+    write_ahead,
+    writing,
+)
 from multiprompt.catalog.query import Query, parse
 from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import (
@@ -365,6 +373,7 @@ class JobStore:
         path = jobs_file(self._catalog.path)
         with making(path):
             if not path.exists():
+                make_like(path, self._catalog.path)
                 write_ahead(path)
             DBOS.migrate(f"sqlite:///{path}")
         return database_engine(str(path)).execution_options(immediate=True)

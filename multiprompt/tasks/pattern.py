@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from multiprompt.errors import TaskFileError
 
 MAX_PATTERN_CHARACTERS = 10_000
 MAX_SECONDS = 2.0
+# `regex` writes a part out as often as it must at least be there.
+MAX_REPEATS = 100_000
+_COUNT = re.compile(r"\{(\d+)(?:,\d*)?\}")
 
 # `re` reads these as plain characters, `regex` as fuzzy counts and as POSIX classes.
 _READ_OTHERWISE = re.compile(r"(?<!\\)\{[^}]*[deis]|\[\[:")
@@ -37,6 +41,8 @@ class Pattern:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 re.compile(source)
+                if math.prod(max(1, int(count)) for count in _COUNT.findall(source)) > MAX_REPEATS:
+                    raise ValueError(f"its counts come to more than {MAX_REPEATS} repeats")
                 self._compiled = regex.compile(source)
         except (re.error, regex.error, RecursionError, OverflowError, MemoryError, Warning, ValueError) as error:
             raise TaskFileError(f"the pattern {shown!r} is not valid: {' '.join(str(error).split())}") from None
@@ -64,6 +70,10 @@ class Pattern:
     def _timed(self, run: Callable[[], Any]) -> Any:
         try:
             return run()
+        except MemoryError:
+            raise PatternError(
+                f"the pattern {self._compiled.pattern[:80]!r} took too much memory on one text; make it simpler"
+            ) from None
         except TimeoutError:
             raise PatternError(
                 f"the pattern {self._compiled.pattern[:80]!r} took more than {MAX_SECONDS:g} seconds on one text; "

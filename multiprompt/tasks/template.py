@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2 import meta, nodes, pass_context
+from jinja2 import meta, nodes, pass_context, pass_environment
 from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.filters import do_round, do_sum, make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.visitor import NodeTransformer
@@ -19,6 +20,11 @@ from multiprompt.tasks.pattern import pattern
 MAX_TEMPLATE_CHARACTERS = 65_536
 MAX_RENDERED_CHARACTERS = 4_000_000
 MAX_LOOP_STEPS = 100_000
+# What all that one rendering reads and makes may come to: a letter counts 1, a value `_VALUE` on top.
+MAX_WORK = 50_000_000
+_VALUE = 8
+MAX_NUMBER_BITS = 16_384
+MAX_PRECISION = 100
 
 # All that a template may call; none of it can make much out of little without being counted.
 _FILTERS = (
@@ -106,18 +112,23 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"the operator {operator!r} is not allowed on {type(left).__name__} values")
         if operator == "+" and not numbers:
             _within(_size(left) + _size(right))
-        return super().call_binop(context, operator, left, right)
+        _count(context, left, right)
+        return _counted(context, super().call_binop(context, operator, left, right))
+
+    def wrap_str_format(self, value: Any) -> None:
+        """No text is a format: its widths make much out of little."""
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return (not callable(value) or attr in _METHODS) and super().is_safe_attribute(obj, attr, value)
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         name, owner = getattr(obj, "__name__", ""), getattr(obj, "__self__", None)
+        _count(context, owner, *args, *kwargs.values())
         if isinstance(owner, str) and name == "replace":
-            return _replace(owner, *args, **kwargs)
+            return _counted(context, _replace(owner, *args, **kwargs))
         if isinstance(owner, str) and name == "join":
-            return _join(args[0] if args else (), owner)
-        return super().call(context, obj, *args, **kwargs)
+            return _counted(context, _join(args[0] if args else (), owner))
+        return _counted(context, super().call(context, obj, *args, **kwargs))
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
@@ -130,7 +141,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 class _Bounds(NodeTransformer):
-    """Turns `a ~ b`, loops and `range` into calls that are counted, and tells calls from the names of a row."""
+    """Turns all that takes time or memory into calls that are counted; tells calls of methods from keys of a row."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
@@ -140,6 +151,27 @@ class _Bounds(NodeTransformer):
         self.generic_visit(node)
         node.iter = _filter(node.iter, "steps")
         return node
+
+    def visit_Output(self, node: nodes.Output) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.nodes = [
+            piece if isinstance(piece, nodes.TemplateData) else _filter(piece, "shown") for piece in node.nodes
+        ]
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = _filter(node.expr, "count_value")
+        return node
+
+    def visit_Operand(self, node: nodes.Operand) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = _filter(node.expr, "count_value")
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filter(node, "count_value") if isinstance(node.arg, nodes.Slice) else node
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
         if isinstance(node.node, nodes.Name) and node.node.name == "range":
@@ -165,8 +197,83 @@ def _steps(context: Context, values: Iterable[Any]) -> Iterator[Any]:
         yield value
 
 
-# No row has a field of this name.
-_STEPS = "loop steps\0"
+# No row has a field of these names.
+_STEPS, _WORK = "loop steps\0", "work\0"
+
+
+def _count(context: Context, *values: Any) -> None:
+    """Count values, with all that they hold, as work of one rendering. Raises SecurityError when it is too much."""
+    work = context.parent.setdefault(_WORK, [0])
+    left = list(values)
+    while left:
+        value = left.pop()
+        work[0] += _VALUE
+        if isinstance(value, str):
+            work[0] += len(value)
+        elif isinstance(value, int):
+            if value.bit_length() > MAX_NUMBER_BITS:
+                raise SecurityError(f"it makes a number of more than {MAX_NUMBER_BITS} bits")
+        elif isinstance(value, range):
+            work[0] += _VALUE * len(value)
+        elif isinstance(value, (list, tuple)):
+            left.extend(value)
+        elif isinstance(value, dict):
+            left.extend(value)
+            left.extend(value.values())
+        if work[0] + _VALUE * len(left) > MAX_WORK:
+            raise SecurityError(f"its values come to more than {MAX_WORK} characters")
+
+
+def _counted(context: Context, value: Any) -> Any:
+    """A value once it is counted; what comes one by one is counted as it comes."""
+    if isinstance(value, Iterator):
+        return (_counted(context, one) for one in value)
+    _count(context, value)
+    return value
+
+
+@pass_context
+def _shown(context: Context, value: Any) -> Any:
+    """A value that is written out. What has no text of its own would be written as its address in memory."""
+    if (callable(value) or isinstance(value, Iterator)) and not isinstance(value, jinja2.Undefined):
+        raise TypeError(f"it writes out a {type(value).__name__}; end it with `()`, `|list` or `|join`")
+    return _counted(context, value)
+
+
+def _counting(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A filter or a test that counts what it gets and gives; `call` is how its environment calls it by name."""
+
+    @pass_context
+    def counting(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        _count(context, value, *args, *kwargs.values())
+        return _counted(context, call(name, value, args, kwargs, context))
+
+    return counting
+
+
+def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
+    if abs(precision) > MAX_PRECISION:
+        raise SecurityError(f"it rounds to {precision} digits; the limit is {MAX_PRECISION}")
+    return do_round(value, precision, method)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"a {type(value).__name__} cannot be added to a list")
+    return value
+
+
+@pass_environment
+def _sum(environment: jinja2.Environment, values: Iterable[Any], attribute: Any = None, start: Any = 0) -> Any:
+    """Jinja's filter; lists are put together in one, where Python's sum makes one for each."""
+    if not isinstance(start, list):
+        return do_sum(environment, values, attribute, start)
+    get = make_attrgetter(environment, attribute) if attribute is not None else lambda value: value
+    found = list(start)
+    for part in map(get, values):
+        _within(len(found) + _size(part))
+        found.extend(_list(part))
+    return found
 
 
 def _replace(text: str, old: str, new: str, count: int = -1) -> str:
@@ -209,15 +316,24 @@ def _within(characters: int) -> None:
         raise SecurityError(f"it makes a text of more than {MAX_RENDERED_CHARACTERS} characters")
 
 
-def _environment() -> _Sandbox:
+def _plain_environment() -> _Sandbox:
+    """All that a template may use, not counted."""
     environment = _Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_written)
     environment.globals.clear()
     allowed = {name: environment.filters[name] for name in _FILTERS}
     environment.filters.clear()
-    environment.filters.update(allowed, replace=_replace, join=_join, steps=_steps)
-    environment.filters.update(regex_replace=_regex_replace, method=environment.method)
+    environment.filters.update(allowed, replace=_replace, join=_join, regex_replace=_regex_replace)
+    environment.filters.update(round=_round, sum=_sum)
     environment.tests["none"] = lambda value: value is None or isinstance(value, _Null)
     return environment
+
+
+def _environment() -> _Sandbox:
+    plain, counted = _plain_environment(), _plain_environment()
+    counted.filters.update({name: _counting(plain.call_filter, name) for name in plain.filters})
+    counted.tests.update({name: _counting(plain.call_test, name) for name in plain.tests})
+    counted.filters.update(count_value=pass_context(_counted), steps=_steps, shown=_shown, method=counted.method)
+    return counted
 
 
 _ENVIRONMENT = _environment()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
+import os
+import pty
 import re
 import shutil
 import subprocess
@@ -23,6 +26,7 @@ import yaml
 from sqlalchemy import make_url
 
 from multiprompt.cli import commands
+from multiprompt.cli.output import progress_bars
 from tests.catalog.databases import drop_databases, new_database
 from tests.conftest import MakeTask, nudged, task_mapping, write_tiny_model
 
@@ -403,6 +407,45 @@ def test_a_check_on_another_base_model_or_dry_says_that_it_is_a_trial(
 def test_a_note_is_found(catalog: Run) -> None:
     assert catalog("note", "colour", "Waiting for the new annotators").status == 0
     assert [record["name"] for record in catalog("tasks", "matches('annotator')", "--json").json] == ["colour"]
+
+
+NASTY = "red \x1b[31m\x9b2J \u202e\nforged  row"
+
+
+def test_a_table_keeps_each_record_on_its_line(catalog: Run) -> None:
+    catalog("note", "colour", NASTY)
+    printed = catalog("events", "kind = 'noted'").out
+    assert len(printed.splitlines()) == 2
+    assert "red \\u001b[31m\\u009b2J \\u202e\\nforged" in printed
+
+
+def test_a_terminal_gets_nothing_that_acts_on_it(catalog: Run) -> None:
+    catalog("note", "colour", NASTY)
+    for arguments in (["show", "colour"], ["show", "colour", "--json"]):
+        assert all(sign in catalog(*arguments).out for sign in ("\u202e", "\x9b")), "a pipe gets the very text"
+        shown = on_terminal(*arguments)
+        assert "red \\u001b[31m\\u009b2J \\u202e" in shown
+        assert not set("\x1b\x9b\u202e") & set(shown)
+
+
+def on_terminal(*arguments: str) -> str:
+    """What a command prints on a terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "multiprompt", *arguments], stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        printed = b""
+        with contextlib.suppress(OSError):  # Linux ends the reading of a closed terminal with an error
+            while read := os.read(ours, 65536):
+                printed += read
+        os.close(ours)
+        assert process.wait() == 0, printed
+    return printed.decode()
+
+
+def test_a_name_with_brackets_is_no_markup_of_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bars() as advance:
+        advance("training a[/b] [red]", 1, 1)
+    assert "a[/b] [red]" in capsys.readouterr().err
 
 
 def test_show_tells_the_guard_and_the_notes_of_a_task(catalog: Run) -> None:

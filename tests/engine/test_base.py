@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import safetensors.torch
@@ -505,3 +506,13 @@ def test_the_longest_input_is_within_a_window_that_later_tokens_would_move(tmp_p
     )  # fmt: skip
     base = load_base_model(locate(str(write_model(tmp_path / "doge", config))), "float32")
     assert base.max_tokens == 48
+
+
+def test_loading_a_model_prints_nothing(tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging
+
+    cast("Any", logging.warning_once).cache_clear()
+    logging.enable_progress_bar()
+    load_base_model(locate(str(tiny_model)), "float32")
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()

@@ -93,3 +93,10 @@ def test_a_pattern_finds_and_replaces_as_pythons_re(source: str) -> None:
         assert pattern(source).findall(text) == re.findall(source, text)
         for count in (0, 1):
             assert pattern(source).sub(r"<\g<0>>", text, count) == re.sub(source, r"<\g<0>>", text, count=count)
+
+
+@pytest.mark.parametrize("source", [r"(?:a{60000}){60000}", r"(?:[ab]{5000}){5000}", r"((a{100,}){100}){100}"])
+def test_a_pattern_that_comes_to_very_many_parts_is_refused(source: str) -> None:
+    with pytest.raises(TaskFileError, match="come to more than 100000 repeats"):
+        pattern(source)
+    assert pattern(r"\d{4}-\d{2}-\d{2,5}x{0,60000}").findall("on 2026-11-28") == ["2026-11-28"]

@@ -390,3 +390,64 @@ def test_a_field_with_a_name_of_jinja_is_refused(source: str) -> None:
 
 def test_a_field_may_have_the_name_of_the_count_of_loops() -> None:
     assert Template("{% for c in text %}{{c}}.{% endfor %}", "x").render({"text": "ab", "loop steps": "3"}) == "a.b."
+
+
+TEN = "[" + "a," * 10 + "]"
+MANY = "{% set a = range(99999) | list %}{% set a = a + a + a + a + a + a + a + a %}"
+LONG = "{% set a = 'x' | string %}" + "{% set a = a ~ a %}" * 21
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set a = 99999 %}" + "{% set a = a * a %}" * 40 + "{{ a % 7 }}",
+        "{{ 5 | round(-1000000000) }}",
+        "{{ 5.5 | round(1000000000, 'ceil') }}",
+        "{{ '{:>1000000000}'.format(x) }}",
+        "{% set a = [x] %}" + f"{{% set a = {TEN} %}}" * 9 + "{{ a }}",
+        "{% set a = [x] %}" + f"{{% set a = {TEN} %}}" * 9 + "{{ (a | string) | length }}",
+        "{% set a = [1] %}{% set b = [1] %}"
+        + f"{{% set a = {TEN} %}}{{% set b = {TEN.replace('a', 'b')} %}}" * 9
+        + "{{ a == b }}",
+        MANY + "{{ [" + "a," * 3000 + "] | sum(start=[]) | length }}",
+        MANY + "{{ [" + "a[:]," * 3000 + "] | length }}",
+        LONG + "{{ [" + "a," * 5000 + "] | map('upper') | list | length }}",
+        LONG + "{{ [" + "a.split('x')," * 500 + "] | length }}",
+        MANY + "{% for i in range(90000) if -1 in a %}{% endfor %}",
+        "{% for i in range(90000) %}{{ range(100000) | sort | first }}{% endfor %}",
+        "{% for i in range(90000) if range(100000) | select('eq', -1) | list %}{% endfor %}",
+    ],
+    ids=lambda source: source[-40:],
+)
+def test_what_a_template_makes_on_the_way_is_bounded(source: str) -> None:
+    assert "tried to leave the sandbox" in refusal(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ [[1], [2, 3]] | sum(start=[]) }}", "[1, 2, 3]"),
+        ("{{ [{'a': [1]}, {'a': [2]}] | sum('a', []) }}", "[1, 2]"),
+        ("{{ [1, 2] | sum }} {{ [{'a': 1}] | sum(attribute='a') }}", "3 1"),
+        ("{{ 2.345 | round(2, 'floor') }} {{ 7 | round }}", "2.34 7"),
+        ("{{ 1 < n < 5 and n not in [4] and x is string }}", "True"),
+        ("{{ words | map('length') | map('string') | join('+') }}", "3+3"),
+        ("{{ [3, 1, 2] | sort(reverse=true) | first }} {{ words | select('in', ['two']) | list }}", "3 ['two']"),
+        ("{{ (words | map('upper') | list)[1:] }}", "['TWO']"),
+    ],
+)
+def test_counting_changes_no_text(source: str, text: str) -> None:
+    assert rendered(source) == text
+    assert jinja2.Template(source).render(ROW) == text
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("{{ x.upper }}", "upper is a method"),
+        ("{{ words | map('upper') }}", "it writes out a"),
+        ("{{ words | reverse }}", "it writes out a"),
+    ],
+)
+def test_an_address_in_memory_is_no_text(source: str, says: str) -> None:
+    assert says in refusal(source)
