@@ -163,7 +163,9 @@ def _replace(text: str, old: str, new: str, count: int = -1) -> str:
 
 def _regex_replace(text: Any, source: str, replacement: str, count: int = 0) -> str:
     """The harness's filter: `re.sub`."""
-    return pattern(source).sub(replacement, text, count, _within)
+    if not isinstance(text, str):
+        raise TypeError(f"regex_replace needs a text, not a {type(text).__name__}")
+    return pattern(source).sub(str(replacement), text, count)
 
 
 def _join(values: Iterable[Any], delimiter: str = "") -> str:
