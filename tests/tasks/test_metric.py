@@ -280,6 +280,11 @@ def test_exact_match_takes_out_of_both_texts_what_it_ignores(options: dict[str, 
     assert score(metric("exact_match", TEXT, **options), ["a1b"], ["a2b"]) == float(hit)
 
 
+def test_exact_match_compares_lower_case_as_numpy_writes_it() -> None:
+    lower = metric("exact_match", TEXT, ignore_case=True)
+    assert per_example_scores(lower, ["İ", "İx", "a\0", "Iı"], ["i", "İy", "A", "iI"]) == [1.0, 1.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize("value", ["[0-9]", [1], ["("]])
 def test_patterns_that_cannot_be_ignored_are_refused(value: Any) -> None:
     with pytest.raises(TaskFileError):
