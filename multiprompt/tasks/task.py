@@ -13,7 +13,7 @@ from typing import Any
 from multiprompt.config import TaskConfig
 from multiprompt.errors import ConfigError, MetricError, TaskFileError, TemplateError, nearest
 from multiprompt.tasks.filters import Pipeline, check_order, read_pipelines
-from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_aggregation
+from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_as_harness
 from multiprompt.tasks.task_file import parse, read_file, write
 from multiprompt.tasks.template import Column, Template, template
 
@@ -236,7 +236,7 @@ def _check_as_harness(mapping: Mapping[str, Any], task: Task) -> None:
     """Refuse settings that the harness scores in another way. Raises TaskFileError."""
     check_order(task.pipelines, task.output_type)
     for entry in mapping.get("metric_list") or ():
-        check_aggregation(entry)
+        check_as_harness(entry, task.output_type)
     names = [metric.name for metric in task.metrics]
     if len(set(names)) < len(names):
         raise TaskFileError(f"metric_list names a metric twice: {', '.join(names)}.")
