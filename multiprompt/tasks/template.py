@@ -192,6 +192,7 @@ def _environment() -> _Sandbox:
     environment.filters.update(allowed, replace=_replace, join=_join, steps=_steps)
     environment.filters.update(regex_replace=_regex_replace, method=environment.method)
     environment.tests["none"] = lambda value: value is None or isinstance(value, _Null)
+    environment.tests["sameas"] = lambda value, other: value is other or (value == other and isinstance(value, _Null))
     return environment
 
 

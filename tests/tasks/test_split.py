@@ -346,3 +346,15 @@ def test_digits_as_labels_are_read_as_in_the_harness_or_refused(
         load_test_split(made)
     written = task(tmp_path, builder, files={"test": "test.data"}, **keys | {"doc_to_target": "{{label}}"})
     assert len(load_test_split(written).rows) == len(labels)
+
+
+@pytest.mark.parametrize(("write", "builder"), [(lines, "json"), (array, "json"), (parquet, "parquet")])
+def test_keys_within_a_field_keep_their_order_in_files_and_in_stored_rows(
+    tmp_path: Path, write: Callable[[Path, list[dict[str, Any]]], None], builder: str
+) -> None:
+    rows = [{"text": "sky", "options": {"z": "no", "a": {"y": 1, "b": 2}}, "label": "red"}]
+    write(tmp_path / "test.data", rows)
+    split = load_test_split(task(tmp_path, builder, files={"test": "test.data"}))
+    for read in (split, Split.unpack("test", split.pack())):
+        assert json.dumps(read.rows[0]["options"]) == json.dumps(rows[0]["options"])
+        assert list(read.rows[0]) == ["label", "options", "text"]

@@ -247,6 +247,7 @@ def test_a_rendering_may_be_long_but_not_endless() -> None:
 NULL_ROWS: list[tuple[str, str]] = [
     ("{% if note %}({{ note }}){% else %}no{% endif %}", "no"),
     ("{% if note is none %}no{% endif %}", "no"),
+    ("{% if note is sameas none %}no{% endif %}", "no"),
     ("{% if note is not none %}{{ note }}{% else %}no{% endif %}", "no"),
     ("{% if note == none %}no{% endif %}", "no"),
     ("{% if note != None %}{{ note }}{% else %}no{% endif %}", "no"),
