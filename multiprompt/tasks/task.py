@@ -389,10 +389,15 @@ def _until(options: Mapping[str, Any], delimiter: Any) -> tuple[Any, ...]:
 
 
 def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
-    """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1."""
+    """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1.
+
+    The 50 likeliest tokens are what transformers draws from.
+    """
+    if not isinstance(options.get("do_sample", True), bool):
+        raise TaskFileError(f"generation_kwargs.do_sample is {options['do_sample']!r}; it must be true or false.")
     if not options.get("do_sample", bool(options.get("temperature"))):
         return {}
-    settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} | {
+    settings = {"temperature": 1.0, "top_k": 50, "top_p": 1.0} | {
         key: options[key] for key in ("temperature", "top_k", "top_p") if options.get(key) is not None
     }
     for key, low, high, types in (
