@@ -79,12 +79,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A row's key comes before a method of the same name, which only a call means."""
+        """A row's key comes before a method of the same name, which only a call means: its text is an address."""
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
-        if isinstance(obj, _Null):
-            obj.refuse()
-        return super().getattr(obj, attribute)
+        found = self.method(obj, attribute)
+        if callable(found) and not isinstance(found, jinja2.Undefined):
+            raise jinja2.TemplateRuntimeError(f"{attribute} is a method; write {attribute}() to call it")
+        return found
 
     def method(self, obj: Any, name: str) -> Any:
         if isinstance(obj, _Null):

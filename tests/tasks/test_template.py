@@ -353,3 +353,12 @@ def test_a_null_column_is_named() -> None:
 @pytest.mark.parametrize("source", ["{{text}}", "{% if a %}b{% endif %}", "a {# b #}", " ", ""])
 def test_markup_names_no_column(source: str) -> None:
     assert not isinstance(template(source, "doc_to_text"), Column)
+
+
+@pytest.mark.parametrize("source", ["{{ 'sky'.upper }}", "{{ {'a': 1}.items }}", "{% set f = 'a'.upper %}{{ f() }}"])
+def test_a_method_that_is_not_called_never_becomes_text(source: str) -> None:
+    assert "is a method; write" in refusal(source)
+
+
+def test_of_what_a_row_lacks_a_template_may_ask_whether_it_is_there() -> None:
+    assert rendered("{{ row.b is defined }}{{ row.b | default('d') }}", row={"a": 1}) == "Falsed"
