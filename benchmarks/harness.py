@@ -1,6 +1,6 @@
 """How many task files of lm-evaluation-harness are read, and whether they are scored as the harness scores them.
 
-    python -m benchmarks.harness --tasks DIR [--compare 90]
+    python -m benchmarks.harness --tasks DIR [--compare 150]
 
 DIR is a folder of task files; the wheel of lm_eval carries its own under lm_eval/tasks. Counts the files that are
 accepted, and those that are refused by reason; files that name a Python function are counted apart.
@@ -58,7 +58,7 @@ class Scored:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=Path, required=True)
-    parser.add_argument("--compare", type=int, default=90, help="how many task files are scored on both sides")
+    parser.add_argument("--compare", type=int, default=150, help="how many task files are scored on both sides")
     arguments = parser.parse_args()
     accepted = count(sorted(arguments.tasks.rglob("*.yaml")))
     if importlib.util.find_spec("lm_eval") is None:
