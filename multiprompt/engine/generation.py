@@ -107,8 +107,10 @@ def _before_last(base: BaseModel, tokens: Sequence[int], token: int, part: str) 
 
 
 def before(text: str, stops: Sequence[str]) -> str:
-    """A text up to the first of the stop strings."""
-    return min((text.split(stop, 1)[0] for stop in stops), key=len, default=text)
+    """A text without what stop strings cut off, one after another as in the harness: two may overlap."""
+    for stop in stops:
+        text = text.split(stop, 1)[0]
+    return text
 
 
 @dataclass

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from multiprompt.errors import DataError
 from multiprompt.tasks.rows import as_read
@@ -79,8 +79,9 @@ def examples(task: Task, split: Split, budget: Budget) -> list[Example]:
             _refuse_several_inputs(task, row, where)
             _refuse_column_as_description(task, row, where)
         made.append(example(task, row, budget, where))
-        if isinstance(made[-1].target, tuple) and not isinstance(made[0].target, tuple):
-            raise DataError(f"{where} has a list as answer, but row 0 has a text; write that of row 0 as a list, too.")
+        if isinstance(made[-1].target, tuple) != isinstance(made[0].target, tuple):
+            one, other = ("list", "text") if isinstance(made[-1].target, tuple) else ("text", "list")
+            raise DataError(f"{where} has a {one} as answer, but row 0 has a {other}; write every answer as a list.")
     return made
 
 
@@ -90,6 +91,39 @@ def example(task: Task, row: Row, budget: Budget, where: str) -> Example:
     query = _query(task, row, budget, where)
     with _nulls(where):
         return Example(query, _target(task, row, query, where))
+
+
+def check_digits(task: Task, split: Split, *, typed: bool) -> None:
+    """Refuse labels of digits, as text, that the harness reads in another way. Raises DataError naming the first.
+
+    In a format with types they are text. In one without, a column of nothing but digits is one of numbers.
+    """
+    if not isinstance(task.doc_to_target, Column) or task.doc_to_choice is None:
+        return
+    labels = [row.get(task.doc_to_target.source) for row in split.rows]
+    numbers = not typed and all(map(_is_digits, labels))
+    for number, (row, label) in enumerate(zip(split.rows, labels, strict=True)):
+        if _is_digits(label):
+            where = f"{task.name}: row {number} of split {split.name!r}"
+            with _nulls(where):
+                choices = _choices(task, row, where)
+            place = choices.index(label) if label in choices else None
+            if (place is None and not numbers) or (place is not None and numbers and place != int(label)):
+                column = task.doc_to_target.source
+                raise DataError(
+                    f"{where} has the label {label!r} as text, {_read_as(place)} Write doc_to_target as a template: "
+                    f"'{{{{{column}}}}}' gives the number of a choice, counted from 0."
+                )
+
+
+def _read_as(place: int | None) -> str:
+    if place is None:
+        return "which is none of the choices; the harness takes no text of a column for a number."
+    return f"which is the choice of the number {place}; the harness takes the label itself for the number of a choice."
+
+
+def _is_digits(label: Any) -> TypeGuard[str]:
+    return isinstance(label, str) and label.isascii() and label.isdigit()
 
 
 def query_of(task: Task, row: Row, budget: Budget) -> Query:
@@ -232,7 +266,8 @@ def _choices(task: Task, row: Row, where: str) -> tuple[str, ...]:
         return task.doc_to_choice or ()
     _require(task.doc_to_choice.fields, row, where)
     found = task.doc_to_choice.value(row)
-    listed = found if isinstance(found, list) else _literal(str(found))
+    is_column = isinstance(task.doc_to_choice, Column) and task.doc_to_choice.read_by(row)
+    listed = found if is_column or isinstance(found, list) else _literal(str(found))
     if not isinstance(listed, list) or not all(isinstance(choice, str) and choice for choice in listed):
         raise DataError(f"{where}: doc_to_choice gives {str(found)[:100]!r}, which is no list of texts.")
     if not 2 <= len(listed) <= MAX_CHOICES:
@@ -273,8 +308,8 @@ def _target_value(target: Template, row: Row, *, has_choices: bool) -> Any:
     value = target.value(row)
     if isinstance(target, Column) and target.read_by(row):
         return value
-    if has_choices and value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
+    if has_choices and _is_digits(value):
+        return int(value[:100])
     listed = _literal(value) if value[:1] == "[" and value[-1:] == "]" else None
     return value if listed is None else listed
 
@@ -299,7 +334,7 @@ def _choice_index(target: Any, choices: Sequence[str], where: str) -> int:
         target = str(target)
         if target in choices:
             return choices.index(target)
-    if isinstance(target, int) or (target.isdecimal() and len(target) < 10):
+    if isinstance(target, int) or (_is_digits(target) and len(target) < 10):
         index = int(target)
         if 0 <= index < len(choices):
             return index

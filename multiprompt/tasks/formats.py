@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NoReturn, TextIO
 
@@ -45,7 +44,7 @@ def read_rows(stream: BoundedStream, kind: str, notes: list[str]) -> Iterator[Li
 
 
 def json_rows(text: TextIO) -> Iterator[Line]:
-    """Objects of JSON lines, of one array, or written over several lines. Fields are sorted, as stored rows are."""
+    """Objects of JSON lines, of one array, or written over several lines. A row's fields are sorted, as stored."""
     values = _JSONText(text)
     array = values.take("[")
     if array and values.take("]"):
@@ -107,7 +106,7 @@ class _JSONText:
                 raise DataError(f"line {self.line}: {error}") from None
             else:
                 self._go(end)
-                return dict(found)
+                return dict(sorted(found.items()))
 
     def _refuse(self, error: json.JSONDecodeError) -> NoReturn:
         line = self.line + self._buffer.count("\n", self._place, error.pos)
@@ -128,7 +127,7 @@ class _JSONText:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = {sys.intern(key): value for key, value in sorted(pairs, key=itemgetter(0))}
+    found = {sys.intern(key): value for key, value in pairs}
     if len(found) < len(pairs):
         raise DataError(f"the field {repeated(key for key, _ in pairs)[0][:100]!r} stands twice in one object.")
     return found

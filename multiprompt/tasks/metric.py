@@ -142,13 +142,21 @@ def score(
 ) -> float:
     """The metric of these predictions: class indices for multiple choice, texts for generation.
 
-    A metric of the hub is code from the hub, so it is loaded only where the caller allows it with `hub_metrics`.
+    A metric of the hub is code from the hub, so it is loaded only where the caller allows it with `hub_metrics`; of
+    texts it scores each row, and the score is their mean, as in the harness.
     Raises MetricError when it is not allowed, cannot be loaded, fails, or gives something that is not a finite number.
     """
     module = _hub_module(metric.metric, hub_metrics) if metric.from_hub else _local(metric)
     right = _comparable(metric, references)
+    if metric.from_hub and predictions and isinstance(predictions[0], str):
+        values = [_computed(metric, module, [found], [one]) for found, one in zip(predictions, right, strict=True)]
+        return sum(values) / len(values)
+    return _computed(metric, module, predictions, right)
+
+
+def _computed(metric: MetricConfig, module: Any, predictions: Sequence[Any], references: Sequence[Any]) -> float:
     try:
-        result = module.compute(predictions=list(predictions), references=right, **_options(metric))
+        result = module.compute(predictions=list(predictions), references=list(references), **_options(metric))
     except Exception as error:  # a metric of the hub may raise anything
         raise MetricError(f"metric {metric.name} failed on {len(references)} rows: {error}") from error
     key = metric.metric if metric.from_hub else _KNOWN[metric.metric].key
@@ -196,22 +204,26 @@ def metric_version(metric: MetricConfig) -> str:
     if metric.from_hub:
         import evaluate
 
-        return f"evaluate=={evaluate.__version__}"
+        return f"evaluate=={evaluate.__version__}, mean over rows"
     options = "".join(f" {name}={value}" for name, value in sorted(metric.options.items()))
     library = _KNOWN[metric.metric].library
     computed = "" if library is None else f" {library}=={version(library)}"
     return f"{metric.name}=={_local(metric).revision}{options}{computed}"
 
 
-def check_aggregation(entry: Mapping[str, Any]) -> None:
-    """Refuse an aggregation that is not the metric's own. Raises TaskFileError."""
+def check_as_harness(entry: Mapping[str, Any], output_type: str) -> None:
+    """Refuse an aggregation that is not the metric's own, and a hub's metric of choices. Raises TaskFileError."""
+    if entry.get("hf_evaluate") and output_type == _CHOICE:
+        raise TaskFileError(
+            f"metric {entry['metric']} is one of the hub, which the harness does not use for {_CHOICE}."
+        )
     known = _KNOWN.get(str(entry.get("metric")))
+    own = "mean" if entry.get("hf_evaluate") else known and known.aggregation
     wanted = entry.get("aggregation")
-    if entry.get("hf_evaluate") or known is None or known.aggregation is None or wanted in (None, known.aggregation):
-        return
-    raise TaskFileError(
-        f"metric {entry['metric']} has aggregation: {str(wanted)[:100]!r}; only {known.aggregation!r} is supported."
-    )
+    if own is not None and wanted not in (None, own):
+        raise TaskFileError(
+            f"metric {entry['metric']} has aggregation: {str(wanted)[:100]!r}; only {own!r} is supported."
+        )
 
 
 def _options(metric: MetricConfig) -> dict[str, Any]:

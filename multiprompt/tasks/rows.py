@@ -7,7 +7,6 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from math import isfinite, isnan
 from numbers import Integral, Real
-from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -120,10 +119,7 @@ def as_read(value: Any) -> Any:
     if type(value).__name__ == "NAType":  # pandas' missing value
         return None
     if isinstance(value, Mapping):
-        return {
-            key: as_read(inner)
-            for key, inner in sorted(((_key(key), inner) for key, inner in value.items()), key=itemgetter(0))
-        }
+        return {_key(key): as_read(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)) or getattr(value, "ndim", False):
         return [as_read(inner) for inner in value]
     if isinstance(value, (str, bytes)):

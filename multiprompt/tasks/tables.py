@@ -36,7 +36,7 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ValueError for bytes that are not UTF-8.
     """
-    text = json.dumps(row, sort_keys=True, default=_as_text)
+    text = json.dumps(dict(sorted(row.items())), default=_as_text)
     found: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
     return found
 

@@ -13,7 +13,7 @@ from typing import Any
 from multiprompt.config import TaskConfig
 from multiprompt.errors import ConfigError, MetricError, TaskFileError, TemplateError, nearest
 from multiprompt.tasks.filters import Pipeline, check_order, read_pipelines
-from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_aggregation
+from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_as_harness
 from multiprompt.tasks.task_file import parse, read_file, write
 from multiprompt.tasks.template import Template, template
 from multiprompt.tasks.urls import has_secret, without_secrets
@@ -240,7 +240,7 @@ def _check_as_harness(mapping: Mapping[str, Any], task: Task) -> None:
     """Refuse settings that the harness scores in another way. Raises TaskFileError."""
     check_order(task.pipelines, task.output_type)
     for entry in mapping.get("metric_list") or ():
-        check_aggregation(entry)
+        check_as_harness(entry, task.output_type)
     names = [metric.name for metric in task.metrics]
     if len(set(names)) < len(names):
         raise TaskFileError(f"metric_list names a metric twice: {', '.join(names)}.")
@@ -393,13 +393,16 @@ def _until(options: Mapping[str, Any], delimiter: Any) -> tuple[Any, ...]:
 
 
 def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
-    """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1."""
+    """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1.
+
+    The 50 likeliest tokens are what transformers draws from.
+    """
     sample = options.get("do_sample")
     if not (sample is None or isinstance(sample, bool)):
         raise TaskFileError(f"generation_kwargs.do_sample is {sample!r}; it must be true or false.")
     if not (options.get("temperature") if sample is None else sample):
         return {}
-    settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} | {
+    settings = {"temperature": 1.0, "top_k": 50, "top_p": 1.0} | {
         key: options[key] for key in ("temperature", "top_k", "top_p") if options.get(key) is not None
     }
     for key, low, high, types in (

@@ -91,7 +91,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A row's key comes before a method of the same name, which only a call means."""
+        """A row's key comes before a method of the same name, which only a call means: its text is an address."""
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
         if isinstance(obj, _Null):
@@ -284,7 +284,9 @@ def _replace(text: str, old: str, new: str, count: int = -1) -> str:
 
 def _regex_replace(text: Any, source: str, replacement: str, count: int = 0) -> str:
     """The harness's filter: `re.sub`."""
-    return pattern(source).sub(replacement, text, count, _within)
+    if not isinstance(text, str):
+        raise TypeError(f"regex_replace needs a text, not a {type(text).__name__}")
+    return pattern(source).sub(str(replacement), text, count)
 
 
 def _join(values: Iterable[Any], delimiter: str = "") -> str:
@@ -325,6 +327,7 @@ def _plain_environment() -> _Sandbox:
     environment.filters.update(allowed, replace=_replace, join=_join, regex_replace=_regex_replace)
     environment.filters.update(round=_round, sum=_sum)
     environment.tests["none"] = lambda value: value is None or isinstance(value, _Null)
+    environment.tests["sameas"] = lambda value, other: value is other or (value == other and isinstance(value, _Null))
     return environment
 
 

@@ -90,7 +90,7 @@ def test_an_index_stays_an_index_where_the_choices_are_numbers() -> None:
     assert answers == ["1", "2", "3", "4", "5"]
 
 
-@pytest.mark.parametrize("label", ["purple", 4, -1, "-1", "1.0", "", 1.0])
+@pytest.mark.parametrize("label", ["purple", "٣", 4, -1, "-1", "1.0", "", 1.0])
 def test_a_label_outside_the_choices_names_the_row(label: Any) -> None:
     message = refusal(task(), {"text": "sky", "label": label})
     assert f"has the label {str(label)!r}, which is none of the choices: 'red', 'green', 'blue', 'yellow'." in message
@@ -132,6 +132,7 @@ def test_choices_come_from_a_template_per_row(template: str) -> None:
     [
         ("__import__('os').getcwd()", "which is no list of texts"),
         ([1, 2], "'[1, 2]', which is no list of texts"),
+        ("['a', 'b']", "which is no list of texts"),  # of a column, the harness takes each letter for a choice
         (["a", ""], "which is no list of texts"),
         ({"a": "b"}, "which is no list of texts"),
         ("[" * 5000, "which is no list of texts"),
@@ -280,7 +281,8 @@ def test_the_first_of_several_right_answers_is_trained_on() -> None:
     [
         (GENERATE, [["a"], [1]], "must hold at least one text"),
         (GENERATE, [["a"], []], "must hold at least one text"),
-        (GENERATE, ["a", ["a", "b"]], "row 0 has a text; write that of row 0 as a list"),
+        (GENERATE, ["a", ["a", "b"]], "row 0 has a text; write every answer as a list"),
+        (GENERATE, [["a", "b"], "a"], "row 0 has a list; write every answer as a list"),
         (GENERATE | {"metric_list": [{"metric": "bleu"}]}, ["a", ["b"]], "which the metric bleu cannot score"),
     ],
 )

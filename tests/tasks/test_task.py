@@ -219,6 +219,7 @@ def test_an_unknown_key_gives_the_nearest(tmp_path: Path) -> None:
         ({"num_fewshot": 5}, "asks for 5 few-shot examples"),
         ({"generation_kwargs": [1]}, "generation_kwargs is [1]"),
         ({"generation_kwargs": {"temperature": -0.7}}, "generation_kwargs.temperature is -0.7"),
+        ({"generation_kwargs": {"do_sample": "no"}}, "generation_kwargs.do_sample is 'no'"),
         ({"generation_kwargs": {"do_sample": True, "top_p": 0}}, "generation_kwargs.top_p is 0"),
         ({"generation_kwargs": {"do_sample": True, "top_k": 1.5}}, "generation_kwargs.top_k is 1.5"),
         ({"generation_kwargs": {"do_sample": "no"}}, "generation_kwargs.do_sample is 'no'; it must be true or false"),
@@ -370,3 +371,14 @@ def test_sampling_that_is_left_open_follows_the_temperature() -> None:
 
     assert temperature(do_sample=None, temperature=0.7) == temperature(temperature=0.7) == 0.7
     assert temperature(do_sample=None) == temperature(do_sample=False, temperature=0.7) == 0.0
+
+
+def test_sampling_draws_from_the_fifty_likeliest_tokens_as_in_the_harness() -> None:
+    def top_k(**options: Any) -> int:
+        return task("text", generation_kwargs=options).generation.top_k
+
+    assert [top_k(temperature=0.7), top_k(temperature=0.7, top_k=0), top_k(do_sample=False, temperature=0.7)] == [
+        50,
+        0,
+        0,
+    ]

@@ -247,6 +247,7 @@ def test_a_rendering_may_be_long_but_not_endless() -> None:
 NULL_ROWS: list[tuple[str, str]] = [
     ("{% if note %}({{ note }}){% else %}no{% endif %}", "no"),
     ("{% if note is none %}no{% endif %}", "no"),
+    ("{% if note is sameas none %}no{% endif %}", "no"),
     ("{% if note is not none %}{{ note }}{% else %}no{% endif %}", "no"),
     ("{% if note == none %}no{% endif %}", "no"),
     ("{% if note != None %}{{ note }}{% else %}no{% endif %}", "no"),
@@ -451,3 +452,12 @@ def test_counting_changes_no_text(source: str, text: str) -> None:
 )
 def test_an_address_in_memory_is_no_text(source: str, says: str) -> None:
     assert says in refusal(source)
+
+
+@pytest.mark.parametrize("source", ["{{ 'sky'.upper }}", "{{ {'a': 1}.items }}", "{% set f = 'a'.upper %}{{ f() }}"])
+def test_a_method_that_is_not_called_never_becomes_text(source: str) -> None:
+    assert "is a method; write" in refusal(source)
+
+
+def test_of_what_a_row_lacks_a_template_may_ask_whether_it_is_there() -> None:
+    assert rendered("{{ row.b is defined }}{{ row.b | default('d') }}", row={"a": 1}) == "Falsed"
