@@ -4,6 +4,9 @@
 
 Each row's choice scores and generated tokens in a batch of all methods are held against the same row alone, and against
 transformers' own forward, one row at a time. A base model or a method may be refused; a wrong row is a fault.
+
+A model with a window, a chunk size or a number of chosen keys runs twice: as small as most rows, and under the name
+"… far" larger than the rows of the self-check. The longest row is longer than either.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +41,16 @@ from multiprompt.errors import AdapterError, BaseModelError
 from tests.conftest import write_model
 from tests.engine.reference import numbers, writing_numbers
 
+# The names of windows, chunk sizes and numbers of chosen keys.
+WINDOWS = (
+    "sliding_window", "sliding_window_size", "attention_window_size", "window_size", "attention_chunk_size",
+    "local_attention", "local_attention_window_len", "keep_window_size", "index_topk", "index_block_size", "chunk_size",
+    "mamba_chunk_size", "block_size", "max_inference_chunksize", "lsh_attn_chunk_length", "local_attn_chunk_length",
+)  # fmt: skip
+NEAR, FAR = 8, 40
 # Sizes by the names that configs have for them; a config takes those that it knows.
 SIZES: dict[str, Any] = {
+    **dict.fromkeys(WINDOWS, NEAR),
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "lru_width"), 32),
     **dict.fromkeys(("n_layer", "n_layers", "num_layers", "num_hidden_layers", "decoder_layers", "encoder_layers"), 2),
     **dict.fromkeys(("n_head", "n_heads", "num_heads", "num_attention_heads", "mamba_n_heads"), 4),
@@ -48,12 +60,16 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "word_embed_proj_dim"), 32),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "mamba_d_head"), 16),
-    **dict.fromkeys(("head_dim", "sliding_window", "attention_window_size", "state_size", "mamba_d_state"), 8),
+    **dict.fromkeys(("head_dim", "state_size", "mamba_d_state"), 8),
     **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim"), 8),
     **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "num_experts_per_tok", "mamba_expand"), 2),
-    **dict.fromkeys(("n_group", "topk_group", "first_k_dense_replace"), 1),
+    **dict.fromkeys(("n_group", "topk_group", "first_k_dense_replace", "max_window_layers", "index_topk_blocks"), 1),
     **dict.fromkeys(("initializer_range", "init_std"), 0.3),
+    "use_sliding_window": True,
     "v_head_dim": 12,
+    "index_head_dim": 16,
+    # With few heads many keys get the score zero, and torch.topk chooses among equals by how many there are.
+    "index_n_heads": 32,
     "vocab_size": 400,
     "rotary_dim": 4,
     "pad_token_id": 0,
@@ -66,6 +82,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek_v2 MLA": ("deepseek_v2", {"num_key_value_heads": 4}),
     "deepseek_v3 MLA": ("deepseek_v3", {"num_key_value_heads": 4}),
     "minicpm3 MLA": ("minicpm3", {"num_key_value_heads": 4}),
+    "deepseek_v32 MLA": ("deepseek_v32", {"num_key_value_heads": 4}),
+    "glm_moe_dsa MLA": ("glm_moe_dsa", {"num_key_value_heads": 4}),
+    "hy_v4 MLA": ("hy_v4", {"num_key_value_heads": 4}),
+    "axk2 MLA": ("axk2", {"num_key_value_heads": 4}),
+    "dots3_note_text MLA": ("dots3_note_text", {"num_key_value_heads": 4}),
+    "gpt_neo local": ("gpt_neo", {"attention_types": [[["global", "local"], 1]]}),
+    "mamba2": ("mamba2", {"num_heads": 8, "head_dim": 8, "expand": 2, "n_groups": 1}),
+    "falcon_h1 sized": ("falcon_h1", {"mamba_d_ssm": 64}),
     "opt projected": ("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "lfm2 hybrid": ("lfm2", {"layer_types": ["conv", "full_attention"]}),
     "jamba hybrid": ("jamba", {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False}),
@@ -78,9 +102,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "prefix-tuning": {},
     "multitask-prompt-tuning": {"num_ranks": 2},
 }
-TEXTS = ("red?", "the sky is blue and the sea is green, what is the rose?", "Which colour is it, then?")
+LONG = "The rose is red, the grass is green, and the sea by the town was grey. " * 3
+TEXTS = ("red?", "the sky is blue and the sea is green, what is the rose?", "Which colour is it, then?", LONG)
 CHOICES = (" red", " green and blue", " greenish", " yellow")
-LIMITS = (3, 1, 5)
+LIMITS = (3, 1, 5, 3)
 
 
 @dataclass(frozen=True)
@@ -112,9 +137,16 @@ class Outcome:
 
 def tiny_config(kind: str, settings: dict[str, Any]) -> PretrainedConfig:
     """A small config of a model type."""
+    names = _settings(kind)
+    return CONFIG_MAPPING[kind](**{name: size for name, size in SIZES.items() if name in names} | settings)
+
+
+def _settings(kind: str) -> set[str]:
+    """The names of a config's settings; none where it cannot be made without any."""
     config = CONFIG_MAPPING[kind]
-    names = {*vars(config()), *config.attribute_map}
-    return config(**{name: size for name, size in SIZES.items() if name in names} | settings)
+    with suppress(Exception):  # configs fail in ways of their own
+        return {*vars(config()), *config.attribute_map}
+    return set()
 
 
 def examine(name: str, folder: Path) -> Outcome:
@@ -147,8 +179,11 @@ def _cases(base: BaseModel) -> tuple[list[Case], dict[str, str]]:
     with torch.inference_mode():
         for method, virtual, constant in prompts:
             prefix = compile_prefix(base, virtual, constant_tokens(base, constant) if constant else [])
-            rows = zip(TEXTS, LIMITS, strict=True)
-            cases += [Case(method, virtual, prefix, constant + text, limit) for text, limit in rows]
+            room = base.max_tokens - virtual.length - max(map(base.count_tokens, (*CHOICES, "." * max(LIMITS))))
+            rows = [(constant + text, limit) for text, limit in zip(TEXTS, LIMITS, strict=True)]
+            cases += [
+                Case(method, virtual, prefix, text, limit) for text, limit in rows if base.count_tokens(text) <= room
+            ]
     return sorted(cases, key=lambda case: case.text), refused
 
 
@@ -156,7 +191,7 @@ def _wrong(base: BaseModel, model: Any, cases: Sequence[Case]) -> Iterator[str]:
     mixed = list(zip(_scores(base, cases), _texts(base, cases), strict=True))
     alone = [(*_scores(base, [case]), *_texts(base, [case])) for case in reversed(cases)][::-1]
     for case, (scores, text), (scores_alone, text_alone) in zip(cases, mixed, alone, strict=True):
-        row = f"{case.method} {case.text!r}"
+        row = f"{case.method} {case.text[:60]!r} ({base.count_tokens(case.text)} tokens)"
         expected, made = _plain_scores(base, model, case), _plain_text(base, model, case)
         for where, found in (("alone", scores_alone), ("plain", expected)):
             if not all(abs(one - other) <= 1e-3 + 1e-4 * abs(other) for one, other in zip(scores, found, strict=True)):
@@ -212,6 +247,8 @@ def _plain_logits(model: Any, virtual: VirtualTokens, tokens: Sequence[int]) -> 
 def candidates(names: Sequence[str]) -> Iterator[tuple[str, PretrainedConfig | str]]:
     """Names with tiny configs, or with the reason why there is none."""
     kinds = {kind: (kind, dict[str, Any]()) for kind in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)} | VARIANTS
+    far = {name: {window: FAR for window in WINDOWS if window in _settings(kind)} for name, (kind, _) in kinds.items()}
+    kinds |= {f"{name} far": (kinds[name][0], settings | kinds[name][1]) for name, settings in far.items() if settings}
     for name, (kind, settings) in kinds.items():
         if names and name not in names:
             continue

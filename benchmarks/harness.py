@@ -1,6 +1,6 @@
 """How many task files of lm-evaluation-harness are read, and whether they are scored as the harness scores them.
 
-    python -m benchmarks.harness --tasks DIR [--compare 90]
+    python -m benchmarks.harness --tasks DIR [--compare 150]
 
 DIR is a folder of task files; the wheel of lm_eval carries its own under lm_eval/tasks. Counts the files that are
 accepted, and those that are refused by reason; files that name a Python function are counted apart.
@@ -25,7 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness_rows import Row, answer_field, made_up
+from jinja2 import nodes
+
+from benchmarks.harness_rows import PARSER, Row, answer_field, made_up
 from multiprompt.engine.answering import budget
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.evaluation import Subject, evaluate
@@ -38,6 +40,7 @@ from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Column, Template
 from tests.conftest import write_tiny_model
 
+_STATEMENTS = {nodes.For: "for", nodes.If: "if", nodes.CondExpr: "if", nodes.Assign: "set", nodes.Slice: "slice"}
 TOLERANCE = 1e-6
 MAX_NEW_TOKENS = 16
 FUNCTION = "a Python function"
@@ -55,7 +58,7 @@ class Scored:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=Path, required=True)
-    parser.add_argument("--compare", type=int, default=90, help="how many task files are scored on both sides")
+    parser.add_argument("--compare", type=int, default=150, help="how many task files are scored on both sides")
     arguments = parser.parse_args()
     accepted = count(sorted(arguments.tasks.rglob("*.yaml")))
     if importlib.util.find_spec("lm_eval") is None:
@@ -142,9 +145,23 @@ def features(task: Task) -> tuple[str, ...]:
     if task.mapping.get("filter_list"):
         found += ["|".join(sorted({step.function for line in task.pipelines for step in line.filters}))]
     found += [f"{len(task.pipelines)} pipelines"] if len(task.pipelines) > 1 else []
-    for key, default in (("target_delimiter", " "), ("fewshot_delimiter", "\n\n"), ("description", "")):
+    for key, default in (("target_delimiter", " "), ("fewshot_delimiter", "\n\n"), ("description", ""), ("repeats", 1)):
         found += [key] if task.mapping.get(key, default) != default else []
-    return tuple(found)
+    return tuple(found) + constructs(task.description, task.doc_to_text, task.doc_to_target, task.doc_to_choice)
+
+
+def constructs(*templates: Any) -> tuple[str, ...]:
+    """The statements, filters, tests and methods that templates use."""
+    found: set[str] = set()
+    for source in (one.source for one in templates if isinstance(one, Template) and not isinstance(one, Column)):
+        for node in PARSER.parse(source).find_all(nodes.Node):
+            if type(node) in _STATEMENTS:
+                found.add(_STATEMENTS[type(node)])
+            elif isinstance(node, (nodes.Filter, nodes.Test)):
+                found.add(node.name)
+            elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
+                found.add(f".{node.node.attr}()")
+    return tuple(sorted(found))
 
 
 def kind(task: Task, key: str) -> str:

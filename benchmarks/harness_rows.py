@@ -39,7 +39,7 @@ TEXTS: tuple[Callable[[int, list[str]], Any], ...] = (
     _INDEX,
 )
 _FINE = Budget(10**9, len)
-_JINJA = Environment(autoescape=True)  # only parses
+PARSER = Environment(autoescape=True)  # only parses
 
 
 def made_up(task: Task, seed: int) -> tuple[Row, ...] | None:
@@ -95,7 +95,7 @@ def _answers(task: Task, rows: tuple[Row, ...]) -> list[Any]:
 
 
 def _is_an_index_here_alone(answer: Any) -> bool:
-    """Digits as text in a column are an index here, as CSV has no numbers; the harness finds them in no choice."""
+    """Digits as text in a column are an index in a CSV file alone; the harness finds those of JSON in no choice."""
     return isinstance(answer, str) and answer.isdigit()
 
 
@@ -137,7 +137,7 @@ def paths(*templates: Any) -> set[Path]:
         if isinstance(one, Column):
             found.add((one.source,))
         elif isinstance(one, Template):
-            _read(_JINJA.parse(one.source), {}, found)
+            _read(PARSER.parse(one.source), {}, found)
     return found
 
 
@@ -147,7 +147,7 @@ def listed(choices: Any) -> set[Path]:
         return {(choices.source, 0)}
     if not isinstance(choices, Template):
         return set()
-    body = _JINJA.parse(choices.source).body
+    body = PARSER.parse(choices.source).body
     outputs = body[0].nodes if len(body) == 1 and isinstance(body[0], nodes.Output) else []
     path = _path(outputs[0], {}) if len(outputs) == 1 else None
     return {(*path, 0)} if path else set()

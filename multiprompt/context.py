@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.config import DEFAULT_BASE_MODEL
-from multiprompt.errors import BaseMismatchError
+from multiprompt.errors import BaseMismatchError, NotFoundError
 from multiprompt.records import BaseModelRecord, Claim, Progress
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Context:
         base = self._any_base_model()
         if self._bound is not None and not base.is_of(self._bound):
             raise BaseMismatchError(
-                f"{self.catalog.location} holds prompts for {self._bound}, but {base.record} was loaded, with "
+                f"{self.catalog.location} is bound to {self._bound}, but {base.record} was loaded, with "
                 f"{self._bound.difference(base.record)}. "
                 "Open it with that base model and dtype, or make another catalog for this one."
             )
@@ -144,6 +144,14 @@ class Context:
         from multiprompt.engine.hub import locate
         from multiprompt.engine.loading import load_base_model
 
-        reference, dtype, _ = self.catalog.base_model()
-        source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self.notify)
+        reference, dtype, bound = self.catalog.base_model()
+        try:
+            source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self.notify)
+        except NotFoundError as error:
+            if self._reference is not None or bound is None:
+                raise
+            raise NotFoundError(
+                f"{self.catalog.location} is bound to {bound}, but {error}. Where it was moved, run "
+                "`multiprompt init --base-model` with its new place."
+            ) from None
         return load_base_model(source, self._dtype or dtype)

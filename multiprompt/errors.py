@@ -113,6 +113,16 @@ class JobTimeoutError(MultipromptError, TimeoutError):
     """A job did not end in time."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 row", "2 rows"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share as it is told: "95 %"."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """A hint for an unknown word: the closest candidate, or all of them when none is close."""
     known = sorted(candidates)

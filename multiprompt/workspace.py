@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.labels import parse_label
+from multiprompt.catalog.labels import InputRow, as_rows, parse_label
 from multiprompt.catalog.writing import digest
 from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, POLICIES
 from multiprompt.context import Context, Notify, silent
@@ -99,7 +99,9 @@ class Workspace:
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.
 
-        Raises AdapterError when its method, shape or numbers cannot be a prompt for the base model.
+        One that has the bytes of a version of the task becomes none. Raises AdapterError when its method, shape or
+        numbers cannot be a prompt for the base model, and BaseMismatchError where the folder's card says that it was
+        made on another one. Where nothing but a name says so, the report warns.
         """
         from multiprompt.learning.importing import import_adapter
 
@@ -129,20 +131,24 @@ class Workspace:
 
     # Inference
 
-    def predict(
-        self, rows: Sequence[tuple[str, Mapping[str, Any] | str]], *, strict: bool = True, seed: int = 0
-    ) -> list[Prediction]:
+    def predict(self, rows: Iterable[InputRow], *, strict: bool = True, seed: int = 0) -> list[Prediction]:
         """Answers for any mix of tasks; a row is a mapping of fields, or a text where the task reads one field.
 
-        A name may carry a version: `sst2@2`. A row that cannot be answered raises NotFoundError or DataError naming it;
+        A name may carry a version: `sst2@2`. A row that cannot be answered raises an error naming it;
         with `strict=False` it gets a Prediction whose `error` says why, and the others their answers. `seed` is for
         tasks that ask for sampling.
         """
-        advance = self.context.counter("predicting", len(rows))
-        return self.predictor().predict(rows, strict=strict, seed=seed, advance=advance)
+        from multiprompt.serving.labels import require_versions
+
+        asked = as_rows(rows)
+        if strict and self.context.loaded is None:
+            require_versions(self.catalog, asked)
+        advance = self.context.counter("predicting", len(asked))
+        return self.predictor().predict(asked, strict=strict, seed=seed, advance=advance)
 
     def stream(self, name: str, row: Mapping[str, Any] | str, *, seed: int = 0) -> Iterator[str]:
         """A generated answer piece by piece, as the model writes it and before the task's filters."""
+        self.version(name)
         return self.predictor().stream(name, row, seed)
 
     def render(self, name: str, row: Mapping[str, Any] | str | int, *, split: str = "test") -> Rendering:
@@ -448,11 +454,14 @@ def init_workspace(
 ) -> Workspace:
     """Open a catalog with its base model loaded; a missing one is made after the base model was found to be usable.
 
-    `options` are those of `open_workspace`. Raises BaseModelError, with no catalog made.
+    A catalog that is bound to the same base model in another place keeps the new place. `options` are those of
+    `open_workspace`. Raises BaseModelError, with no catalog made.
     """
     if Catalog.exists(str(catalog)):
         workspace = open_workspace(catalog, base_model, create=False, dtype=dtype, **options)
-        workspace.base_model()
+        found = workspace.base_model()
+        if base_model is not None:
+            workspace.catalog.move_base_model(found.record.source)
         return workspace
     from multiprompt.engine.hub import locate
     from multiprompt.engine.loading import load_base_model

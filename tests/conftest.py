@@ -172,6 +172,15 @@ def between_versions(edges: Iterable[Edge]) -> list[Edge]:
     return [edge for edge in edges if edge.relation not in MATERIALS]
 
 
+def nudged(folder: Path) -> Path:
+    """An exported adapter with other bytes that answers as before."""
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "adapter_model.safetensors"
+    save_file({name: tensor * (1 + 1e-6) for name, tensor in load_file(file).items()}, file)
+    return folder
+
+
 def _row(kind: str, number: int, rng: random.Random) -> dict[str, str]:
     label = COLOURS[0] if kind != "choice" else COLOURS[number % 2]
     return {"text": f"{rng.choice(('sky', 'sea', 'rose'))} {number} {rng.random():.3f}", "label": label}

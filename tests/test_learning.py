@@ -363,8 +363,7 @@ def test_an_exported_version_imports_as_the_same_prompt(
         name = report.version.partition("@")[0]
         folder = workspace.export(report.version, tmp_path / "out" / name)
         imported = workspace.import_adapter(name, folder)
-        assert (imported.version, imported.soft) == (f"{name}@2", report.soft)
-        assert workspace.digest(f"{name}@2") == workspace.digest(f"{name}@1")
+        assert (imported.version, imported.soft, imported.is_new) == (f"{name}@1", report.soft, False)
 
 
 def test_an_import_without_its_encoder_serves_the_same_answers(
@@ -465,9 +464,7 @@ def test_rows_that_cannot_be_answered_get_an_error_and_the_others_their_answers(
     ]
     found = workspace.predict(rows, strict=False)
     assert [bool(one.error) for one in found] == [False, True, False, True, True, True, False]
-    assert "row 1 of the call: " in found[1].error
     assert "no task 'colours'" in found[1].error
-    assert "row 3 of the call: " in found[3].error
     assert "lacks the field 'text'" in found[3].error
     assert "run `multiprompt learn shade`" in found[4].error
     assert (found[5].task, found[5].version, found[5].output) == ("colour", "colour@9", "")
@@ -485,7 +482,7 @@ def test_what_is_no_row_is_an_error_of_that_row(workspace: mp.Workspace, make_ta
     add(workspace, make_task, "colour")
     workspace.learn("colour")
     wrong, right = workspace.predict([("colour", row), ("colour", "sky")], strict=False)
-    assert "row 0 of the call: " in (wrong.error or "")
+    assert wrong.error
     assert right.output
 
 

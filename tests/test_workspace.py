@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,10 @@ from multiprompt.errors import (
     TaskFileError,
 )
 from multiprompt.records import BaseModelRecord
+from multiprompt.tasks.task import Task
+from multiprompt.workspace import init_workspace
 from tests.catalog.databases import by, new_database
-from tests.conftest import MakeTask, between_versions, write_model, write_tiny_model
+from tests.conftest import MakeTask, between_versions, nudged, write_model, write_tiny_model
 
 
 def learn(workspace: mp.Workspace, path: Path) -> Any:
@@ -273,6 +276,30 @@ def test_another_dtype_is_another_base_model(workspace: mp.Workspace, make_task:
         mp.open(workspace.catalog.path, str(tiny_model), dtype="bfloat16").predict([("colour", "x")])
 
 
+def test_a_base_model_that_was_moved_is_found_again_once_init_names_its_new_place(
+    workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(tiny_model, old)
+    catalog = tmp_path / "moved.db"
+    learned = mp.open(catalog, str(old), dtype="float32")
+    learn(learned, make_task("colour"))
+    answers = learned.predict([("colour", "x")])
+    old.rename(new)
+    with pytest.raises(NotFoundError, match=r"is bound to old \(.*/old'.*init --base-model` with its new place"):
+        mp.open(catalog).predict([("colour", "x")])
+    init_workspace(catalog, str(new))
+    again = mp.open(catalog)
+    assert again.predict([("colour", "x")]) == answers
+    assert len(again.events("kind = 'base-model-moved'")) == 1
+
+
+def test_an_empty_catalog_is_said_to_be_bound_not_to_hold_prompts(tiny_model: Path, tmp_path: Path) -> None:
+    init_workspace(tmp_path / "empty.db", str(tiny_model), "float32")
+    with pytest.raises(BaseMismatchError, match=r"is bound to tiny .*float32\), but .*bfloat16.*another dtype"):
+        init_workspace(tmp_path / "empty.db", str(tiny_model), "bfloat16")
+
+
 def test_a_catalog_with_the_fingerprints_of_an_earlier_release_is_renewed_once(
     workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,11 +400,101 @@ def test_an_exported_version_imports_with_the_same_scores(
     known = (version.label, version.digest, version.base_model.weights, run.training_data, "PeftModel.from_pretrained")
     assert [fact for fact in known if fact not in card] == []
     assert f"| acc | {version.score:.4f} |" in card
-    imported = workspace.import_adapter("colour", folder)
+    same = workspace.import_adapter("colour", folder)
+    assert (same.version, same.soft, same.is_new, same.published) == ("colour@1", report.soft, False, True)
+    assert same.reason == "nothing new to learn: the adapter has the bytes of colour@1"
+    imported = workspace.import_adapter("colour", nudged(folder))
     assert (imported.version, imported.soft) == ("colour@2", report.soft)
-    assert workspace.digest("colour@2") == workspace.digest("colour@1")
     edges = between_versions(workspace.lineage("colour@2"))
     assert [(e.relation, e.parent) for e in edges] == [("imported-from", str(folder))]
+
+
+def exported_and_another(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> tuple[Path, Callable[[Path, str], mp.Workspace]]:
+    """An exported version, and how catalogs over other base models that know its task are made."""
+    task = make_task("colour")
+    learn(workspace, task)
+
+    def other(model: Path, dtype: str) -> mp.Workspace:
+        opened = mp.open(tmp_path / "other.db", str(model), dtype=dtype)
+        opened.add_task(task)
+        return opened
+
+    return workspace.export("colour@1", tmp_path / "out"), other
+
+
+def test_an_export_of_another_base_model_is_not_imported(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    folder, other = exported_and_another(workspace, make_task, tmp_path)
+    catalog = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
+    with pytest.raises(BaseMismatchError, match=r"was made on .*tiny \(sha256:.*open with another \(.*other weights"):
+        catalog.import_adapter("colour", folder)
+    assert list(catalog.versions()) == []
+
+
+def test_an_adapter_that_only_names_another_base_model_is_imported_with_a_warning(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    folder, other = exported_and_another(workspace, make_task, tmp_path)
+    (folder / "README.md").unlink()
+    catalog = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
+    warnings = catalog.import_adapter("colour", folder).warnings
+    assert any(re.search(r"says that it was made on .*tiny; whether that is another \(", one) for one in warnings)
+
+
+def test_an_export_is_imported_on_a_copy_of_its_base_model_and_a_dtype_is_told(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path, tiny_model: Path
+) -> None:
+    folder, other = exported_and_another(workspace, make_task, tmp_path)
+    copied = Path(shutil.copytree(tiny_model, tmp_path / "copied"))
+    warnings = other(copied, "bfloat16").import_adapter("colour", folder).warnings
+    assert [one for one in warnings if "made" in one] == [
+        f"{folder} was made in float32, and this catalog runs bfloat16"
+    ]
+
+
+def test_bytes_that_were_published_meanwhile_are_not_published_again(
+    workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.add_task(make_task("colour"))
+    other = mp.open(workspace.catalog.path, str(tiny_model), dtype="float32")
+    admit = Catalog.admit
+    raced: list[str] = []
+
+    def racing(self: Catalog, *args: Any, **kwargs: Any) -> Any:
+        if not raced:
+            raced.append("colour")
+            other.learn("colour")
+        return admit(self, *args, **kwargs)
+
+    monkeypatch.setattr(Catalog, "admit", racing)
+    report = workspace.learn("colour")
+    assert (report.version, report.is_new, report.published) == ("colour@1", False, True)
+    assert [version.label for version in workspace.versions()] == ["colour@1"]
+
+
+def test_a_clock_without_a_zone_is_refused(tmp_path: Path, make_task: MakeTask) -> None:
+    local = mp.open(tmp_path / "catalog.db", clock=lambda: datetime(2026, 1, 1, 3))
+    by(local.catalog, "tester", datetime(2026, 1, 1, tzinfo=UTC)).add_task(Task.from_file(make_task("colour")))
+    acts: list[Callable[[], object]] = [
+        lambda: local.note("colour", "a note"),
+        lambda: local.schedule("colour", cron="0 3 * * *"),
+        lambda: local.submit("colour"),
+        lambda: local.plan(),
+    ]
+    for act in acts:
+        with pytest.raises(ConfigError, match="the clock gave 2026-01-01T03:00:00 without a zone"):
+            act()
+
+
+def test_a_name_is_no_markdown_of_a_card(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
+    learn(workspace, make_task("<img src=x> [a](b)"))
+    card = (workspace.export("<img src=x> [a](b)@1", tmp_path / "out") / "README.md").read_text()
+    assert "# `<img src=x> [a](b)@1`\n" in card
+    assert "\n    Which <img src=x> [a](b)?\n" in card
+    assert card.count("<img") == 2
 
 
 def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
@@ -387,6 +504,29 @@ def test_an_export_never_overwrites(workspace: mp.Workspace, make_task: MakeTask
     with pytest.raises(StateError, match="no empty folder"):
         workspace.export("colour", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["nul \0", "half \ud800", "/proc/out", "/proc/version/out", "n" * 300, "/proc/version"]
+)
+def test_an_export_that_cannot_be_written_is_one_error(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path, folder: str
+) -> None:
+    learn(workspace, make_task("colour"))
+    with pytest.raises(
+        (AdapterError, StateError), match="cannot be written: .*Choose another|no empty folder"
+    ) as caught:
+        workspace.export("colour", tmp_path / folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_export_does_not_follow_a_link_that_leads_nowhere(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    learn(workspace, make_task("colour"))
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match="no empty folder"):
+        workspace.export("colour", tmp_path / "out")
 
 
 def test_an_adapter_that_is_none_changes_nothing(workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path) -> None:
@@ -506,3 +646,11 @@ def test_a_user_with_a_number_only_is_an_actor(tmp_path: Path, monkeypatch: pyte
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
     assert mp.open(tmp_path / "catalog.db").actor == f"user {2**31 - 7}"
+
+
+def test_the_file_of_jobs_is_as_private_as_the_catalog(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    workspace.add_task(make_task("colour"))
+    workspace.catalog.path.chmod(0o600)
+    workspace.submit("colour")
+    folder = workspace.catalog.path.parent
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("catalog.db*")} == {0o600}

@@ -32,11 +32,11 @@ from multiprompt.catalog.database import database_engine, database_path, is_sqli
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.garbage import LiveJobs
-from multiprompt.catalog.jobs import Ledger, end, note_checkpoint, require_claim
+from multiprompt.catalog.jobs import Ledger, end, is_held, note_checkpoint, require_claim
 from multiprompt.catalog.labels import parse_label
 from multiprompt.catalog.sql import Attached
 from multiprompt.catalog.writing import Candidate, Decision, Stamp
-from multiprompt.errors import IntegrityError, StateError
+from multiprompt.errors import ConfigError, IntegrityError, StateError
 from multiprompt.records import (
     Adapter,
     Baseline,
@@ -137,8 +137,11 @@ class Catalog:
         return self._actor
 
     def now(self) -> datetime:
-        """The time that its writes carry."""
-        return self._clock()
+        """The time that its writes carry. Raises ConfigError where the clock gives one without a zone."""
+        time = self._clock()
+        if time.utcoffset() is None:
+            raise ConfigError(f"the clock gave {time.isoformat()} without a zone: give one like datetime.now(UTC).")
+        return time
 
     @property
     def job(self) -> str | None:
@@ -156,7 +159,7 @@ class Catalog:
         with write_transaction(self._engine) as connection:
             if self._claim is not None:
                 require_claim(connection, self._claim)
-            at = self._clock()
+            at = self.now()
             yield connection, Stamp(self._actor, max(at, reading.last_event(connection) or at))
 
     @cached_property
@@ -198,6 +201,12 @@ class Catalog:
             with write_transaction(self._engine) as connection:
                 writing.name_base_model(connection, reference)
 
+    def move_base_model(self, reference: str) -> None:
+        """Keep another place of the base model that the catalog is bound to."""
+        if self.base_model()[0] != reference:
+            with self._write() as (connection, stamp):
+                writing.move_base_model(connection, reference, stamp)
+
     def bind_base_model(self, record: BaseModelRecord, former: BaseModelRecord | None = None) -> None:
         """Bind the catalog to its base model, or bind it anew where `former` is the same model in older fingerprints.
 
@@ -229,7 +238,10 @@ class Catalog:
             return reading.checkpoint(connection, task, key)
 
     def save_checkpoint(self, task: str, key: str, data: bytes) -> None:
+        """Keep where a training of a task stands; one by hand leaves that of a job that has not ended."""
         with self._write() as (connection, stamp):
+            if self._claim is None and is_held(connection, task, None):
+                return
             writing.save_checkpoint(connection, task, key, data, stamp)
             if self._claim is not None:
                 note_checkpoint(connection, self._claim, task, key)
@@ -240,7 +252,7 @@ class Catalog:
         It is no success where that version did not learn and still waits for somebody to publish it.
         """
         with self._write() as (connection, stamp):
-            writing.drop_checkpoint(connection, known.task)
+            writing.drop_checkpoint(connection, known.task, self.job)
             good = known.state != "candidate" or not reading.is_below_floor(connection, known)
             self._end(connection, good, outcome, stamp)
 
@@ -459,6 +471,11 @@ class Catalog:
         """
         with read_transaction(self._engine) as connection:
             return checks.regressions(connection, task)
+
+    def has_version_of(self, job: str) -> bool:
+        """Whether a job came to a version, whatever its state."""
+        with read_transaction(self._engine) as connection:
+            return reading.has_version_of(connection, job)
 
     def job_seconds(self, kind: str, task: str | None) -> float | None:
         """What a job of a kind took when it ran last, by the parts that were measured; None if it never did."""

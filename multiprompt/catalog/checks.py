@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, func, select
 
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.reading import BLESSED, MAX_NAMES, batched, key_digest, task_id
+from multiprompt.catalog.reading import BLESSED, MAX_NAMES, batched, evaluation_query, key_digest, task_id
+from multiprompt.catalog.reading import evaluation as read_evaluation
 from multiprompt.catalog.writing import Stamp, event, insert, save_evaluation, task_file
 from multiprompt.records import CheckReport, CheckResult, Evaluation, VersionRecord
 from multiprompt.tasks.canaries import canaries
@@ -127,18 +128,36 @@ def bless(
     reason: str,
     stamp: Stamp,
 ) -> None:
-    """Hold a version against another evaluation, of the task as its file was then, from now on."""
+    """Hold a version against another evaluation, of the task as its file was then, from now on.
+
+    The evaluation is stored unless the same one is.
+    """
     identity = task_id(connection, version.task)
-    watched = canaries(split, evaluation.predictions)
+    evaluation_id = _stored(connection, version, evaluation)
+    if evaluation_id is None:
+        watched = canaries(split, evaluation.predictions)
+        evaluation_id = save_evaluation(connection, version, split, evaluation, stamp, watched)
     insert(
         connection,
         s.baselines,
         version_id=version.id,
-        evaluation_id=save_evaluation(connection, version, split, evaluation, stamp, watched),
+        evaluation_id=evaluation_id,
         task_file_id=task_file(connection, identity, task, stamp),
         created_at=stamp.at,
     )
     event(connection, BLESSED, identity, version.number, version.number, reason, stamp)
+
+
+def _stored(connection: Connection, version: VersionRecord, evaluation: Evaluation) -> int | None:
+    """The newest evaluation of a version with this key, where it has the same answers and scores."""
+    known = s.evaluations.c.version_id == version.id, s.evaluations.c.key == key_digest(evaluation.key)
+    query = evaluation_query().where(*known).order_by(s.evaluations.c.id.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    found = read_evaluation(row)
+    same = ("predictions", "references", "metrics")
+    return int(row.id) if all(getattr(found, name) == getattr(evaluation, name) for name in same) else None
 
 
 def set_policy(connection: Connection, policy: str, reason: str, stamp: Stamp) -> None:

@@ -29,7 +29,15 @@ from sqlalchemy import (
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from multiprompt.catalog import migration
-from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, reading, writing
+from multiprompt.catalog.database import (
+    database_engine,
+    database_path,
+    is_sqlite,
+    location,
+    make_like,
+    reading,
+    writing,
+)
 from multiprompt.errors import CatalogError, IntegrityError
 
 Advance = Callable[[str, int, int], None]
@@ -51,6 +59,7 @@ def copy_catalog(source: Engine, target: Engine, advance: Advance = lambda what,
             )
         migration.run_migrations(new, str(migration.revision_of(old, location(source))))
         tables = _tables(old)
+        _require_same(tables, _tables(new), location(source))
         with _triggers_off(new):
             for table in tables:
                 _copy_rows(old, new, table, advance)
@@ -89,6 +98,7 @@ def _write(source: Engine, target: Path, partial: Path, advance: Advance) -> Non
 
 
 def _copy_file(source: Path, target: Path, advance: Advance) -> None:
+    make_like(target, source)
     try:
         with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
             old.backup(
@@ -112,6 +122,17 @@ def _tables(connection: Connection) -> list[Table]:
         metadata.tables.values(), filter_fn=_is_circular
     )
     return [table for table, _ in ordered if table is not None]
+
+
+def _require_same(found: Sequence[Table], known: Sequence[Table], where: str) -> None:
+    """Raises CatalogError when a catalog has other tables or columns than its schema."""
+    has, needs = ({str(column) for table in tables for column in table.c} for tables in (found, known))
+    for what, names in (("lacks", needs - has), ("holds", has - needs)):
+        if names:
+            raise CatalogError(
+                f"{where} {what} {', '.join(sorted(names)[:3])}, other than its schema: restore a backup of it; "
+                "nothing was copied."
+            )
 
 
 def _is_search(name: str) -> bool:
@@ -152,7 +173,13 @@ def _close_circles(old: Connection, new: Connection, tables: list[Table]) -> Non
 
 def _partitions(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
     """The rows of a query, some at a time, from a cursor that keeps its place."""
-    yield from connection.execution_options(yield_per=_ROWS_A_STATEMENT).execute(query).partitions()
+    try:
+        yield from connection.execution_options(yield_per=_ROWS_A_STATEMENT).execute(query).partitions()
+    except (ValueError, TypeError) as error:
+        table = query.get_final_froms()[0]
+        raise IntegrityError(
+            f"{table} holds a value of another type than its column: the catalog is damaged; restore a backup."
+        ) from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,7 @@ def database_engine(url: str) -> Engine:
         )
     if not parsed.database or parsed.database == ":memory:":
         raise CatalogError("a catalog is a file: give a path, or a URL like sqlite:///multiprompt.db.")
+    _require_usable(parsed)
     return _sqlite_engine(parsed, NullPool)
 
 
@@ -133,6 +135,13 @@ def making(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
+def make_like(path: Path, other: Path) -> None:
+    """Make an empty file that the same people may read and write as another one. Raises OSError where there is one."""
+    mode = other.stat().st_mode & 0o666
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+    path.chmod(mode)
+
+
 def write_ahead(path: Path) -> None:
     """Make an SQLite file whose readers do not wait for its writer."""
     with sqlite3.connect(path) as raw:
@@ -160,22 +169,32 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-@contextmanager
-def rolled_back(engine: Engine) -> Iterator[Connection]:
-    """A transaction that may try something out: nothing of it stays."""
-    with _translated(engine), engine.connect() as connection:
-        transaction = connection.begin()
-        try:
-            yield connection
-        finally:
-            transaction.rollback()
-
-
 def _sqlite_engine(url: URL, pool: type[Pool]) -> Engine:
     engine = create_engine(url, poolclass=pool, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _require_usable(url: URL) -> None:
+    """Raises CatalogError for a URL whose driver is another one, or with a part that SQLite does not take."""
+    reason = ""
+    if url.drivername not in ("sqlite", "sqlite+pysqlite"):
+        reason = f"its driver is {url.drivername}"
+    elif url.host or url.username or url.password:
+        reason = "a path comes behind three slashes"
+    elif "\0" in str(url.database):
+        reason = "no path holds a NUL"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            url.set(drivername="sqlite").get_dialect()().create_connect_args(url)
+    except (ArgumentError, ValueError, Warning):
+        reason = reason or "a parameter of it is none of SQLite's, or has a wrong value"
+    if reason:
+        raise CatalogError(
+            f"{_shown(url)!r} is no catalog ({reason}): give a path, or a URL like sqlite:///multiprompt.db."
+        )
 
 
 def _postgresql_engine(url: URL) -> Engine:
@@ -255,6 +274,8 @@ def _code(error: DatabaseError) -> str | None:
 
 def _may_pass(error: DatabaseError) -> bool:
     code = _code(error)
+    if code is None and _is_of_sqlite(error):
+        return False
     if code is None:
         return isinstance(error, OperationalError) and not any(
             re.search(sign, str(error.orig)) for sign in _REFUSED if sign
@@ -262,9 +283,15 @@ def _may_pass(error: DatabaseError) -> bool:
     return code.startswith(_PASSING)
 
 
+def _is_of_sqlite(error: DatabaseError) -> bool:
+    return isinstance(error.orig, sqlite3.Error)
+
+
 def _cure(error: DatabaseError) -> str:
     code = _code(error)
-    if code is None and isinstance(error, OperationalError):
+    if code is None and _is_of_sqlite(error) and "decode" in str(error.orig):
+        return f"{_first_line(error).partition(' with text')[0]}: the file is damaged: restore a backup"
+    if code is None and isinstance(error, OperationalError) and not _is_of_sqlite(error):
         return next(cure for sign, cure in _REFUSED.items() if re.search(sign, str(error.orig)))
     cure = next((cure for sign, cure in _CURES.items() if code and code.startswith(sign)), _first_line(error))
     return cure.format(BUSY_TIMEOUT_SECONDS if cure is _BUSY else _first_line(error))

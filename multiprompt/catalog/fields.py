@@ -27,6 +27,7 @@ from multiprompt.catalog import schema as s
 from multiprompt.catalog.labels import parse_label
 from multiprompt.catalog.query import Field, Fields, Flag, Function, ValueIndex, parse_time
 from multiprompt.catalog.search import matches
+from multiprompt.config import POLICIES
 from multiprompt.errors import MultipromptError
 
 published = s.prompt_versions.alias("published")
@@ -34,6 +35,13 @@ baseline = s.evaluations.alias("baseline")
 # The event that published what was published at a time.
 moved = s.events.alias("moved")
 MIN_FINGERPRINT = 8
+STATES = ("candidate", "published", "retired", "rejected")
+EVALUATION_KINDS = ("soft", "hard")
+EVENT_KINDS = (
+    "published", "rolled-back", "rejected", "held", "below-floor", "blessed", "noted", "guarded", "unguarded",
+    "task-added", "task-changed", "base-model-bound", "base-model-renewed", "engine-fallback", "engine-packed",
+    *(f"policy-{policy}" for policy in POLICIES),
+)  # fmt: skip
 
 
 def _columns(**columns: ColumnElement[Any]) -> dict[str, Field]:
@@ -179,7 +187,6 @@ VERSIONS = Fields(
         **_columns(
             task=s.tasks.c.name,
             number=s.prompt_versions.c.number,
-            state=s.prompt_versions.c.state,
             method=s.prompt_versions.c.method,
             tokens=s.prompt_versions.c.num_virtual_tokens,
             base=s.base_models.c.name,
@@ -191,6 +198,7 @@ VERSIONS = Fields(
             metric=baseline.c.metric,
             score=baseline.c.score,
         ),
+        "state": Field(s.prompt_versions.c.state, values=STATES),
         "tag": _tag(),
     },
     {"score": lambda metric: _score(baseline, metric), "tag": _tag},
@@ -198,29 +206,33 @@ VERSIONS = Fields(
 )
 EVALUATIONS = Fields(
     "evaluations",
-    _columns(
-        task=s.tasks.c.name,
-        version=s.prompt_versions.c.number,
-        kind=s.evaluations.c.kind,
-        metric=s.evaluations.c.metric,
-        score=s.evaluations.c.score,
-        rows=s.evaluations.c.rows,
-        seconds=s.evaluations.c.seconds,
-        created_at=s.evaluations.c.created_at,
-    ),
+    {
+        **_columns(
+            task=s.tasks.c.name,
+            version=s.prompt_versions.c.number,
+            metric=s.evaluations.c.metric,
+            score=s.evaluations.c.score,
+            rows=s.evaluations.c.rows,
+            seconds=s.evaluations.c.seconds,
+            created_at=s.evaluations.c.created_at,
+        ),
+        "kind": Field(s.evaluations.c.kind, values=EVALUATION_KINDS),
+    },
     {"score": lambda metric: _score(s.evaluations, metric)},
     _functions(s.prompt_versions),
 )
 EVENTS = Fields(
     "events",
-    _columns(
-        kind=s.events.c.kind,
-        task=s.tasks.c.name,
-        actor=s.events.c.actor,
-        at=s.events.c.at,
-        from_version=s.events.c.from_version,
-        to_version=s.events.c.to_version,
-        reason=s.events.c.reason,
-    ),
+    {
+        **_columns(
+            task=s.tasks.c.name,
+            actor=s.events.c.actor,
+            at=s.events.c.at,
+            from_version=s.events.c.from_version,
+            to_version=s.events.c.to_version,
+            reason=s.events.c.reason,
+        ),
+        "kind": Field(s.events.c.kind, values=EVENT_KINDS),
+    },
     {},
 )

@@ -207,6 +207,15 @@ def note_checkpoint(connection: Connection, claim: Claim, task: str, key: str) -
     connection.execute(insert(s.job_results).values(noted))
 
 
+def is_held(connection: Connection, task: str, but: str | None) -> bool:
+    """Whether a task's checkpoint is one that a job saved which has not ended, another one than `but`."""
+    c = s.job_results.c
+    noted = select(c.job).where(c.step == _CHECKPOINT, c.data == task.encode(), c.job != (but or ""))
+    of_task = select(s.tasks.c.id).where(s.tasks.c.name == task)
+    kept = noted.join(s.checkpoints, s.checkpoints.c.key == c.name).where(s.checkpoints.c.task_id.in_(of_task))
+    return connection.execute(kept.limit(1)).first() is not None
+
+
 def _forget_checkpoint(connection: Connection, job: str) -> None:
     c = s.job_results.c
     noted = connection.execute(select(c.name, c.data).where(c.job == job, c.step == _CHECKPOINT)).one_or_none()

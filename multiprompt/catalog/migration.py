@@ -9,7 +9,16 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from multiprompt.catalog.database import database_path, is_sqlite, location, making, reading, write_ahead, writing
+from multiprompt.catalog.database import (
+    database_path,
+    is_sqlite,
+    location,
+    make_like,
+    making,
+    reading,
+    write_ahead,
+    writing,
+)
 from multiprompt.catalog.schema import REVISION, settings
 from multiprompt.errors import CatalogError, SchemaError
 
@@ -116,9 +125,10 @@ def run_migrations(connection: Connection, to: str = "head") -> None:
 def _copy(path: Path, revision: str) -> Path:
     copy = path.with_name(f"{path.name}.{revision}.{datetime.now(UTC):%Y%m%dT%H%M%S}.bak")
     try:
+        make_like(copy, path)
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise CatalogError(f"{path} could not be copied to {copy} before the upgrade: {error}.") from error
     return copy
 

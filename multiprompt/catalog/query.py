@@ -88,11 +88,15 @@ class ValueIndex:
 
 @dataclass(frozen=True)
 class Field:
-    """What a field name stands for. A field of many values (`exists` given) compares true when any value does."""
+    """What a field name stands for. A field of many values (`exists` given) compares true when any value does.
+
+    `values` are all that it can have, where they are few; another one is refused.
+    """
 
     expression: ColumnElement[Any]
     exists: Callable[[ColumnElement[bool]], ColumnElement[bool]] | None = None
     index: ValueIndex | None = None
+    values: tuple[str, ...] = ()
 
     def holds(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
         return condition if self.exists is None else self.exists(condition)
@@ -333,6 +337,12 @@ def parse_time(text: str) -> datetime:
         raise ValueError(NO_TIME) from None
 
 
+def _unreadable(letter: str) -> str:
+    if letter == "'":
+        return "the quote is not closed; write '' for a quote within a text"
+    return "cannot be read; a text stands in single quotes" if letter in '"`‘’“”' else "cannot be read"
+
+
 class _Parser:
     def __init__(self, text: str, fields: Fields) -> None:
         self._text = text
@@ -436,8 +446,10 @@ class _Parser:
         compare = _COMPARE.get(self._peek.value.lower()) if self._peek.kind in ("symbol", "word") else None
         if compare is None:
             self._fail("expected a comparison (= != < <= > >= like in is)")
-        if self._peek.value.lower() == "like" and not isinstance(field.expression.type, String):
-            self._fail("only a text can be like something")
+        if self._peek.value.lower() == "like":
+            if not isinstance(field.expression.type, String):
+                self._fail("only a text can be like something")
+            field = replace(field, values=())
         self._advance()
         return self._compared(field, compare, self._value(field))
 
@@ -473,6 +485,8 @@ class _Parser:
         if isinstance(kind, String):
             if token.kind != "text":
                 self._fail("expected a text in single quotes", token)
+            if field.values and token.value not in field.values:
+                self._fail(f"no record has this value; {nearest(token.value, field.values)}", token)
             return token.value
         if isinstance(kind, Flag) and token.kind == "word" and token.value.lower() in _FLAGS:
             return _FLAGS[token.value.lower()]
@@ -518,7 +532,7 @@ class _Parser:
             match = _TOKEN.match(self._text, position)
             if match is None:
                 column = position + len(self._text[position:]) - len(self._text[position:].lstrip())
-                self._fail("cannot be read", _Token("", self._text[column : column + 20], column))
+                self._fail(_unreadable(self._text[column]), _Token("", self._text[column : column + 20], column))
             kind = str(match.lastgroup)
             value = match[kind].replace("''", "'") if kind == "text" else match[kind]
             tokens.append(_Token(kind, value, match.start(kind)))

@@ -459,6 +459,10 @@ def _event(row: Row[Any]) -> Event:
     return Event(row.id, row.at, row.actor, row.kind, row.task, row.from_version, row.to_version, row.reason)
 
 
+def has_version_of(connection: Connection, job: str) -> bool:
+    return connection.execute(select(s.runs.c.id).where(s.runs.c.job == job).limit(1)).first() is not None
+
+
 def job_seconds(connection: Connection, kind: str, task: str | None) -> float | None:
     """Training, evaluations and check of the newest version; of the newest check, where there is no task."""
     if task is None:

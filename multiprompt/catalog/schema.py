@@ -24,6 +24,8 @@ from sqlalchemy import (
     text,
 )
 
+from multiprompt.errors import IntegrityError
+
 # The newest migration in migrations/versions; a catalog of another revision is refused or upgraded.
 REVISION = "0007"
 
@@ -101,7 +103,34 @@ NAMING = {
 metadata = MetaData(naming_convention=NAMING)
 
 
-class UtcDateTime(TypeDecorator[datetime]):
+class _Checked(TypeDecorator[Any]):
+    """What is stored as text in SQLite, where anything may stand in a damaged file."""
+
+    __abstract__ = True
+
+    def result_processor(self, dialect: Any, coltype: Any) -> Any:
+        read = super().result_processor(dialect, coltype)
+
+        def checked(value: Any) -> Any:
+            try:
+                return value if read is None else read(value)
+            except (ValueError, TypeError):
+                kind = type(self.impl).__name__
+                raise IntegrityError(
+                    f"a stored value is no {kind}: the catalog is damaged; restore a backup."
+                ) from None
+
+        return checked
+
+
+class Json(_Checked):
+    """Plain data."""
+
+    impl = JSON
+    cache_ok = True
+
+
+class UtcDateTime(_Checked):
     """Stores times as UTC and gives aware times back, on every database; a time without a zone is in UTC.
 
     What UTC has no year for becomes the first or the last time that it has.
@@ -198,7 +227,7 @@ task_files = Table(
     Column("folder", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("metric", String(200), nullable=False),
-    Column("tags", JSON, nullable=False),
+    Column("tags", Json, nullable=False),
     _at(),
 )
 
@@ -246,10 +275,10 @@ runs = Table(
     _to("task_id", "tasks"),
     _to("training_snapshot_id", "data_snapshots"),
     _to("validation_snapshot_id", "data_snapshots"),
-    Column("settings", JSON, nullable=False),
-    Column("environment", JSON, nullable=False),
-    Column("losses", JSON, nullable=False),
-    Column("validations", JSON, nullable=False),
+    Column("settings", Json, nullable=False),
+    Column("environment", Json, nullable=False),
+    Column("losses", Json, nullable=False),
+    Column("validations", Json, nullable=False),
     Column("best_step", Integer, nullable=False),
     Column("truncated", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
@@ -320,9 +349,9 @@ evaluations = Table(
     Column("metric", String(200), nullable=False),
     Column("score", Float, nullable=False, index=True),
     Column("higher_is_better", Integer, nullable=False),
-    Column("metrics", JSON, nullable=False),
+    Column("metrics", Json, nullable=False),
     Column("key", String(80), nullable=False, index=True),
-    Column("key_parts", JSON, nullable=False),
+    Column("key_parts", Json, nullable=False),
     Column("rows", Integer, nullable=False),
     Column("truncated", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
@@ -368,7 +397,7 @@ comparisons = Table(
     Column("baseline_id", ForeignKey("evaluations.id"), primary_key=True, autoincrement=False),
     Column("key", String(80), primary_key=True),
     _to("evaluation_id", "evaluations", nullable=True),
-    Column("result", JSON, nullable=False),
+    Column("result", Json, nullable=False),
     _at(),
 )
 
@@ -407,7 +436,7 @@ check_results = Table(
     Column("max_drop", Float, nullable=False),
     Column("verdict", String(20), nullable=False, index=True),
     Column("cause", Text, nullable=False),
-    Column("evidence", JSON, nullable=True),
+    Column("evidence", Json, nullable=True),
 )
 
 events = Table(

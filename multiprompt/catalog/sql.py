@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import marshal
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from multiprompt.catalog import sqlite_select
-from multiprompt.catalog.database import database_path, is_sqlite, reading, rolled_back
+from multiprompt.catalog.database import database_path, is_sqlite, reading
 from multiprompt.errors import QueryError
 from multiprompt.records import SqlResult
 
@@ -28,20 +29,16 @@ _MAX_ROW_BYTES = 16_000_000
 _MAX_FETCH = 1000
 # Functions that give another value at each call, and do nothing else.
 _HARMLESS = ("random", "clock_timestamp", "timeofday", "gen_random_uuid")
-# PostgreSQL's own reading of a statement names every function and relation by number. Relations are followed, since
-# a view may call functions too.
-_FUNCTIONS = text(r"""
-    WITH RECURSIVE rules(tree) AS (
-        SELECT ev_action::text FROM pg_rewrite WHERE ev_class = 'pg_temp.multiprompt_select'::regclass
-        UNION
-        SELECT ev_action::text FROM rules, regexp_matches(tree, '\:relid (\d+)', 'g') AS found
-        JOIN pg_rewrite ON ev_class = found[1]::oid AND ev_type = '1'
-    )
-    SELECT DISTINCT proname FROM rules, regexp_matches(tree, '\:(?\:\w*funcid|aggfnoid|winfnoid) (\d+)', 'g') AS found
-    JOIN pg_proc ON pg_proc.oid = found[1]::oid
-    WHERE provolatile = 'v' AND NOT (pronamespace = 'pg_catalog'::regnamespace AND proname = ANY(:harmless))
+# In PostgreSQL's own reading of a statement every function that it calls has a number; what views call is in it.
+_CALLED = re.compile(r":(?:\w*funcid|aggfnoid|winfnoid)\s+(\d+)")
+_FUNCTIONS = text(
+    """
+    SELECT DISTINCT proname FROM pg_proc
+    WHERE oid = ANY(CAST(:called AS oid[])) AND provolatile = 'v'
+    AND NOT (pronamespace = 'pg_catalog'::regnamespace AND proname = ANY(:harmless))
     ORDER BY proname
-""")
+""".replace("::", r"\:\:")
+)
 
 
 @dataclass(frozen=True)
@@ -104,13 +101,13 @@ def _on_postgresql(engine: Engine, statement: str, limit: int, seconds: float) -
     import psycopg
 
     # One parser reads the statement both times, between the same parentheses, by the extended protocol. That takes one
-    # statement at a time, and none but a SELECT or VALUES can stand there.
+    # statement at a time, and none but a SELECT or VALUES can stand there. Nothing is written, so that a role that may
+    # only read can ask, also on a standby.
     found = f"(\n{statement.rstrip().removesuffix(';')}\n) AS found"
     deadline = time.monotonic() + seconds
     try:
-        with rolled_back(engine) as connection:
-            _refuse_actions(connection, f"SELECT FROM {found}", deadline)
         with reading(engine) as connection:
+            _refuse_actions(connection, f"SELECT FROM {found}", deadline)
             whole = f"SELECT found.* FROM {found} WHERE {_FITS}"  # noqa: S608  (it was read above)
             return _fetch(connection, whole, limit, deadline)
     except psycopg.errors.QueryCanceled:
@@ -129,13 +126,40 @@ _FITS = (
 
 def _refuse_actions(connection: Connection, statement: str, deadline: float) -> None:
     """Raises QueryError when a statement calls a function that may do something, such as pg_terminate_backend."""
-    cursor = _driver(connection).cursor()
-    _set_timeout(cursor, deadline)
-    # Binary results ask for the extended protocol.
-    cursor.execute(f"CREATE TEMP VIEW multiprompt_select AS SELECT WHERE EXISTS ({statement})", binary=True)
-    called = connection.execute(_FUNCTIONS, {"harmless": list(_HARMLESS)}).scalars().all()
+    driver = _driver(connection)
+    with driver.cursor() as settings:
+        _set_timeout(settings, deadline)
+        settings.execute("SET LOCAL debug_pretty_print = off; SET LOCAL debug_print_rewritten = on")
+        read = _reading_of(driver, settings, statement)
+        settings.execute("SET LOCAL debug_print_rewritten = off")
+    numbers = sorted(map(int, _CALLED.findall(read)))
+    called = connection.execute(_FUNCTIONS, {"called": numbers, "harmless": list(_HARMLESS)}).scalars().all()
     if called:
         raise QueryError(f"SQL: {', '.join(called)} may do more than read, so that it is not allowed here.")
+
+
+def _reading_of(driver: Any, settings: Any, statement: str) -> str:
+    """The server's own reading of a statement, with its views, as it tells it when it is asked to print it."""
+    from psycopg import pq
+    from psycopg.errors import error_from_result
+
+    told: list[str] = []
+
+    def hear(message: Any) -> None:
+        told.append(message.message_detail or "")
+
+    settings.execute("SET LOCAL client_min_messages = log")
+    driver.add_notice_handler(hear)
+    try:
+        parsed = driver.pgconn.prepare(b"", statement.encode(driver.info.encoding))
+    finally:
+        driver.remove_notice_handler(hear)
+    if parsed.status != pq.ExecStatus.COMMAND_OK:
+        raise error_from_result(parsed, driver.info.encoding)
+    settings.execute("SET LOCAL client_min_messages = warning")
+    if not any(told):
+        raise QueryError("SQL: the server does not tell how it reads it; ask it without a pooler.")
+    return "".join(told)
 
 
 def _fetch(connection: Connection, statement: str, limit: int, deadline: float) -> SqlResult:

@@ -27,13 +27,22 @@ def problems(connection: Connection, advance: Advance = lambda what, done, total
     yield from _structure(connection, advance)
     artifacts = _artifacts(connection, advance)
     yield from (Problem("artifacts", wrong) for wrong in artifacts.values() if wrong)
-    yield from _checkpoints(connection)
-    yield from _versions(connection, {sha256 for sha256, wrong in artifacts.items() if not wrong})
-    yield from _snapshots(connection, advance)
-    yield from _evaluations(connection, advance)
-    yield from _scores(connection, advance)
-    yield from _events(connection)
-    yield from _texts(connection)
+    intact = {sha256 for sha256, wrong in artifacts.items() if not wrong}
+    yield from _whole("checkpoints", _checkpoints(connection))
+    yield from _whole("versions", _versions(connection, intact))
+    yield from _whole("data", _snapshots(connection, advance))
+    yield from _whole("evaluations", _evaluations(connection, advance))
+    yield from _whole("scores", _scores(connection, advance))
+    yield from _whole("events", _events(connection))
+    yield from _whole("task files", _texts(connection))
+
+
+def _whole(where: str, found: Iterator[Problem]) -> Iterator[Problem]:
+    """The findings of one part; a row of it that cannot even be read is the last of them."""
+    try:
+        yield from found
+    except IntegrityError as error:
+        yield Problem(where, str(error))
 
 
 def _watched(rows: Iterable[T], total: int, what: str, advance: Advance) -> Iterator[T]:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.fields import published
+from multiprompt.catalog.jobs import is_held
 from multiprompt.catalog.reading import (
     BELOW_FLOOR,
     NOTED,
@@ -165,6 +166,12 @@ def name_base_model(connection: Connection, reference: str) -> None:
     connection.execute(s.settings.update().where(unbound).values(base_model_source=reference))
 
 
+def move_base_model(connection: Connection, reference: str, stamp: Stamp) -> None:
+    """Load the base model that the catalog is bound to from another place from now on."""
+    connection.execute(s.settings.update().values(base_model_source=reference))
+    event(connection, "base-model-moved", None, None, None, f"it is loaded from {reference}", stamp)
+
+
 def bind_base_model(
     connection: Connection, record: BaseModelRecord, former: BaseModelRecord | None, stamp: Stamp
 ) -> None:
@@ -197,8 +204,10 @@ def save_checkpoint(connection: Connection, name: str, key: str, data: bytes, st
     connection.execute(s.checkpoints.insert().values(values))
 
 
-def drop_checkpoint(connection: Connection, name: str) -> None:
-    connection.execute(_DROP_CHECKPOINT, {"task": task_id(connection, name)})
+def drop_checkpoint(connection: Connection, name: str, job: str | None) -> None:
+    """Forget where a task's training stands, unless it is that of another job than the one that ends."""
+    if not is_held(connection, name, job):
+        connection.execute(_DROP_CHECKPOINT, {"task": task_id(connection, name)})
 
 
 def admit(
@@ -230,7 +239,8 @@ def admit(
     watched = canaries(candidate.data, candidate.soft.predictions)
     baseline_id = _evaluation(connection, identity, version_id, snapshot_id, candidate.soft, stamp, watched)
     _insert_edges(connection, version_id, candidate.parents)
-    connection.execute(_DROP_CHECKPOINT, {"task": identity})
+    if candidate.run is not None:
+        drop_checkpoint(connection, candidate.task.name, candidate.job)
     if decision == "hold":
         _set(connection, version_id, baseline_id=baseline_id)
         event(connection, BELOW_FLOOR, identity, None, number, reason, stamp)

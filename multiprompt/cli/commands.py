@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +24,7 @@ from multiprompt.cli.options import (
     working,
 )
 from multiprompt.cli.output import (
+    echo,
     print_added,
     print_check,
     print_diff,
@@ -34,8 +35,8 @@ from multiprompt.cli.output import (
     told_in_json,
 )
 from multiprompt.cli.rendering import render
-from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError
-from multiprompt.records import AddedTask, LearnReport
+from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError, counted
+from multiprompt.records import AddedTask, LearnReport, Prediction
 from multiprompt.workspace import open_workspace
 
 _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
@@ -66,7 +67,7 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
+    echo(f"error: {message}", err=True)
     sys.exit(status)
 
 
@@ -114,7 +115,7 @@ def init(catalog: str, base_model: str | None, dtype: str) -> None:
     """Make a catalog and bind it to a base model."""
     with working(catalog, base_model, create=True, dtype=None if dtype == "auto" else dtype) as workspace:
         base = workspace.base_model()
-    click.echo(f"{workspace.location} is bound to {base.record}")
+    echo(f"{workspace.location} is bound to {base.record}")
 
 
 @cli.command()
@@ -199,21 +200,23 @@ def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str,
     """
     if bool(texts) == (source is not None) or (task is None and source is None):
         raise click.UsageError("give TASK and TEXT…, or --input")
-    rows: list[tuple[str, Any]] = [(task, text) for text in texts] if task and texts else _read_rows(source, task)
+    rows: list[tuple[str, Any]] = [(task, text) for text in texts] if task and texts else []
+    lines = () if rows else _read_rows(source, task)
     with working(catalog) as workspace:
-        predictions = workspace.predict(rows, strict=source is None)
+        found = workspace.predict(rows or [(row.label, row.fields) for row in lines], strict=source is None)
+    predictions = [_on_line(row.line, one) for row, one in zip(lines, found, strict=True)] if lines else found
     failed = [prediction.error for prediction in predictions if prediction.error is not None]
     for error in failed:
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
     cut = sum(prediction.truncated for prediction in predictions)
     if cut:
-        click.echo(f"{cut} of {len(predictions)} texts were cut at their end to fit the model's context", err=True)
+        echo(f"{cut} of {len(predictions)} texts were cut at their end to fit the model's context", err=True)
     if as_json:
         print_json(predictions)
     else:
         for prediction in predictions:
             chance = (prediction.probabilities or {}).get(prediction.output)
-            click.echo(prediction.output if chance is None else f"{prediction.output}\t{chance:.4f}")
+            echo(prediction.output if chance is None else f"{prediction.output}\t{chance:.4f}")
     sys.exit(2 if failed else 0)
 
 
@@ -254,7 +257,7 @@ def check(
         print_json({"passed": report.passed, **asdict(report)})
     else:
         print_check(report)
-        click.echo(f"{'pass' if report.passed else 'REGRESSION'}: {report.summary}; {report.cost}")
+        echo(f"{'pass' if report.passed else 'REGRESSION'}: {report.summary}; {report.cost}")
     sys.exit(0 if report.passed else 1)
 
 
@@ -268,7 +271,9 @@ def bless(label: str, reason: str, catalog: str, hub_metrics: bool) -> None:
     with working(catalog, hub_metrics=hub_metrics) as workspace:
         version = workspace.version(label).label
         evaluation = workspace.bless(label, reason)
-    click.echo(f"{version} is held against {evaluation.metric} {evaluation.score:.4f} on {evaluation.rows} rows now")
+    echo(
+        f"{version} is held against {evaluation.metric} {evaluation.score:.4f} on {counted(evaluation.rows, 'row')} now"
+    )
 
 
 @cli.command()
@@ -284,7 +289,7 @@ def policy(policy: str | None, reason: str, catalog: str) -> None:
     workspace = open_workspace(catalog, create=False)
     if policy is not None:
         workspace.set_policy(policy, reason)
-    click.echo(workspace.policy())
+    echo(workspace.policy())
 
 
 @cli.command()
@@ -297,7 +302,7 @@ def evaluation(number: int, catalog: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"{found.task}, {found.kind} prompt: {found.metric} {found.score:.4f}")
+    echo(f"{found.task}, {found.kind} prompt: {found.metric} {found.score:.4f}")
     print_table(("row", "prediction", "reference"), list(zip(count(), found.predictions, found.references)))
 
 
@@ -320,21 +325,21 @@ def show(label: str, catalog: str, as_json: bool) -> None:
         engine = {"fallback": workspace.catalog.forward()}
         print_json({"task": task, "version": version, "baseline": evaluation, "engine": engine, "notes": notes})
         return
-    click.echo(f"task         {task.name}\ninstruction  {task.description}\nmetric       {task.metric}")
-    click.echo(f"guarded      {'yes' if task.guarded else 'no'}")
+    echo(f"task         {task.name}\ninstruction  {task.description}\nmetric       {task.metric}")
+    echo(f"guarded      {'yes' if task.guarded else 'no'}")
     for note in notes:
-        click.echo(f"note         {note.at:%Y-%m-%d %H:%M} {note.actor}: {note.reason}")
+        echo(f"note         {note.at:%Y-%m-%d %H:%M} {note.actor}: {note.reason}")
     if version is None:
-        click.echo(f"published    nothing yet; run `multiprompt learn {task.name}`")
+        echo(f"published    nothing yet; run `multiprompt learn {task.name}`")
         return
-    click.echo(
+    echo(
         f"version      {version.label} ({version.state})\nmethod       {version.method}, "
         f"{version.num_virtual_tokens} virtual tokens\nbase model   {version.base_model}\n"
         f"digest       {version.digest}\n{_engine_line(workspace.catalog.forward())}"
     )
     if baseline is not None:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in baseline.metrics.items())
-        click.echo(f"baseline     {scores} on {baseline.rows} rows ({baseline.truncated} cut)")
+        echo(f"baseline     {scores} on {counted(baseline.rows, 'row')} ({baseline.truncated} cut)")
 
 
 @cli.command()
@@ -355,7 +360,7 @@ def lineage(label: str, form: str, as_json: bool, catalog: str) -> None:
     if as_json or form == "json":
         print_json(workspace.lineage(label))
     else:
-        click.echo(workspace.provenance(label, form))
+        echo(workspace.provenance(label, form))
 
 
 @cli.command()
@@ -373,7 +378,9 @@ def impact(what: str, name: str, catalog: str, as_json: bool) -> None:
     print_table(("version", "relation", "rows", "seconds"), [(i.version, i.relation, i.rows, i.seconds) for i in found])
     touched = {i.version: i for i in found}.values()
     rows, seconds = sum(i.rows for i in touched), sum(i.seconds for i in touched)
-    click.echo(f"{len(touched)} prompts, {rows} rows to evaluate again, which took {seconds:.1f} s last")
+    echo(
+        f"{counted(len(touched), 'prompt')}, {counted(rows, 'row')} to evaluate again, which took {seconds:.1f} s last"
+    )
 
 
 @cli.command()
@@ -408,7 +415,7 @@ def matrix(picture: Path | None, catalog: str, as_json: bool) -> None:
         from multiprompt.reports.plot import plot_matrix
 
         plot_matrix(found, picture)
-        click.echo(f"wrote {picture}")
+        echo(f"wrote {picture}")
     elif as_json:
         print_json({**asdict(found), "measures": measures(found)})
     else:
@@ -427,7 +434,7 @@ def matrix(picture: Path | None, catalog: str, as_json: bool) -> None:
 def rollback(task: str, to: int | None, reason: str, force: bool, catalog: str) -> None:
     """Publish an earlier version of a task again."""
     version = open_workspace(catalog, create=False).rollback(task, to, reason, force=force)
-    click.echo(f"{version.label} is published")
+    echo(f"{version.label} is published")
 
 
 @cli.command()
@@ -438,7 +445,7 @@ def rollback(task: str, to: int | None, reason: str, force: bool, catalog: str) 
 def publish(label: str, reason: str, force: bool, catalog: str) -> None:
     """Publish a candidate that was held: its task is guarded, or it did not learn."""
     version = open_workspace(catalog, create=False).publish(label, reason, force=force)
-    click.echo(f"{version.label} is published")
+    echo(f"{version.label} is published")
 
 
 @cli.command()
@@ -449,7 +456,7 @@ def publish(label: str, reason: str, force: bool, catalog: str) -> None:
 def guard(task: str, off: bool, reason: str, catalog: str) -> None:
     """Hold what TASK would publish until `publish --force --reason` says so."""
     open_workspace(catalog, create=False).guard(task, not off, reason)
-    click.echo(f"{task} is {'guarded no longer' if off else 'guarded'}")
+    echo(f"{task} is {'guarded no longer' if off else 'guarded'}")
 
 
 @cli.command()
@@ -459,7 +466,7 @@ def guard(task: str, off: bool, reason: str, catalog: str) -> None:
 def note(task: str, text: str, catalog: str) -> None:
     """Keep a note on TASK among its events; `tasks "matches('…')"` finds it."""
     open_workspace(catalog, create=False).note(task, text)
-    click.echo(f"noted on {task}")
+    echo(f"noted on {task}")
 
 
 @cli.command()
@@ -470,7 +477,7 @@ def export(label: str, folder: Path, catalog: str) -> None:
     """Write a version as a PEFT adapter folder."""
     with working(catalog) as workspace:
         target = workspace.export(label, folder)
-    click.echo(f"wrote {target}")
+    echo(f"wrote {target}")
 
 
 @cli.command("import")
@@ -496,7 +503,16 @@ def _engine_line(fallback: str | None) -> str:
     return "engine       packed forward" if fallback == "" else "engine       not loaded yet"
 
 
-def _read_rows(source: Any, task: str | None) -> list[tuple[str, Any]]:
+@dataclass(frozen=True)
+class _InputRow:
+    """A row of --input, with the line that it begins on and the label that it asks."""
+
+    line: int
+    label: str
+    fields: dict[str, Any]
+
+
+def _read_rows(source: Any, task: str | None) -> list[_InputRow]:
     """Rows as training reads them from a data file, each with the name of its task."""
     from multiprompt.tasks.formats import read_rows
     from multiprompt.tasks.rows import MAX_SPLIT_ROWS
@@ -508,11 +524,29 @@ def _read_rows(source: Any, task: str | None) -> list[tuple[str, Any]]:
             name = task or row.pop("task", None)
             if not isinstance(name, str):
                 raise NotFoundError(f'line {line} of --input names no task: add "task", or give TASK before --input.')
-            rows.append((name, row))
+            rows.append(_InputRow(line, name, row))
             if len(rows) > MAX_SPLIT_ROWS:
                 raise DataError(f"it holds over {MAX_SPLIT_ROWS} rows; use fewer at a time.")
     except DataError as error:
         raise DataError(f"--input: {error}") from None
     if not rows:
         raise DataError("--input holds no rows.")
-    return rows
+    return _with_all_fields(rows)
+
+
+def _with_all_fields(rows: list[_InputRow]) -> list[_InputRow]:
+    """The rows, each with every field that rows of its label have, as in a split: one that it lacks is None."""
+    from multiprompt.tasks.rows import MAX_MISSING_VALUES
+
+    names: dict[str, dict[str, None]] = {}
+    for row in rows:
+        names.setdefault(row.label, {}).update(dict.fromkeys(row.fields))
+    if sum(len(names[row.label]) - len(row.fields) for row in rows) > MAX_MISSING_VALUES:
+        raise DataError(f"the rows of --input lack over {MAX_MISSING_VALUES} values; give each row the same fields.")
+    return [replace(row, fields=names[row.label] | row.fields) for row in rows]
+
+
+def _on_line(line: int, prediction: Prediction) -> Prediction:
+    """A prediction whose error names the line of --input."""
+    error = prediction.error
+    return prediction if error is None else replace(prediction, error=f"line {line} of --input: {error}")

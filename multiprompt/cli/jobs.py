@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option
-from multiprompt.cli.output import print_json, print_table
+from multiprompt.cli.output import echo, print_json, print_table
 from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
+from multiprompt.errors import counted
 from multiprompt.records import Job, PlannedJob
 from multiprompt.workspace import Workspace, open_workspace
 
@@ -116,7 +117,7 @@ def show_job(identity: str, catalog: str, as_json: bool) -> None:
         "outcome": found.outcome or "-",
     }
     for name, value in lines.items():
-        click.echo(f"{name:<10} {value}")
+        echo(f"{name:<10} {value}")
 
 
 @job.command("logs")
@@ -130,7 +131,7 @@ def job_logs(identity: str, catalog: str, as_json: bool) -> None:
         print_json(lines)
         return
     for line in lines:
-        click.echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:<7} {line.worker or '-'}: {line.message}")
+        echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:<7} {line.worker or '-'}: {line.message}")
 
 
 @job.command("cancel")
@@ -193,7 +194,7 @@ def add_schedule(
     if as_json:
         print_json(added)
     else:
-        click.echo(f"{added.name}: {added.when}")
+        echo(f"{added.name}: {added.when}")
 
 
 @schedule.command("list")
@@ -204,7 +205,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
     from datetime import UTC, datetime
     from itertools import islice
 
-    from multiprompt.jobs.ticks import ticks
+    from multiprompt.jobs.ticks import coming
 
     records = _opened(catalog).schedules()
     if as_json:
@@ -221,7 +222,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
                 record.last_job,
                 "-"
                 if record.watch or not record.active
-                else ", ".join(f"{tick:%m-%d %H:%M}" for tick in islice(ticks(record, now), _NEXT_TICKS)),
+                else ", ".join(f"{tick:%m-%d %H:%M}" for tick in islice(coming(record, now), _NEXT_TICKS)) or "-",
             )
             for record in records
         ],
@@ -233,15 +234,15 @@ def list_schedules(catalog: str, as_json: bool) -> None:
 @catalog_option
 def pause_schedule(name: str, catalog: str) -> None:
     """Let a schedule rest until it is resumed."""
-    click.echo(f"{_opened(catalog).schedules.pause(name).name} is paused")
+    echo(f"{_opened(catalog).schedules.pause(name).name} is paused")
 
 
 @schedule.command("resume")
 @click.argument("name")
 @catalog_option
 def resume_schedule(name: str, catalog: str) -> None:
-    """Wake a paused schedule; what it missed is not made up for."""
-    click.echo(f"{_opened(catalog).schedules.resume(name).name} is active")
+    """Wake a paused schedule; ticks that it missed are not made up for."""
+    echo(f"{_opened(catalog).schedules.resume(name).name} is active")
 
 
 @schedule.command("trigger")
@@ -259,7 +260,7 @@ def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
 def remove_schedule(name: str, catalog: str) -> None:
     """Delete a schedule; jobs that it submitted stay."""
     _opened(catalog).schedules.remove(name)
-    click.echo(f"{name} is removed")
+    echo(f"{name} is removed")
 
 
 @click.command()
@@ -277,7 +278,7 @@ def plan(days: float, catalog: str, as_json: bool) -> None:
         of_each.setdefault(job.schedule, []).append(job)
     for name, jobs in of_each.items():
         if len(jobs) == TICKS_A_SCHEDULE:
-            click.echo(f"{name}: its first {len(jobs)} jobs, to {jobs[-1].at:%Y-%m-%d %H:%M}", err=True)
+            echo(f"{name}: its first {counted(len(jobs), 'job')}, to {jobs[-1].at:%Y-%m-%d %H:%M}", err=True)
     if as_json:
         print_json(planned)
         return
@@ -286,10 +287,10 @@ def plan(days: float, catalog: str, as_json: bool) -> None:
     )
     known = [job.seconds for job in planned if job.seconds is not None]
     unknown = len(planned) - len(known)
-    click.echo(f"{len(planned)} jobs, {sum(known):.0f} s" + (f" and {unknown} of unknown cost" if unknown else ""))
+    echo(f"{counted(len(planned), 'job')}, {sum(known):.0f} s" + (f" and {unknown} of unknown cost" if unknown else ""))
     watching = sum(schedule.active and schedule.watch is not None for schedule in workspace.schedules())
     if watching:
-        click.echo(f"{watching} schedules wait for a change, which nobody knows before")
+        echo(f"{counted(watching, 'schedule')} on a change, which nobody knows before")
 
 
 @click.command()
@@ -362,7 +363,7 @@ def _show(job: Job, as_json: bool) -> None:
     if as_json:
         print_json(job)
     else:
-        click.echo(f"{job.id} {job.kind} {job.task or 'of all'}: {job.outcome or job.state}")
+        echo(f"{job.id} {job.kind} {job.task or 'of all'}: {job.outcome or job.state}")
 
 
 COMMANDS = (submit, job, schedule, plan, worker)

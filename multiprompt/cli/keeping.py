@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from multiprompt.cli.options import catalog_option, json_option
-from multiprompt.cli.output import print_json, print_rows_csv, print_table, progress_bars
+from multiprompt.cli.output import echo, print_json, print_rows_csv, print_table, progress_bars
+from multiprompt.errors import counted
 from multiprompt.workspace import open_workspace
 
 
@@ -23,8 +24,8 @@ def verify(catalog: str, as_json: bool) -> None:
         print_json(problems)
     else:
         for problem in problems:
-            click.echo(f"{problem.where}: {problem.what}")
-        click.echo("all is well" if not problems else f"{len(problems)} problems; restore a backup")
+            echo(f"{problem.where}: {problem.what}")
+        echo("all is well" if not problems else f"{counted(len(problems), 'problem')}; restore a backup")
     sys.exit(1 if problems else 0)
 
 
@@ -41,9 +42,9 @@ def upgrade(catalog: str) -> None:
     finally:
         engine.dispose()
     if old == new:
-        click.echo(f"schema {new} already, nothing to do")
+        echo(f"schema {new} already, nothing to do")
     else:
-        click.echo(f"schema {old} → {new}" + (f"; copy: {copy}" if copy is not None else ""))
+        echo(f"schema {old} → {new}" + (f"; copy: {copy}" if copy is not None else ""))
 
 
 @click.command()
@@ -52,7 +53,7 @@ def upgrade(catalog: str) -> None:
 def backup(file: Path, catalog: str) -> None:
     """Copy the catalog into FILE while others work in it; from PostgreSQL, too, it is a catalog on SQLite."""
     with progress_bars() as progress:
-        click.echo(f"wrote {open_workspace(catalog, create=False, progress=progress).backup(file)}")
+        echo(f"wrote {open_workspace(catalog, create=False, progress=progress).backup(file)}")
 
 
 @click.command("export-catalog")
@@ -84,8 +85,9 @@ def gc(dry_run: bool, days: float, catalog: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"{found.unused} files ({found.unused_bytes} bytes) are unused")
-    click.echo(f"{found.deleted} ({found.deleted_bytes} bytes) {'would be' if dry_run else 'were'} deleted")
+    verb = "is" if found.unused == 1 else "are"
+    echo(f"{counted(found.unused, 'file')} ({found.unused_bytes} bytes) {verb} unused")
+    echo(f"{found.deleted} ({found.deleted_bytes} bytes) {'would be' if dry_run else 'were'} deleted")
 
 
 @click.command()
@@ -105,14 +107,14 @@ def sql(statement: str, limit: int, seconds: float, catalog: str, as_csv: bool, 
     else:
         print_table(found.columns, found.rows)
     if found.cut:
-        click.echo(f"more than {limit} rows: raise --limit", err=True)
+        echo(f"more than {limit} rows: raise --limit", err=True)
 
 
 def _copy(source: str, target: str) -> None:
     with progress_bars() as progress:
         original = open_workspace(source, create=False).catalog
         copied = original.copy_to(target, progress)
-    click.echo(f"{copied.location} holds the same as {original.location}")
+    echo(f"{copied.location} holds the same as {original.location}")
 
 
 COMMANDS = (verify, upgrade, backup, export_catalog, import_catalog, gc, sql)

@@ -12,7 +12,7 @@ import click
 
 from multiprompt.catalog.query import parse_time
 from multiprompt.cli.options import catalog_option, json_option
-from multiprompt.cli.output import print_csv, print_json, print_table
+from multiprompt.cli.output import echo, print_csv, print_json, print_table
 from multiprompt.records import JobProgress, Listing
 from multiprompt.workspace import Workspace, open_workspace
 
@@ -57,7 +57,7 @@ def listing(columns: Columns, *, changing: bool = False) -> Callable[[List], cli
             else:
                 print_table(list(columns), [[value(record) for value in columns.values()] for record in records])
             if records.after is not None:
-                click.echo(f"more: --after {records.after}", err=True)
+                echo(f"more: --after {records.after}", err=True)
 
         watching = [click.option("--watch", is_flag=True, help="Print it anew each second, until Ctrl-C.")]
         for decorate in (

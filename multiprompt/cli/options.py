@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from multiprompt.cli.output import progress_bars
+from multiprompt.cli.output import echo, progress_bars
 from multiprompt.config import DEFAULT_CATALOG
 from multiprompt.workspace import Workspace, init_workspace, open_workspace
 
@@ -57,7 +57,7 @@ def working(
 
     logging.disable_progress_bar()
     with progress_bars() as progress:
-        options |= {"progress": progress, "notify": lambda message: click.echo(message, err=True)}
+        options |= {"progress": progress, "notify": lambda message: echo(message, err=True)}
         if create:
             yield init_workspace(catalog, base_model, **options)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 
 import click
 
-from multiprompt.errors import MultipromptError
+from multiprompt.errors import MultipromptError, counted, percent
 from multiprompt.records import (
     AddedTask,
     CheckReport,
@@ -26,11 +27,24 @@ from multiprompt.records import (
 )
 
 _CELL = 50
+# What moves a terminal's cursor, or turns the order of letters.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _FLIPS = 20
 
 
+def echo(text: object = "", *, err: bool = False) -> None:
+    """Print text; on a terminal without what would act on it. Files and pipes get the very text."""
+    stream = sys.stderr if err else sys.stdout
+    click.echo(printable(str(text)) if stream.isatty() else text, err=err)
+
+
+def printable(text: str) -> str:
+    """Text with its control characters, but line ends and tabs, written as JSON writes them."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+    echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
 
 
 @contextmanager
@@ -70,39 +84,39 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(line, widths, numeric, strict=True)
         )
-        click.echo("  ".join(padded).rstrip())
+        echo("  ".join(padded).rstrip())
 
 
 def print_learned(report: LearnReport) -> None:
     if not report.is_new:
-        click.echo(report.reason)
+        echo(report.reason)
         return
     score = "" if report.measured in report.reason else f"; {report.measured}"
     majority = "" if report.majority is None else f", majority {report.majority:.4f}"
-    click.echo(f"{report.version} {report.state}: {report.reason}{score}; hard prompt {report.hard:.4f}{majority}")
+    echo(f"{report.version} {report.state}: {report.reason}{score}; hard prompt {report.hard:.4f}{majority}")
     print_warnings(report.warnings)
     if report.truncated:
-        click.echo(f"  {report.truncated} evaluation rows were cut to fit the model's context")
+        echo(f"  evaluation rows that were cut: {report.truncated}, to fit the model's context")
     check = report.check
     told = tuple(result for result in check.results if not (result.reused and result.verdict == "identical"))
     if check.results:
-        click.echo(f"  others: {check.summary}; {check.cost}")
+        echo(f"  others: {check.summary}; {check.cost}")
     if told:
         print_check(replace(check, results=told))
-    click.echo(f"  other published prompts {'untouched' if report.untouched else 'CHANGED'}")
+    echo(f"  other published prompts {'untouched' if report.untouched else 'CHANGED'}")
 
 
 def print_warnings(warnings: Sequence[str]) -> None:
     """Warnings go to standard error, beside whatever is printed."""
     for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
 
 
 def print_added(task: AddedTask) -> None:
     """A task that was added, what changed in its file, and what is wrong with its data."""
-    click.echo(f"added {task.name} ({task.metric}): {task.change}")
+    echo(f"added {task.name} ({task.metric}): {task.change}")
     for line in task.difference:
-        click.echo(f"  {line}")
+        echo(f"  {line}")
     print_warnings(task.warnings)
 
 
@@ -113,13 +127,14 @@ def print_check(report: CheckReport) -> None:
         [(r.version, r.metric, r.baseline, r.score, r.drop, *_evidence(r), r.verdict, r.cause) for r in report.results],
     )
     for result in report.results:
-        if result.verdict == "inconclusive" and result.evidence is not None and result.evidence.rows_needed:
-            evidence = result.evidence
-            click.echo(f"{result.version}: about {evidence.rows_needed} rows would settle it, not {evidence.rows}")
+        evidence = result.evidence
+        if result.verdict == "inconclusive" and evidence is not None and evidence.rows_needed:
+            needed = counted(evidence.rows_needed, "row")
+            echo(f"{result.version}: about {needed} would settle it, not {evidence.rows}")
     if report.noise is not None:
-        click.echo(f"noise floor: a second run answers {report.noise:.1%} of the rows that moved in another way")
+        echo(f"noise floor: a second run answers {percent(report.noise, 1)} of the rows that moved in another way")
     for note in report.notes:
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
 
 
 def _evidence(result: CheckResult) -> tuple[str | None, float, float | None]:
@@ -136,15 +151,17 @@ def print_diff(diff: VersionDiff) -> None:
         print_table(("made with", diff.before, diff.after), rows)
     for score in diff.scores:
         interval = score.interval
-        sure = "" if interval is None else f" ({interval.confidence:.0%} {interval.low:+.4f} to {interval.high:+.4f})"
-        click.echo(f"{score.metric} {score.before:.4f} → {score.after:.4f}: {score.after - score.before:+.4f}{sure}")
+        sure = (
+            "" if interval is None else f" ({percent(interval.confidence)} {interval.low:+.4f} to {interval.high:+.4f})"
+        )
+        echo(f"{score.metric} {score.before:.4f} → {score.after:.4f}: {score.after - score.before:+.4f}{sure}")
     better = sum(flip.better for flip in diff.flips)
-    click.echo(f"{len(diff.flips)} rows flipped: {better} to right, {len(diff.flips) - better} to wrong")
+    echo(f"{counted(len(diff.flips), 'row')} flipped: {better} to right, {len(diff.flips) - better} to wrong")
     if diff.flips:
         flips = [(f.row, f.reference, f.before, f.after) for f in diff.flips[:_FLIPS]]
         print_table(("row", "reference", diff.before, diff.after), [tuple(map(_value, flip)) for flip in flips])
     if diff.tokens:
-        click.echo("virtual tokens (nearest words explain little: prompts near any text can be found for a task)")
+        echo("virtual tokens (nearest words explain little: prompts near any text can be found for a task)")
         print_table(
             ("token", "norm", "norm", "cosine", "nearest words", "nearest words"),
             [(t.index, *_norms(t), t.cosine, *_nearest(t)) for t in diff.tokens],
@@ -160,7 +177,7 @@ def _nearest(change: TokenChange) -> list[str]:
 
 
 def print_matrix(matrix: Matrix) -> None:
-    click.echo("Score on each task (column) after learning the task of the row:")
+    echo("Score on each task (column) after learning the task of the row:")
     print_table(
         ("", *matrix.tasks), [(name, *scores) for name, scores in zip(matrix.tasks, matrix.scores, strict=True)]
     )
@@ -173,14 +190,14 @@ def progress_bars() -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, console=Console(stderr=True)) as bars:
         shown: dict[str, Any] = {}
 
         def advance(what: str, done: int, total: int) -> None:
             bar = bars.tasks[shown[what]] if what in shown else None
             if bar is None or bar.completed >= done or bar.total != total:
-                shown[what] = bars.add_task(what, total=total)
+                shown[what] = bars.add_task(printable(what), total=total)
             bars.update(shown[what], completed=done)
 
         yield advance
@@ -194,6 +211,11 @@ def _value(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
+    """A value on one line, whatever it holds."""
+    return printable(_text(value)).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _text(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):

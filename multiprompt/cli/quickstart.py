@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
-from multiprompt.cli.output import print_matrix, print_table
+from multiprompt.cli.output import echo, print_matrix, print_table
 from multiprompt.quickstart.samples import SAMPLES, write_sample
 from multiprompt.records import LearnReport
 from multiprompt.workspace import Workspace
@@ -34,19 +32,19 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
 
 
 def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
-    click.echo(f"\nBase model: {summary['base_model']}\n")
+    echo(f"\nBase model: {summary['base_model']}\n")
     print_table(
         ("task", "metric", "hard prompt", "soft prompt", "seconds"),
         [(r["version"], r["metric"], r["hard"], r["soft"], round(r["train_seconds"], 1)) for r in summary["tasks"]],
     )
-    click.echo()
+    echo()
     print_matrix(workspace.matrix())
     state = "unchanged, byte for byte" if summary["untouched"] else "CHANGED"
-    click.echo(f"\nEarlier prompts: {state}. Digests recomputed from the stored bytes:")
+    echo(f"\nEarlier prompts: {state}. Digests recomputed from the stored bytes:")
     for label, digest in summary["digests"].items():
-        click.echo(f"  {label:<20} {digest}")
+        echo(f"  {label:<20} {digest}")
     path = summary["catalog"]
-    click.echo(
+    echo(
         f"\nVerdict: {summary['verdict']}. The catalog is {path}\n\nNext:\n"
         f"  export MULTIPROMPT_CATALOG={path}\n"
         "  multiprompt tasks\n"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from multiprompt.cli.options import catalog_option, json_option, working
-from multiprompt.cli.output import print_json, print_table
+from multiprompt.cli.output import echo, print_json, print_table
 from multiprompt.records import RenderedAnswer, Rendering, Token
 
 
@@ -38,22 +38,22 @@ def render(
 
 def _print(rendering: Rendering, tokens: bool) -> None:
     source = f" of {rendering.version}" if rendering.version else f" of {rendering.task}, not learned yet"
-    click.echo(f"[soft prompt: {rendering.num_virtual_tokens} virtual tokens{source}]")
+    echo(f"[soft prompt: {rendering.num_virtual_tokens} virtual tokens{source}]")
     if tokens:
         _print_tokens(rendering.tokens)
     else:
-        click.echo(rendering.text)
+        echo(rendering.text)
     for choice in rendering.choices:
         _print_answer("right choice" if choice.right else "choice", choice, tokens)
     if rendering.answer is not None:
         _print_answer("answer", rendering.answer, tokens)
     if rendering.truncated:
-        click.echo("[the text was cut at its end to fit the model's context]")
+        echo("[the text was cut at its end to fit the model's context]")
 
 
 def _print_answer(what: str, answer: RenderedAnswer, tokens: bool) -> None:
     count = "1 token" if len(answer.tokens) == 1 else f"{len(answer.tokens)} tokens"
-    click.echo(f"[{what}: {_quoted(answer.text)}, {count}]")
+    echo(f"[{what}: {_quoted(answer.text)}, {count}]")
     if tokens:
         _print_tokens(answer.tokens)
 

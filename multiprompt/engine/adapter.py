@@ -67,17 +67,60 @@ def trainable(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
     return encoded
 
 
-def write_adapter(adapter: Adapter, folder: Path) -> None:
-    """Write the files into a folder, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+def named_base_model(adapter: Adapter) -> str | None:
+    """The name or folder of the base model that an adapter says it was made on; None where it says none."""
+    try:
+        named = json.loads(adapter.config)["base_model_name_or_path"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return str(named)[:200] if named else None
+
+
+def is_free(folder: Path) -> bool:
+    """Whether nothing lies in a folder, or at its path. Raises AdapterError where it cannot be looked into."""
+    try:
+        with os.scandir(folder) as found:
+            return next(found, None) is None
+    except FileNotFoundError:
+        return not folder.is_symlink()
+    except NotADirectoryError:
+        return False
+    except (OSError, ValueError) as error:
+        raise _unwritable(folder, error) from None
+
+
+def write_adapter(adapter: Adapter, folder: Path, card: str = "") -> None:
+    """Write the files into a folder, each whole or not at all, with a README where there is a `card`.
+
+    Raises AdapterError where they cannot be written.
+    """
     files = {CONFIG_FILE: adapter.config, WEIGHTS_FILE: adapter.weights, ENCODER_FILE: adapter.encoder}
-    for name, content in files.items():
-        if content is None:
-            (folder / name).unlink(missing_ok=True)
-            continue
-        unfinished = folder / f".{name}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            _write(folder / name, content)
+        if card:
+            _write(folder / "README.md", card.encode())
+    except (OSError, ValueError) as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError | ValueError) -> AdapterError:
+    reason = error.strerror if isinstance(error, OSError) else "no path holds such a character"
+    return AdapterError(f"{str(folder)!r} cannot be written: {reason}. Choose another folder.")
+
+
+def _write(path: Path, content: bytes | None) -> None:
+    """Write a file, or take away one that there is, where there is to be none."""
+    if content is None:
+        path.unlink(missing_ok=True)
+        return
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
         unfinished.write_bytes(content)
-        unfinished.replace(folder / name)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -145,7 +188,7 @@ def _read_config(base: BaseModel, raw: bytes, label: str) -> PromptLearningConfi
     try:
         settings = json.loads(raw)
         peft_type = settings["peft_type"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise AdapterError(f"{label}: {CONFIG_FILE} is no PEFT config.") from None
     if not isinstance(peft_type, str) or peft_type not in _PEFT_TYPES:
         raise AdapterError(

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import torch
 
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.choices import ChoiceRequest, require_room, score_choices
+from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import constant_tokens
 from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import GenerationRequest, Sampling, generate, stream
-from multiprompt.engine.inputs import continuations, refusals
+from multiprompt.engine.inputs import continuations, named
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.prompt import SoftPrompt
-from multiprompt.errors import DataError
+from multiprompt.engine.refusing import Refuse, end_call
+from multiprompt.errors import DataError, MultipromptError
 from multiprompt.tasks.example import Budget, Query, constant_text, predicted
 from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Template
@@ -77,29 +78,49 @@ def budget(base: BaseModel, task: Task, num_virtual_tokens: int) -> Budget:
 
 
 def answer(base: BaseModel, questions: Sequence[Question], advance: Advance = lambda _: None) -> list[Answer]:
-    """Answer a mixed batch; a row's answer does not depend on the rows beside it. Raises DataError naming the row."""
-    answers: list[Answer | None] = [None] * len(questions)
+    """Answer a mixed batch; a row's answer does not depend on the rows beside it. Raises an error naming its row."""
+    return [found for found in answer_each(base, questions, end_call, advance) if found is not None]
+
+
+def answer_each(
+    base: BaseModel, questions: Sequence[Question], refuse: Refuse, advance: Advance = lambda _: None
+) -> list[Answer | None]:
+    """The same, with None for a row of which `refuse` got the error; the others have their answers."""
+    refused: set[int] = set()
+
+    def fail(number: int, error: MultipromptError) -> None:
+        refused.add(number)
+        refuse(number, named(questions[number].query, error))
+
+    found = _found(base, questions, fail, advance)
+    return [
+        None if number in refused else _answer(question, found[number], number, fail)
+        for number, question in enumerate(questions)
+    ]
+
+
+def _found(
+    base: BaseModel, questions: Sequence[Question], fail: Refuse, advance: Advance
+) -> dict[int, str | list[float]]:
+    """What the model gave for each question: a text, or the log-likelihoods of its choices."""
     choosing = [i for i, question in enumerate(questions) if question.query.choices is not None]
     writing = [i for i, question in enumerate(questions) if question.query.choices is None]
+    scores = score_choices(
+        base, [_choice_request(questions[i]) for i in choosing], advance, lambda n, error: fail(choosing[n], error)
+    )
+    texts = generate(
+        base, [_generation_request(questions[i]) for i in writing], advance, lambda n, error: fail(writing[n], error)
+    )
+    return {**dict(zip(choosing, scores, strict=True)), **dict(zip(writing, texts, strict=True))}
+
+
+def _answer(question: Question, found: str | list[float], number: int, fail: Refuse) -> Answer | None:
     try:
-        scored = score_choices(base, [_choice_request(questions[i]) for i in choosing], advance)
+        outputs = predicted(question.task, question.query, found)
     except DataError as error:
-        raise next(iter(unanswerable(base, questions).values()), error) from None
-    for i, scores in zip(choosing, scored, strict=True):
-        answers[i] = Answer(predicted(questions[i].task, questions[i].query, scores), tuple(scores))
-    texts = generate(base, [_generation_request(questions[i]) for i in writing], advance)
-    for i, text in zip(writing, texts, strict=True):
-        answers[i] = Answer(predicted(questions[i].task, questions[i].query, text))
-    return [found for found in answers if found is not None]
-
-
-def unanswerable(base: BaseModel, questions: Sequence[Question]) -> dict[int, DataError]:
-    """The rows of a batch that have no tokens to be asked with or too many, by index, with an error that names each."""
-
-    def read(number: int) -> None:
-        require_room(base, _choice_request(questions[number]))
-
-    return refusals([question.query for question in questions], read)
+        fail(number, error)
+        return None
+    return Answer(outputs, None if isinstance(found, str) else tuple(found))
 
 
 def stream_answer(base: BaseModel, question: Question) -> Iterator[str]:

@@ -79,7 +79,12 @@ class BaseModel:
 
     @cached_property
     def _former_identity(self) -> Identity:
-        return former_identity(self.folder, self.record.dtype)
+        """Of the files that were loaded; its own identity where they changed since or cannot be read as then."""
+        try:
+            former = former_identity(self.folder, self.record.dtype)
+        except (OSError, ValueError):
+            return self.record.identity
+        return self.record.identity if self.files_changed else former
 
     @property
     def device(self) -> torch.device:
@@ -164,13 +169,12 @@ class BaseModel:
         logits = cast("Tensor", head(hidden)).float() * self._logit_scale
         return logits if self._logit_cap is None else torch.tanh(logits / self._logit_cap) * self._logit_cap
 
-    def require_finite(self, numbers: Tensor) -> None:
-        """Raises BaseModelError where the model gave NaN or infinity, of which no answer can be made."""
-        if not torch.isfinite(numbers).all():
-            raise BaseModelError(
-                f"{self.record.name} gives numbers that are not finite for a row of this call ({self.record.dtype}): "
-                "use dtype float32, or another base model."
-            )
+    def not_finite(self) -> BaseModelError:
+        """The error of a row for which the model gave NaN or infinity, of which no answer can be made."""
+        return BaseModelError(
+            f"{self.record.name} gives numbers that are not finite for this row ({self.record.dtype}): "
+            "use dtype float32, or another base model."
+        )
 
     @cached_property
     def _logit_scale(self) -> float:
@@ -246,7 +250,7 @@ class BaseModel:
     def splits_at_spaces(self) -> bool:
         """Whether no token holds a space behind another character, so that a space always starts a new token."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:
+        if backend is None or self.encode_bare("a b") == self.encode_bare("ab"):
             return False
         texts = backend.decode_batch([[token] for token in range(len(self.tokenizer))], skip_special_tokens=True)
         return not any(_SPACE_WITHIN.search(text) for text in texts)
@@ -264,6 +268,11 @@ class BaseModel:
         if front and ids[len(front) : 2 * len(front)] == front:
             ids = ids[len(front) :]
         return ids[: len(ids) - back] if back else ids
+
+    @property
+    def tokens_in_front(self) -> list[int]:
+        """The tokens that the tokenizer adds in front of a text by itself."""
+        return self._added[0]
 
     @cached_property
     def _added(self) -> tuple[list[int], int]:

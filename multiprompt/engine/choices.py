@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.encoding import encode_choices
+from multiprompt.engine.encoding import Scored, encode_choices
 from multiprompt.engine.forward import run
 from multiprompt.engine.prefix import Prefix
+from multiprompt.engine.refusing import Refuse, end_call, read_each
 from multiprompt.engine.rows import Row, TokenTree, batches
 from multiprompt.errors import DataError
 
 Advance = Callable[[int], None]
+# How many tokens of continuations hang behind a context at a time.
+MAX_TREE_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -29,41 +33,59 @@ class ChoiceRequest:
 
 @dataclass(frozen=True)
 class _Paths:
-    """The tree that a row's continuations make, and the (node, next token) steps of each; node -1 is the context."""
+    """The tree that continuations make, and the (node, next token) steps of each; node -1 is the context."""
 
     tree: TokenTree
     steps: tuple[tuple[tuple[int, int], ...], ...]
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Some of the continuations of a request, in order; they go through the model as one row."""
+
+    number: int
+    row: Row
+    paths: _Paths
+    is_first: bool
+
+
 def score_choices(
-    base: BaseModel, requests: Sequence[ChoiceRequest], advance: Advance = lambda _: None
+    base: BaseModel,
+    requests: Sequence[ChoiceRequest],
+    advance: Advance = lambda _: None,
+    refuse: Refuse = end_call,
 ) -> list[list[float]]:
     """Summed log-likelihood (nats) of each continuation given prefix and context, a list a request.
 
-    Raises DataError for a continuation without a token of its own or a row that is too long, BaseModelError for
-    numbers that are not finite.
-    A row's context is run once; continuations hang behind it as a token tree under a tree-shaped mask, so that shared
-    heads are run once too, and last tokens never (tree attention as in SpecInfer, Miao et al. 2024).
+    `refuse` gets a DataError for a continuation without a token of its own or a row that is too long, BaseModelError
+    for numbers that are not finite; the row's list is then empty.
+    A row's context is run once for many continuations; they hang behind it as a token tree under a tree-shaped mask, so
+    that shared heads are run once too, and last tokens never (tree attention as in SpecInfer, Miao et al. 2024).
     """
-    paths = _paths(base, requests)
-    rows = [
-        Row.of(request.prefix, context, path.tree) for request, (context, path) in zip(requests, paths, strict=True)
+    found = read_each(lambda some: _encoded(base, some), requests, refuse)
+    pieces = [
+        piece
+        for number, (request, row) in enumerate(zip(requests, found, strict=True))
+        if row is not None
+        for piece in _pieces(number, request.prefix, row)
     ]
-    scores: list[list[float]] = [[] for _ in requests]
-    for batch in batches([len(row) for row in rows]):
+    made: list[list[float]] = [[] for _ in pieces]
+    for batch in batches([len(piece.row) for piece in pieces]):
         with torch.inference_mode():
-            for index, values in zip(batch, _score(base, [(rows[i], paths[i][1]) for i in batch]), strict=True):
-                scores[index] = values
-        advance(len(batch))
+            for i, values in zip(batch, _score(base, [(pieces[i].row, pieces[i].paths) for i in batch]), strict=True):
+                made[i] = values
+        advance(sum(pieces[i].is_first for i in batch))
+    scores: list[list[float]] = [[] for _ in requests]
+    for piece, values in zip(pieces, made, strict=True):
+        scores[piece.number] += values
+    for number, values in enumerate(scores):
+        if not all(map(math.isfinite, values)):
+            scores[number] = []
+            refuse(number, base.not_finite())
     return scores
 
 
-def require_room(base: BaseModel, request: ChoiceRequest) -> None:
-    """Raises DataError for a request that has no tokens to be scored with, or more than the model takes."""
-    _paths(base, [request])
-
-
-def _paths(base: BaseModel, requests: Sequence[ChoiceRequest]) -> list[tuple[list[int], _Paths]]:
+def _encoded(base: BaseModel, requests: Sequence[ChoiceRequest]) -> list[Scored]:
     contexts = [request.context for request in requests]
     rows = encode_choices(base, contexts, [request.continuations for request in requests])
     for request, row in zip(requests, rows, strict=True):
@@ -74,10 +96,29 @@ def _paths(base: BaseModel, requests: Sequence[ChoiceRequest]) -> list[tuple[lis
                 f"prompt, text and longest choice have {length} tokens, but {base.record.name} takes "
                 f"{base.max_tokens}: lower multiprompt.max_input_tokens, or shorten the text."
             )
-    return [(row.context, _grow(tuple(map(tuple, row.continuations)))) for row in rows]
+    return rows
 
 
-@lru_cache(maxsize=4096)
+def _pieces(number: int, prefix: Prefix, row: Scored) -> Iterator[_Piece]:
+    for place, group in enumerate(_groups(row.continuations)):
+        paths = _grow(group)
+        yield _Piece(number, Row.of(prefix, row.context, paths.tree), paths, place == 0)
+
+
+def _groups(continuations: Sequence[Sequence[int]]) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """Continuations in order, a few at a time, as attention over a tree takes the square of its tokens in memory."""
+    group: list[tuple[int, ...]] = []
+    size = 0
+    for continuation in continuations:
+        if group and size + len(continuation) > MAX_TREE_TOKENS:
+            yield tuple(group)
+            group, size = [], 0
+        group.append(tuple(continuation))
+        size += len(continuation)
+    yield tuple(group)
+
+
+@lru_cache(maxsize=256)
 def _grow(continuations: tuple[tuple[int, ...], ...]) -> _Paths:
     nodes: dict[tuple[int, ...], int] = {(): -1}
     tokens: list[int] = []
@@ -102,7 +143,5 @@ def _score(base: BaseModel, batch: Sequence[tuple[Row, _Paths]]) -> list[list[fl
         columns += range(start + len(row.tokens) - 1, start + len(row))
         picks += [(context + 1 + node, token) for steps in path.steps for node, token in steps]
     log_probs = torch.log_softmax(base.logits(hidden.states[columns]), dim=-1)
-    numbers = log_probs[[i for i, _ in picks], [t for _, t in picks]]
-    base.require_finite(numbers)
-    picked = iter(numbers.tolist())
+    picked = iter(log_probs[[i for i, _ in picks], [t for _, t in picks]].tolist())
     return [[sum(next(picked) for _ in steps) for steps in path.steps] for _, path in batch]

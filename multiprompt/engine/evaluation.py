@@ -13,7 +13,7 @@ from multiprompt.engine.answering import Answer, Question, answer, budget, compi
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.records import Evaluation
-from multiprompt.tasks.example import Example, examples
+from multiprompt.tasks.example import UNCOUNTED, Example, Query, examples, query_of
 from multiprompt.tasks.metric import metric_version, score
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
@@ -85,6 +85,52 @@ def evaluate(
     key = evaluation_key(base, task, split.fingerprint, subject)
     seconds = time.perf_counter() - started
     return scored(task, rows, answers, key, subject, hub_metrics=hub_metrics, seconds=seconds)
+
+
+def evaluate_as_served(
+    base: BaseModel, own: Task, subject: Subject, task: Task, split: Split, *, hub_metrics: bool = False
+) -> Evaluation:
+    """Ask a prompt with its own task file; score its answers by the first metric and the right answers of `task`.
+
+    An answer that `task` has no such choice for is wrong. Raises DataError or TemplateError where its own file cannot
+    read a row.
+    """
+    started = time.perf_counter()
+    prefix, room = compile_task(base, own, subject.prompt), budget(base, own, subject.num_virtual_tokens)
+    queries = [query_of(own, row, room) for row in split.rows]
+    answers = answer(base, [Question(own, prefix, query) for query in queries])
+    rows, metric = examples(task, split, UNCOUNTED), task.metrics[0]
+    right = references(task, rows)
+    given = [_as_answer(row, _text(query, found)) for row, query, found in zip(rows, queries, answers, strict=True)]
+    value = score(metric, given, right, hub_metrics=hub_metrics)
+    key = evaluation_key(base, own, split.fingerprint, subject)
+    return Evaluation(
+        task=task.name,
+        kind="soft",
+        metric=metric.name,
+        score=value,
+        higher_is_better=metric.higher_is_better,
+        metrics={metric.name: value},
+        key=key | {"task file": f"{own.fingerprint}, scored by {task.fingerprint}"},
+        predictions=tuple(given),
+        references=tuple(right),
+        truncated=sum(query.truncated for query in queries),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _text(query: Query, found: Answer) -> str:
+    return str(found.output) if query.choices is None else query.choices[int(found.output)]
+
+
+def _as_answer(row: Example, text: str) -> int | str:
+    """A text as a prediction for a row; among choices that lack it, the index of a wrong one."""
+    choices = row.query.choices
+    if choices is None or not isinstance(row.target, int):
+        return text
+    if text == choices[row.target]:
+        return row.target
+    return choices.index(text) if text in choices else (row.target + 1) % len(choices)
 
 
 def references(task: Task, rows: Sequence[Example]) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,16 @@ _COUNT = re.compile(r"(layers?|heads?|groups?|blocks?|experts|labels|depths?)$")
 _SIZE = re.compile(r"(layers?|heads?|experts|size|dim|embeddings|positions|length)$")
 _MAX_COUNT = 1000
 # In any other dtype weights are no numbers without the scales that quantisation keeps beside them.
-_FLOATS = ("F16", "BF16", "F32", "F64")
+FLOATS = ("F16", "BF16", "F32", "F64")
+# What a config may choose of transformers' own; anything else may fetch code from the hub.
+_IMPLEMENTATIONS = {
+    "attn_implementation": ("eager", "sdpa"),
+    "_attn_implementation": ("eager", "sdpa"),
+    "experts_implementation": ("eager", "batched_mm", "grouped_mm"),
+    "_experts_implementation": ("eager", "batched_mm", "grouped_mm"),
+}
+# Settings that name files to be read in place of those that are fingerprinted.
+_OTHER_FILES = {"transformers_weights": f"name them {WEIGHTS}", "configuration_files": "write one config.json"}
 _TOKEN_SETTINGS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 FileStates = Mapping[str, tuple[int, ...]]
@@ -28,10 +37,14 @@ FileStates = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Tensors:
-    """The tensors of the weight files: their names, and how many numbers they hold together."""
+    """The tensors of the weight files: their names and dtypes, and how many numbers they hold together."""
 
-    names: frozenset[str]
+    dtypes: Mapping[str, str]
     numbers: int
+
+    @property
+    def names(self) -> Set[str]:
+        return self.dtypes.keys()
 
 
 @dataclass(frozen=True)
@@ -132,13 +145,15 @@ def _require_plain(path: Path, settings: Mapping[str, Any]) -> None:
                     f"{path} is quantised with {str(method or 'an unnamed method')[:50]}, which multiprompt does not "
                     "run: give the model's unquantised weights."
                 )
-        for key in ("attn_implementation", "_attn_implementation"):
-            if "/" in str(part.get(key)):
-                raise BaseModelError(f"{path / 'config.json'} asks for code from elsewhere ({key}): remove the key.")
-    if settings.get("transformers_weights"):
-        raise BaseModelError(
-            f"{path / 'config.json'} names weights of its own (transformers_weights): name them {WEIGHTS} instead."
-        )
+        for key, known in _IMPLEMENTATIONS.items():
+            if part.get(key) is not None and part[key] not in known:
+                raise BaseModelError(
+                    f"{path / 'config.json'} asks for the {key} {str(part[key])[:50]!r}, but multiprompt runs "
+                    f"{' or '.join(known)} alone: remove the key."
+                )
+        for key, instead in _OTHER_FILES.items():
+            if part.get(key):
+                raise BaseModelError(f"{path / 'config.json'} names files of its own ({key}): {instead} instead.")
     if settings.get("is_encoder_decoder"):
         raise BaseModelError(f"{path} is an encoder-decoder; multiprompt runs decoder-only causal language models.")
 
@@ -167,26 +182,20 @@ def _require_counts(path: Path, settings: Mapping[str, Any], most: int) -> None:
 
 def _tensors(files: Sequence[Path]) -> Tensors:
     """Read the headers of the weight files. Raises BaseModelError for a damaged one, or a name that comes twice."""
-    seen: dict[str, int] = {}
+    numbers, dtypes = 0, dict[str, str]()
     for file in files:
         try:
             with safe_open(file, "pt") as opened:
                 slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-                sizes = {name: _size(one.get_shape()) for name, one in slices.items()}
-                dtypes = {name: one.get_dtype() for name, one in slices.items() if name.endswith("weight")}
+                numbers += sum(_size(one.get_shape()) for one in slices.values())
+                found = {name: one.get_dtype() for name, one in slices.items()}
         except (SafetensorError, OSError) as error:
             raise BaseModelError(f"{file} cannot be read as safetensors: {' '.join(str(error).split())}.") from None
-        strange = [name for name, dtype in dtypes.items() if dtype not in _FLOATS]
-        if strange:
-            raise BaseModelError(
-                f"{file} holds {strange[0]} as {dtypes[strange[0]]}, but weights must be {', '.join(_FLOATS)}: "
-                "give the model's unquantised weights."
-            )
-        twice = sorted(set(sizes) & set(seen))
+        twice = sorted(set(found) & set(dtypes))
         if twice:
             raise BaseModelError(f"{file.parent} holds {twice[0]} in two of its weight files; keep one.")
-        seen |= sizes
-    return Tensors(frozenset(seen), sum(seen.values()))
+        dtypes |= found
+    return Tensors(dtypes, numbers)
 
 
 def _size(shape: Sequence[int]) -> int:

@@ -13,6 +13,7 @@ from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_contexts
 from multiprompt.engine.forward import decoder
 from multiprompt.engine.prefix import Prefix
+from multiprompt.engine.refusing import Refuse, end_call, read_each
 from multiprompt.engine.rows import Row, batches
 
 Advance = Callable[[int], None]
@@ -106,8 +107,10 @@ def _before_last(base: BaseModel, tokens: Sequence[int], token: int, part: str) 
 
 
 def before(text: str, stops: Sequence[str]) -> str:
-    """A text up to the first of the stop strings."""
-    return min((text.split(stop, 1)[0] for stop in stops), key=len, default=text)
+    """A text without what stop strings cut off, one after another as in the harness: two may overlap."""
+    for stop in stops:
+        text = text.split(stop, 1)[0]
+    return text
 
 
 @dataclass
@@ -119,6 +122,7 @@ class _Answer:
     tokens: list[int] = field(default_factory=list)
     text: str = ""
     done: bool = False
+    failed: bool = False
 
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.request.sampling.seed}\0{self.request.context}")
@@ -127,6 +131,10 @@ class _Answer:
         self.tokens.append(token)
         self.text, self.done = self.stops.cut(base, self.tokens)
         self.done = self.done or len(self.tokens) >= self.request.max_new_tokens
+
+    def fail(self) -> None:
+        """The model gave no finite numbers for the next token."""
+        self.failed = self.done = True
 
     def settled(self, base: BaseModel) -> int:
         """How many characters no later token can change: no part of a character or of a stop string to come."""
@@ -145,17 +153,31 @@ class _Answer:
         return self.tokens[:end]
 
 
-def generate(base: BaseModel, requests: Sequence[GenerationRequest], advance: Advance = lambda _: None) -> list[str]:
-    """The continuation of each request, cut before its first stop string."""
-    rows = _rows(base, requests)
+def generate(
+    base: BaseModel,
+    requests: Sequence[GenerationRequest],
+    advance: Advance = lambda _: None,
+    refuse: Refuse = end_call,
+) -> list[str]:
+    """The continuation of each request, cut before its first stop string.
+
+    `refuse` gets a DataError for a context that has no tokens, BaseModelError for numbers that are not finite; the
+    text is then empty.
+    """
+    found = read_each(lambda some: _rows(base, some), requests, refuse)
+    read = [(number, row) for number, row in enumerate(found) if row is not None]
     stops = {until: Stops.of(base, until) for until in {request.until for request in requests}}
     texts = [""] * len(requests)
-    for batch in batches([len(row) for row in rows]):
-        answers = [_Answer(requests[i], stops[requests[i].until]) for i in batch]
-        for _ in _decode(base, [rows[i] for i in batch], answers):
+    for batch in batches([len(row) for _, row in read]):
+        numbers, rows = zip(*(read[i] for i in batch), strict=True)
+        answers = [_Answer(requests[number], stops[requests[number].until]) for number in numbers]
+        for _ in _decode(base, rows, answers):
             pass
-        for index, answer in zip(batch, answers, strict=True):
-            texts[index] = answer.text
+        for number, answer in zip(numbers, answers, strict=True):
+            if answer.failed:
+                refuse(number, base.not_finite())
+            else:
+                texts[number] = answer.text
         advance(len(batch))
     return texts
 
@@ -164,6 +186,8 @@ def stream(base: BaseModel, request: GenerationRequest) -> Iterator[str]:
     """The same text as `generate` gives, in pieces as they settle."""
     answer, sent = _Answer(request, Stops.of(base, request.until)), 0
     for _ in _decode(base, _rows(base, [request]), [answer]):
+        if answer.failed:
+            raise base.not_finite()
         settled = answer.settled(base)
         if settled > sent:
             yield answer.text[sent:settled]
@@ -199,12 +223,13 @@ def _decode(base: BaseModel, rows: Sequence[Row], answers: Sequence[_Answer]) ->
 
 
 def _choose(base: BaseModel, hidden: Tensor, answers: Sequence[_Answer]) -> Tensor:
-    """The next token of each row, (rows,) from (rows, hidden)."""
+    """The next token of each row, (rows,) from (rows, hidden); an answer fails where no numbers are finite."""
     logits = base.logits(hidden)
     highest, chosen = logits.max(dim=-1)
-    base.require_finite(highest)
-    for row, answer in enumerate(answers):
-        if answer.request.sampling.temperature > 0:
+    for row, (answer, finite) in enumerate(zip(answers, highest.isfinite().tolist(), strict=True)):
+        if not finite and not answer.done:
+            answer.fail()
+        elif answer.request.sampling.temperature > 0 and not answer.done:
             chosen[row] = _draw(logits[row], answer.request.sampling, answer.random.random())
     return chosen
 

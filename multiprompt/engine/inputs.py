@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_answers, encode_choices
 from multiprompt.engine.generation import Stops, before
+from multiprompt.engine.refusing import read_each
 from multiprompt.engine.training import TrainingExample
-from multiprompt.errors import DataError
+from multiprompt.errors import DataError, MultipromptError
 from multiprompt.tasks.example import Example, Query, predicted
 from multiprompt.tasks.metric import per_example_scores
 from multiprompt.tasks.task import Task
@@ -25,31 +26,23 @@ def continuations(task: Task, query: Query) -> tuple[str, ...]:
 def taught(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
     """Contexts with the tokens that they are asked with, and the right answers.
 
-    A generated answer is taught to end: with a stop string, or without any with an end token. Raises DataError where
-    there is neither, or for a row without tokens, naming it.
+    A generated answer is taught to end: with a stop string that the tokenizer can write, or without any with an end
+    token. Raises DataError where there is neither, or for a row without tokens, naming it.
     """
-    if not (task.is_multiple_choice or task.generation.until or base.end_tokens):
-        raise DataError(
-            f"{task.name}: generation_kwargs.until is empty and {base.record.name} has no end token, so no answer "
-            "could end: name a stop string."
-        )
+    if not task.is_multiple_choice:
+        _require_end(base, task)
     teach = _choices if task.is_multiple_choice else _texts
-    try:
-        return teach(base, task, rows)
-    except DataError as error:
-        refused = refusals([row.query for row in rows], lambda number: teach(base, task, [rows[number]]))
-        raise next(iter(refused.values()), error) from None
+
+    def refuse(number: int, error: MultipromptError) -> None:
+        raise named(rows[number].query, error)
+
+    found = read_each(lambda some: teach(base, task, some), rows, refuse)
+    return [example for example in found if example is not None]
 
 
-def refusals(queries: Iterable[Query], read: Callable[[int], object]) -> dict[int, DataError]:
-    """The rows that cannot be read, by their index; each error names its row."""
-    refused = {}
-    for number, query in enumerate(queries):
-        try:
-            read(number)
-        except DataError as error:
-            refused[number] = DataError(f"{query.where}: {error}")
-    return refused
+def named(query: Query, error: MultipromptError) -> MultipromptError:
+    """The error with the row that it is about."""
+    return type(error)(f"{query.where}: {error}")
 
 
 def warn_of_lost_answers(
@@ -72,24 +65,35 @@ def warn_of_lost_answers(
 def _why_lost(base: BaseModel, task: Task, stops: Stops, row: Example, tokens: Sequence[int]) -> str:
     """Why generation gives another text than a row's answer though its tokens are right; empty where it does not."""
     answer, limit = row.answer.strip(), task.generation.max_new_tokens
-    if answer not in base.decode(tokens):
-        return ""  # the tokenizer reads the answer back as another text, as an uncased one does
     given, _ = stops.cut(base, tokens)
+    if answer not in base.decode(tokens, special=True):
+        return "" if _may_be_right(task, row, given) else "the tokenizer, which reads them back as another text"
+    if answer not in base.decode(tokens):
+        return "a special token inside, which is no part of a generated text"
     if answer not in given:
         return "a stop string in front of their end (generation_kwargs.until)"
     if len(tokens) > limit and answer not in base.decode(tokens[:limit]):
         return f"generation_kwargs.max_gen_toks, which is {limit}"
-    metric, prediction = task.metrics[0], predicted(task, row.query, given)[0]
-    if metric.metric == "exact_match" and per_example_scores(metric, [prediction], [row.answer]) == [0.0]:
+    if not _may_be_right(task, row, given):
         return "filter_list, after which they are unequal (only remove_whitespace takes the target_delimiter off)"
     return ""
 
 
+def _may_be_right(task: Task, row: Example, given: str) -> bool:
+    """Whether a generated text may count as a row's answer; only exact_match tells."""
+    metric, prediction = task.metrics[0], predicted(task, row.query, given)[0]
+    return metric.metric != "exact_match" or per_example_scores(metric, [prediction], [row.answer]) != [0.0]
+
+
 def _choices(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
+    """Only the right choice is encoded where the others change no token, but once all of each list of choices."""
     right = [task.target_delimiter + row.answer for row in rows]
+    first = {row.query.choices: number for number, row in reversed(list(enumerate(rows)))}
     scored = [
-        continuations(task, row.query) if _may_merge(base, task, row.query.context) else (text,)
-        for row, text in zip(rows, right, strict=True)
+        continuations(task, row.query)
+        if first[row.query.choices] == number or _may_merge(base, task, row.query.context)
+        else (right[number],)
+        for number, row in enumerate(rows)
     ]
     encoded = encode_choices(base, [row.query.context for row in rows], scored)
     return [
@@ -105,9 +109,9 @@ def _may_merge(base: BaseModel, task: Task, context: str) -> bool:
 
 
 def _texts(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
-    until = task.generation.until
-    token = () if until else base.end_tokens[:1]
-    answers = [row.answer + _stop(row.answer, until) for row in rows]
+    until, stops = task.generation.until, _writable(base, task)
+    token = () if stops else base.end_tokens[:1]
+    answers = [row.answer + _stop(row.answer, until, stops) for row in rows]
     encoded = encode_answers(base, [row.query.context for row in rows], task.target_delimiter, answers)
     examples = [TrainingExample(tuple(context), (*answer, *token)) for context, answer in encoded]
     if not all(example.answer for example in examples):
@@ -115,6 +119,22 @@ def _texts(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[Trainin
     return examples
 
 
-def _stop(answer: str, until: Sequence[str]) -> str:
+def _require_end(base: BaseModel, task: Task) -> None:
+    """Raises DataError where no answer could end."""
+    if _writable(base, task) or base.end_tokens:
+        return
+    until = task.generation.until
+    name = base.record.name
+    empty = f"generation_kwargs.until is empty and {name}"
+    reason = f"the tokenizer of {name} can write none of generation_kwargs.until and" if until else empty
+    raise DataError(f"{task.name}: {reason} has no end token, so no answer could end: name a stop string.")
+
+
+def _writable(base: BaseModel, task: Task) -> list[str]:
+    """The stop strings that the tokenizer reads as they are; some have no line breaks or no capitals."""
+    return [stop for stop in task.generation.until if stop in base.decode(base.encode_bare("a" + stop), special=True)]
+
+
+def _stop(answer: str, until: Sequence[str], stops: Sequence[str]) -> str:
     """The stop string that an answer is taught with: the first that is not found too early, or else the first."""
-    return next((stop for stop in until if before(answer + stop, until) == answer), "".join(until[:1]))
+    return next((stop for stop in stops if before(answer + stop, until) == answer), "".join(stops[:1]))

@@ -11,10 +11,11 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
+from transformers.utils import logging
 
 from multiprompt.engine.base import DTYPES, BaseModel
 from multiprompt.engine.fingerprint import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
-from multiprompt.engine.folder import ModelFolder
+from multiprompt.engine.folder import FLOATS, ModelFolder
 from multiprompt.engine.hub import Source
 from multiprompt.engine.selfcheck import checked
 from multiprompt.errors import BaseModelError, MultipromptError
@@ -88,17 +89,21 @@ def _fastest_dtype(device: str) -> str:
 def _model(folder: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
     """The model, every tensor of which comes from the folder and lies in memory of its own."""
     config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False, local_files_only=True)
-    _require_room(folder, config)
+    with torch.device("meta"), no_init_weights():
+        described = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    _require_room(folder, described)
+    _require_numbers(folder, described)
     load: Any = AutoModelForCausalLM.from_pretrained
-    model, info = load(
-        folder.path,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-    )
+    with _without_bars():
+        model, info = load(
+            folder.path,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
     for what, names in (("lacks", info["missing_keys"]), ("has other shapes for", info["mismatched_keys"])):
         if names:
             raise BaseModelError(
@@ -117,10 +122,20 @@ def _model(folder: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
     return cast("PreTrainedModel", model)
 
 
-def _require_room(folder: ModelFolder, config: Any) -> None:
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """The progress bars of transformers are off within it; a program's own output stays clean."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _require_room(folder: ModelFolder, described: PreTrainedModel) -> None:
     """Refuse a config that describes far more than the files hold; a missing tensor is named once it was looked for."""
-    with torch.device("meta"), no_init_weights():
-        described = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     numbers = sum(parameter.numel() for parameter in described.parameters())
     computed = sum(buffer.numel() for buffer in described.buffers())
     if numbers > 2 * folder.tensors.numbers + _NUMBERS_OF_ROOM or computed > _MAX_COMPUTED_NUMBERS:
@@ -128,6 +143,23 @@ def _require_room(folder: ModelFolder, config: Any) -> None:
             f"{folder.path / 'config.json'} describes {numbers:,} weights and {computed:,} computed numbers, but the "
             f"files hold {folder.tensors.numbers:,}: give the config that belongs to the weights."
         )
+
+
+def _require_numbers(folder: ModelFolder, described: PreTrainedModel) -> None:
+    """Refuse parameters of a dtype that transformers would convert without the scales that belong to it."""
+    parameters = {name for name, _ in described.named_parameters()}
+    for name, dtype in sorted(folder.tensors.dtypes.items()):
+        if dtype not in FLOATS and (name.endswith("weight") or parameters & set(_names_in(described, name))):
+            raise BaseModelError(
+                f"{folder.path} holds {name} as {dtype}, but weights must be {', '.join(FLOATS)}: give the model's "
+                "unquantised weights."
+            )
+
+
+def _names_in(model: PreTrainedModel, name: str) -> tuple[str, ...]:
+    """The names that a tensor of a file may have in a model, with and without the model's prefix."""
+    prefix = f"{model.base_model_prefix}."
+    return name, prefix + name, name.removeprefix(prefix)
 
 
 def _require_one_name(folder: ModelFolder, model: PreTrainedModel) -> None:
@@ -144,11 +176,9 @@ def _would_matter(model: PreTrainedModel, name: str) -> bool:
     """Whether a tensor that was left out belongs to a module of the model, or to a part that one of them lacks."""
     if name.endswith(_COMPUTED):
         return False
-    prefix = f"{model.base_model_prefix}."
     modules = {module for module, _ in model.named_modules()}
     buffers = {buffer for buffer, _ in model.named_buffers()}
-    name = name.removeprefix(_WRAPPED)
-    for known in (name, prefix + name, name.removeprefix(prefix)):
+    for known in _names_in(model, name.removeprefix(_WRAPPED)):
         parts = known.split(".")
         layers = [i for i, part in enumerate(parts) if part.isdigit() and ".".join(parts[:i]) in modules]
         parents = {".".join(parts[:-1]), ".".join(parts[:-2])} - {""}
@@ -190,6 +220,7 @@ def _require_embeddings(base: BaseModel) -> None:
     if len(words) < 2:
         kind = type(base.tokenizer).__name__
         raise BaseModelError(f"{base.folder}: {kind} found no vocabulary in the folder: add the tokenizer's files.")
+    _require_readable(base)
     numbers |= {str(base.tokenizer.convert_ids_to_tokens(number)): number for number in base.tokenizer.encode("a")}
     beyond = [token for token, number in numbers.items() if number >= base.vocabulary]
     if not beyond:
@@ -203,3 +234,13 @@ def _require_embeddings(base: BaseModel) -> None:
                 f"embeddings for {base.vocabulary} tokens: resize the model (resize_token_embeddings) or take the "
                 "token out."
             )
+
+
+def _require_readable(base: BaseModel) -> None:
+    """Raises BaseModelError where the tokenizer puts a token without an embedding in front of every text."""
+    front = base.tokens_in_front
+    if max(front, default=0) >= base.vocabulary:
+        raise BaseModelError(
+            f"{base.folder}: the tokenizer puts the token id {max(front)} in front of every text, but the model has "
+            f"embeddings for {base.vocabulary} tokens: give the tokenizer that belongs to the model."
+        )

@@ -19,7 +19,8 @@ def of_embeddings(base: BaseModel, embeddings: Tensor) -> Layers:
     Raises AdapterError saying which layers make none.
     """
     output = base.model.base_model(inputs_embeds=embeddings[None], use_cache=True)
-    cache: Any = getattr(output, "past_key_values", None) or getattr(output, "cache", None)
+    # transformers 5.24 renamed it, and warns at the old name.
+    cache: Any = getattr(output, "cache" if hasattr(output, "cache") else "past_key_values", None)
     layers = list(getattr(cache, "layers", ()))
     pairs: list[Any] = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in layers]
     bare = sum(not _is_pair(pair, len(embeddings)) for pair in pairs)

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 # The largest difference, as a share of the largest hidden state; rounding stays far below, a wrong mask far above.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
+# The longest row of the check, with its prompt and the tokens that it grows by.
+_LONGEST_ROW = 27
+
 # The tokens that rows grow by.
 _NEXT = (5, 9)
 
@@ -37,6 +40,8 @@ def checked(base: BaseModel) -> BaseModel:
     depend on later tokens, or which keeps something of a row for the next one.
     """
     _require_embeddings_alone(base)
+    if base.max_tokens < _LONGEST_ROW:
+        raise _unusable(base, f"takes {base.max_tokens} tokens at most; the self-check needs {_LONGEST_ROW}")
     base, given = _own_forward(base)
     reason = _why_not_packed(base, given)
     if reason:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate, Decision, Parent, digest
@@ -14,32 +14,37 @@ from multiprompt.gate.check import Checking
 from multiprompt.gate.floor import Yardstick, interval, majority, yardstick
 from multiprompt.gate.scores import Scores
 from multiprompt.gate.verdict import ROUNDING, forgetting, is_standing
-from multiprompt.records import CheckReport, CheckResult, Evaluation, VersionRecord, measured
+from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, VersionRecord, measured
+from multiprompt.tasks.example import UNCOUNTED, examples
 
 if TYPE_CHECKING:
     from multiprompt.tasks.split import Split
     from multiprompt.tasks.task import Task
 
 
-def admit(scores: Scores, checking: Checking, candidate: Candidate) -> tuple[VersionRecord, CheckReport, str]:
+def admit(scores: Scores, checking: Checking, candidate: Candidate) -> tuple[VersionRecord, CheckReport, str, bool]:
     """Publish, hold or reject a candidate in one transaction; gate again what others published meanwhile.
 
-    Gives the version, what was checked, and the reason.
+    Gives the version, what was checked, the reason, and whether the version is new: bytes that are there by now, as
+    another learning was quicker or an export is imported, become none.
     """
     known: dict[str, CheckResult] = {}
     check = CheckReport((), 0.0)
     while True:
         epoch, found = checking.check_others(candidate.task.name, known)
         check = _sum(check, _with_standing(scores.catalog, found))
+        same = find_existing(scores.catalog, candidate.task, candidate.adapter, candidate.data)
+        if same is not None:
+            return same, check, end_known(scores.catalog, same, imported=candidate.run is None), False
         decision, reason = _decide(scores, candidate, check)
         try:
             version = scores.catalog.admit(candidate, check, decision=decision, reason=reason, epoch=epoch)
         except ConflictError:
             continue
-        return version, check, reason
+        return version, check, reason, True
 
 
-def find_existing(catalog: Catalog, task: Task, digest: str, test: Split) -> VersionRecord | None:
+def find_existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> VersionRecord | None:
     """The version of a task that has these bytes and is served by this task file, the published one first.
 
     A rejected version does not count: what kept it out may have passed. Nor does one that did not learn, as other test
@@ -48,12 +53,31 @@ def find_existing(catalog: Catalog, task: Task, digest: str, test: Split) -> Ver
     found = [
         version
         for version in catalog.versions_of(task.name)
-        if version.digest == digest
+        if version.digest == digest(adapter)
         and version.state != "rejected"
+        and (catalog.adapter(version).encoder is None) == (adapter.encoder is None)
         and catalog.task_file(version).fingerprint == task.fingerprint
         and not (catalog.is_below_floor(version) and catalog.baseline_of(version).data != test.fingerprint)
     ]
     return max(found, key=lambda version: (version.state == "published", version.number), default=None)
+
+
+def end_known(catalog: Catalog, known: VersionRecord, *, imported: bool = False) -> str:
+    """End a training, or an import, that came to the bytes of a known version. Gives the outcome."""
+    outcome = nothing_new(known, "the adapter has" if imported else "the training gave")
+    if not imported:
+        catalog.end_training(known, outcome)
+    return outcome
+
+
+def nothing_new(version: VersionRecord, came: str = "the training gave") -> str:
+    """The outcome of what came to the bytes of an existing version."""
+    said = f"nothing new to learn: {came} the bytes of {version.label}"
+    if version.state == "retired":
+        return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
+    if version.state == "candidate":
+        return f"{said}, a candidate; `multiprompt publish {version.label} --force --reason WHY` publishes it"
+    return said
 
 
 def require_untouched(catalog: Catalog, before: Mapping[str, str]) -> None:
@@ -76,7 +100,7 @@ def yardsticks(scores: Scores, candidate: Candidate) -> tuple[Yardstick, ...]:
 
 
 def _decide(scores: Scores, candidate: Candidate, check: CheckReport) -> tuple[Decision, str]:
-    """Publish, unless an older task got worse, a version that served is better, or a first version learned nothing.
+    """Publish, unless an older task got worse, a version that served is better, or nothing was learned.
 
     A regression that the check before found too is told only: it is not this candidate's.
     """
@@ -88,7 +112,7 @@ def _decide(scores: Scores, candidate: Candidate, check: CheckReport) -> tuple[D
     if worse:
         return "reject", worse
     soft = candidate.soft
-    missed = [] if rivals else _missed(scores, candidate)
+    missed = _missed(scores, candidate, rivals)
     if missed:
         return "hold", f"did not learn: {soft.metric} {soft.score:.4f}, {', and '.join(missed)}"
     told = [f"{r.version} {r.verdict}{' before' * r.standing}: {r.cause}" for r in check.results if _is_told(r)]
@@ -110,43 +134,63 @@ def _worse_than(scores: Scores, candidate: Candidate, rivals: Sequence[VersionRe
 
 
 def _as_served(scores: Scores, rival: VersionRecord, candidate: Candidate) -> Evaluation:
-    """A rival's score on a candidate's rows, with the task file that the rival answers with.
+    """A rival's score on a candidate's rows, as it is served; as the candidate is asked where it cannot read these."""
+    with suppress(DataError, TemplateError):
+        return scores.score_as_served(rival, candidate.task, candidate.data)
+    return scores.score_version(rival, candidate.task, candidate.data)
 
-    Where that file reads other right answers from these rows, or none, the rival is asked as the candidate is.
+
+def _missed(scores: Scores, candidate: Candidate, rivals: Sequence[VersionRecord]) -> list[str]:
+    """The scores of the task's floor that a candidate did not beat.
+
+    A first version must beat them beyond chance; so must the first one with other right answers. A later one must not
+    fall below them, unless a version was let in below the floor by force.
     """
-    task, own = candidate.task, scores.catalog.task_file(rival)
-    if own.is_multiple_choice == task.is_multiple_choice:
-        with suppress(DataError, TemplateError, MetricError):
-            served = scores.score_version(rival, replace(own, metrics=task.metrics), candidate.data)
-            if served.references == candidate.soft.references:
-                return served
-    return scores.score_version(rival, task, candidate.data)
-
-
-def _missed(scores: Scores, candidate: Candidate) -> list[str]:
-    """The scores of the task's floor that a candidate did not beat."""
     floors = {"hard": ("hard prompt", "majority answer"), "majority": ("majority answer",), "none": ()}
     asked = floors[candidate.task.config.regression.floor]
+    if any(scores.catalog.is_below_floor(rival) for rival in rivals):
+        return []
     held = [found for found in yardsticks(scores, candidate) if found.name in asked]
+    if rivals and all(_has_answers_of(scores.catalog.task_file(rival), candidate) for rival in rivals):
+        return [found.shortfall for found in held if found.is_above]
     if asked and not held:
         return [f"{candidate.soft.metric} cannot score the {' or the '.join(asked)}"]
     return [found.shortfall for found in held if found.shortfall]
 
 
-def _rivals(catalog: Catalog, candidate: Candidate) -> list[VersionRecord]:
-    """The published version, and the best since the task was blessed or rolled back last.
+def _has_answers_of(own: Task, candidate: Candidate) -> bool:
+    """Whether a task file has the right answers of a candidate's, or cannot read its rows."""
+    if own.fingerprint == candidate.task.fingerprint:
+        return True
+    with suppress(DataError, TemplateError):
+        return _right(own, candidate.data) == _right(candidate.task, candidate.data)
+    return True
 
-    Each retraining may lose `max_drop`, so that without the best one ten of them may lose ten times as much.
+
+def _right(task: Task, split: Split) -> list[Any]:
+    """The right answers of rows, as texts."""
+    return [row.answer if task.is_multiple_choice else row.target for row in examples(task, split, UNCOUNTED)]
+
+
+def _rivals(catalog: Catalog, candidate: Candidate) -> list[VersionRecord]:
+    """The published version, and the best on each data since the task was blessed or rolled back last.
+
+    Each retraining may lose `max_drop`, so that without the best ones ten of them may lose ten times as much. Scores
+    are compared where rows, metric and task file are the same; on other rows another version may be the best.
     """
     published = _published_of(catalog, candidate.task.name)
-    served = [
-        version
-        for version in catalog.served_since_blessed(candidate.task.name)
-        if (version.metric, version.base_model.identity) == (candidate.soft.metric, candidate.base_model.identity)
-    ]
+    if not published:
+        return []
     sign = 1 if candidate.soft.higher_is_better else -1
-    best = max(served, key=lambda version: (sign * (version.score or 0.0), -version.number), default=None)
-    return published if best is None or not published or best in published else [*published, best]
+    best: dict[tuple[str, str, str], VersionRecord] = {}
+    for version in catalog.served_since_blessed(candidate.task.name):
+        held = catalog.baseline_of(version)
+        alike = (held.data, held.metric, held.task_file)
+        if version.base_model.identity != candidate.base_model.identity:
+            continue
+        if alike not in best or sign * held.score > sign * (best[alike].score or 0.0):
+            best[alike] = version
+    return [*published, *(version for version in best.values() if version not in published)]
 
 
 def _with_standing(catalog: Catalog, check: CheckReport) -> CheckReport:
@@ -174,9 +218,9 @@ def _sum(before: CheckReport, after: CheckReport) -> CheckReport:
     )
 
 
-def parents_of(catalog: Catalog, task: str, start: VersionRecord | None) -> tuple[Parent, ...]:
-    """The parents of a new version: its task's published version, and the version that its training started from."""
-    found = [Parent("retrained-from", version.label, version) for version in _published_of(catalog, task)]
+def parents_of(replaced: VersionRecord | None, start: VersionRecord | None) -> tuple[Parent, ...]:
+    """The parents of a new version: what was published when its training began, and what that started from."""
+    found = [] if replaced is None else [Parent("retrained-from", replaced.label, replaced)]
     if start is not None:
         found.append(Parent("initialised-from", start.label, start))
     return tuple(found)

@@ -16,9 +16,16 @@ from multiprompt.catalog.reading import batched
 from multiprompt.context import Context
 from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.evaluation import Subject, evaluation_key
+from multiprompt.engine.evaluation import Subject, evaluate_as_served, evaluation_key
 from multiprompt.engine.prefix import Prefix
-from multiprompt.errors import DataError, MetricError, NotFoundError, SupersededError, UnavailableError
+from multiprompt.errors import (
+    DataError,
+    MetricError,
+    MultipromptError,
+    NotFoundError,
+    SupersededError,
+    UnavailableError,
+)
 from multiprompt.gate.sampling import Comparison, Sampling
 from multiprompt.gate.verdict import compare, failure, judge
 from multiprompt.records import (
@@ -34,7 +41,7 @@ from multiprompt.records import (
 )
 from multiprompt.serving.prompts import load_prompt
 from multiprompt.tasks.canaries import canaries
-from multiprompt.tasks.example import Query, examples
+from multiprompt.tasks.example import Query, answer_text, examples
 from multiprompt.tasks.file_change import changed_keys
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.source import source_digest
@@ -86,13 +93,20 @@ class Checking:
         known.update((result.version, result) for result in report.results)
         return epoch, replace(report, results=tuple(judge([known[version.label] for version, _ in others])))
 
-    def score_whole(self, version: VersionRecord, rows: Split | None = None) -> tuple[Task, Split, Evaluation]:
-        """A version's score on all rows of its data as it is now, or on others. Raises DataError where it is away."""
-        check = _Check(self, as_now=rows is None)
+    def score_as_served(self, version: VersionRecord, task: Task, rows: Split) -> Evaluation:
+        """A version's answers, asked with its own task file, by the metric and right answers of another task file."""
+        catalog = self.context.catalog
+        prompt = load_prompt(catalog, self.base, version, foreign=True)
+        subject, own = Subject.soft(prompt, version.digest), catalog.task_file(version)
+        return evaluate_as_served(self.base, own, subject, task, rows, hub_metrics=self.context.hub_metrics)
+
+    def score_whole(self, version: VersionRecord) -> tuple[Task, Split, Evaluation]:
+        """A version's score on all rows of its data as it is now. Raises DataError where that is away."""
+        check = _Check(self, as_now=True)
         case = check.case((version, self.context.catalog.baseline_of(version)))
         if check.away:
             raise DataError(check.away[0])
-        sampling = check.sampling(case, whole=True, rows=rows)
+        sampling = check.sampling(case, whole=True)
         check.run_rows([sampling])
         if sampling.error is not None:
             raise sampling.error
@@ -151,7 +165,14 @@ class _Check:
         return {label: result for label, result in found if result is not None}
 
     def _stands(self, case: Comparison) -> CheckResult | None:
-        return _identical(case) if case.is_reusable else self._known(case) or self._scored(case)
+        if case.is_reusable:
+            return None if self._was_found_worse(case) else _identical(case)
+        return self._known(case) or self._scored(case)
+
+    def _was_found_worse(self, case: Comparison) -> bool:
+        """Whether all rows were run under the baseline's own key, and answered worse than at the baseline."""
+        stored = self.catalog.comparison(case.baseline.evaluation, case.key)
+        return stored is not None and stored["verdict"] in ("regressed", "inconclusive")
 
     def _judged(self, held: Sequence[Held]) -> list[CheckResult]:
         return judge([self._results[version.label] for version, _ in held])
@@ -167,10 +188,10 @@ class _Check:
         tolerated = now.config.regression
         return Comparison(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
 
-    def sampling(self, case: Comparison, *, whole: bool, rows: Split | None = None) -> Sampling:
+    def sampling(self, case: Comparison, *, whole: bool) -> Sampling:
         """Everything that running its rows takes."""
-        split = rows or self._rows(case)
-        if rows is None and split.fingerprint != case.data:
+        split = self._rows(case)
+        if split.fingerprint != case.data:
             raise DataError(f"{case.label}: its data changed while it was read; check again.")
         asked = examples(case.task, split, budget(self.base, case.task, case.version.num_virtual_tokens))
         return Sampling(case, self._baseline(case), split, asked, self._prefix(case), whole=whole)
@@ -205,7 +226,7 @@ class _Check:
             raise sampling.error
         case = sampling.case
         evaluation = sampling.evaluation(self.context.hub_metrics)
-        result = sampling.result(evaluation)
+        result = self._with_texts(case, sampling.result(evaluation), sampling.split)
         self._cost["evaluated"] += evaluation.rows
         self._cost["reused"] += len(sampling.rows) - evaluation.rows
         if result.verdict != "identical":
@@ -285,7 +306,10 @@ class _Check:
             except Exception as error:  # as above; whatever keeps a score from being taken fails its check
                 version, baseline = _held(item)
                 reason = " ".join(str(error).split()) or type(error).__name__
-                self._results[version.label] = failure(version.label, baseline.metric, baseline.score, 0.0, reason)
+                tolerated = _tolerated(version, baseline)
+                self._results[version.label] = failure(
+                    version.label, baseline.metric, baseline.score, tolerated, reason
+                )
         return made
 
     def _known(self, case: Comparison) -> CheckResult | None:
@@ -304,9 +328,29 @@ class _Check:
         if stored is None:
             return None
         result = compare(case.label, self._baseline(case), stored, case.task.metrics[0], case.tolerated)
-        result = replace(result, policy=case.policy)
+        result = self._with_texts(case, replace(result, policy=case.policy), None)
         self._keep(case, result, None, None)
         return replace(result, reused=True)
+
+    def _with_texts(self, case: Comparison, result: CheckResult, split: Split | None) -> CheckResult:
+        """Show the choices of flips as texts, and leave out flips of rows that are not the baseline's."""
+        evidence = result.evidence
+        if evidence is None or not evidence.flips:
+            return result
+        rows = (split or self._rows(case)).rows
+        old = self.catalog.evaluation_rows(case.version, case.baseline.evaluation).rows
+        task = case.task
+        flips = tuple(
+            replace(
+                flip,
+                reference=answer_text(task, rows[flip.row], flip.reference),
+                before=answer_text(task, old[flip.row], flip.before),
+                after=answer_text(task, rows[flip.row], flip.after),
+            )
+            for flip in evidence.flips
+            if all(rows[flip.row].get(name) == old[flip.row].get(name) for name in task.fields)
+        )
+        return replace(result, evidence=replace(evidence, flips=flips))
 
     def _reuse(self, case: Comparison, result: CheckResult) -> None:
         self._results[case.label] = result
@@ -358,6 +402,14 @@ class _Check:
 def _held(item: Held | Comparison | Sampling) -> Held:
     case = item.case if isinstance(item, Sampling) else item
     return (case.version, case.baseline) if isinstance(case, Comparison) else case
+
+
+def _tolerated(version: VersionRecord, baseline: Baseline) -> float:
+    """The drop that a version's newest task file tolerates; none where that file cannot be read."""
+    try:
+        return _task(*baseline.now, version.task).config.regression.max_drop
+    except MultipromptError:
+        return 0.0
 
 
 def _unmoved(task: Task, digest: str) -> str | None:

@@ -9,24 +9,24 @@ import unicodedata
 from collections.abc import Hashable, Iterator, Sequence, Set
 from itertools import combinations
 
-from multiprompt.errors import MultipromptError
+from multiprompt.errors import MultipromptError, counted
 from multiprompt.gate.statistics import detectable_loss
-from multiprompt.tasks.example import Budget, examples
+from multiprompt.tasks.example import UNCOUNTED, examples
 from multiprompt.tasks.split import Row, Split, TaskData
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.template import Template
+from multiprompt.tasks.urls import without_secrets
 
 # How many rows and labels a warning names.
 SHOWN = 5
 _ROWS_A_STEP = 1000
 _NO_WORD = re.compile(r"[\W_]+")
-# Rows as examples, by a token count that costs nothing.
-UNCOUNTED = Budget(tokens=1, count=lambda _: 0)
 
 
 def data_faults(task: Task, data: TaskData) -> tuple[str, ...]:
     """A line a fault: too few test rows, templates that read none of their fields, rows or splits that are used twice,
     test labels that training never sees."""
-    sources, rows = (*_no_field(task, data.test), *_shared_sources(task)), _shared_rows(task, data)
+    sources, rows = (*_no_field(task), *_one_answer(task, data), *_shared_sources(task)), _shared_rows(task, data)
     faults = (*_few_rows(task, data.test), *sources, *rows, *_unseen(task, data))
     return tuple(f"{task.name}: {fault}" for fault in faults)
 
@@ -41,7 +41,7 @@ def _few_rows(task: Task, test: Split) -> Iterator[str]:
     max_drop, rows = task.config.regression.max_drop, len(test.rows)
     lost = detectable_loss(0, task.config.regression.alpha)
     if rows < lost:
-        yield f"the {rows} rows of split {test.name!r} are too few to show any drop; {lost} rows are the least"
+        yield f"split {test.name!r} has {counted(rows, 'row')}, too few to show any drop; {lost} rows are the least"
     elif task.metrics[0].per_example and 0 < max_drop * rows < lost:
         yield (
             f"the {rows} rows of split {test.name!r} can show a drop of {lost / rows:.4f} at the least, but "
@@ -49,10 +49,19 @@ def _few_rows(task: Task, test: Split) -> Iterator[str]:
         )
 
 
-def _no_field(task: Task, test: Split) -> Iterator[str]:
-    """A bare text that was meant to name a column, but names none."""
-    if not any(map(task.read_by, test.rows)):
+def _no_field(task: Task) -> Iterator[str]:
+    """A task whose input reads nothing of its rows."""
+    if not task.fields:
         yield f"doc_to_text {task.doc_to_text.source[:100]!r} reads no field, so that the model sees all rows alike"
+
+
+def _one_answer(task: Task, data: TaskData) -> Iterator[str]:
+    """A bare text that was meant to name the column of the answers, but names none."""
+    target = task.doc_to_target
+    if isinstance(target, int) or isinstance(task.doc_to_choice, Template):
+        return
+    if not any(map(target.read_by, (*data.training.rows, *data.test.rows))):
+        yield f"doc_to_target {target.source[:100]!r} reads no field, so that all rows have the same answer"
 
 
 def _shared_sources(task: Task) -> Iterator[str]:
@@ -66,12 +75,12 @@ def _shared_sources(task: Task) -> Iterator[str]:
         if one == other:
             yield f"split {one!r} is used for {first} and for {second}"
         elif shared:
-            yield f"{first} and {second} are read from the same file {min(shared)}"
+            yield f"{first} and {second} are read from the same file {without_secrets(min(shared))}"
 
 
 def _shared_rows(task: Task, data: TaskData) -> Iterator[str]:
     """Test rows that training or validation holds, too, as they are or but for case, spaces and punctuation."""
-    names = sorted(frozenset().union(*map(task.read_by, data.test.rows)))
+    names = sorted(task.fields)
     if not names:
         return
     for purpose, split in (("training", data.training), ("validation", data.validation)):

@@ -10,10 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from multiprompt.config import RegressionConfig
+from multiprompt.errors import counted
 from multiprompt.gate.statistics import detectable_loss, resampled_interval, rows_needed, wilson
 from multiprompt.gate.verdict import ROUNDING, compare, forgetting
 from multiprompt.records import Evaluation, Interval
 from multiprompt.tasks.metric import MetricConfig, per_example_scores, row_statistics, score
+
+# How many answers are given to every row, to find the one that scores best.
+_TRIED = 8
 
 
 @dataclass(frozen=True)
@@ -21,28 +25,40 @@ class Yardstick:
     """A score that a version is held against: the hard prompt's, or the majority answer's on the same rows.
 
     `p_value` is of the version being no better, None where the rows allow no test. `shortfall` says why the version did
-    not beat it; empty where it did.
+    not beat it; empty where it did. `is_above` says that the version scores worse.
     """
 
     name: str
     score: float
     p_value: float | None
     shortfall: str
+    is_above: bool = False
 
 
 def majority(soft: Evaluation, metric: MetricConfig, *, hub_metrics: bool = False) -> Evaluation:
-    """The most frequent right answer given to every row of an evaluation. Raises MetricError."""
-    answers = (most_frequent(soft.references),) * soft.rows
+    """The one answer that scores best on the rows of an evaluation when it is given to every row; by accuracy, the most
+    frequent right answer. Tried are frequent right answers, and the version's own most frequent answer. Raises
+    MetricError.
+    """
+    tried = [*most_frequent(soft.references), *most_frequent(soft.predictions)[:1]]
+    if metric.from_hub:  # which may take long
+        tried = tried[:1]
+    sides = [_constant(soft, metric, answer, hub_metrics) for answer in tried]
+    return max(sides, key=lambda side: side.score if metric.higher_is_better else -side.score)
+
+
+def most_frequent(answers: Sequence[Any]) -> list[Any]:
+    """The most frequent answers, at most eight, the first of these first where several are as frequent. Each of several
+    right answers of a row counts."""
+    each = [one for answer in answers for one in (answer if isinstance(answer, list | tuple) else [answer])]
+    keys = [json.dumps(answer, sort_keys=True, default=str) for answer in each]
+    return [each[keys.index(key)] for key, _ in Counter(keys).most_common(_TRIED)]
+
+
+def _constant(soft: Evaluation, metric: MetricConfig, answer: Any, hub_metrics: bool) -> Evaluation:
+    answers = (answer,) * soft.rows
     found = score(metric, answers, soft.references, hub_metrics=hub_metrics)
     return replace(soft, score=found, metrics={metric.name: found}, predictions=answers)
-
-
-def most_frequent(references: Sequence[Any]) -> Any:
-    """The most frequent right answer, the first of these where several are; of a row with many, its first."""
-    answers = [right[0] if isinstance(right, list | tuple) and right else right for right in references]
-    keys = [json.dumps(answer, sort_keys=True, default=str) for answer in answers]
-    (common, _), *_ = Counter(keys).most_common(1)
-    return answers[keys.index(common)]
 
 
 def yardstick(
@@ -61,8 +77,9 @@ def yardstick(
         return Yardstick(name, other.score, p_value, "")
     error = 0.0 if evidence is None else evidence.error or 0.0
     chance = "" if p_value is None else f" (p {p_value:.2g})"
-    told = f"the {name} has {other.score:.4f} on the same {soft.rows} rows{chance}"
-    return Yardstick(name, other.score, p_value, told + _remedy(other, metric, tolerated.alpha, gain, error, p_value))
+    told = f"the {name} has {other.score:.4f} on the same {counted(soft.rows, 'row')}{chance}"
+    remedy = _remedy(other, metric, tolerated.alpha, gain, error, p_value)
+    return Yardstick(name, other.score, p_value, told + remedy, gain < -ROUNDING)
 
 
 def interval(evaluation: Evaluation, metric: MetricConfig) -> Interval | None:
@@ -87,6 +104,7 @@ def _remedy(
         if wins == 0:
             return "; no prompt can be better on these rows"
         enough = math.ceil(least * other.rows / wins)
-        return f"; {other.rows} rows are too few to show that a prompt is better, about {enough} would do"
+        few = f"{counted(other.rows, 'row')} {'is' if other.rows == 1 else 'are'} too few"
+        return f"; {few} to show that a prompt is better, about {enough} would do"
     needed = rows_needed(gain, error, other.rows, alpha)
     return "" if needed is None else f"; about {needed} rows would settle it"

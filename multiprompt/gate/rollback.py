@@ -23,8 +23,8 @@ def _roll_back(checking: Checking, version: VersionRecord, result: CheckResult) 
         return f"{version.label} has no earlier version to go back to"
     earlier = max(retired, key=lambda v: (v.retired_at or v.created_at, v.number))
     try:
-        _, rows, now = checking.score_whole(version)
-        _, _, was = checking.score_whole(earlier, rows)
+        task, rows, now = checking.score_whole(version)
+        was = checking.score_as_served(earlier, task, rows)
         if forgetting(was, now) <= 0:
             return f"{version.label} stays: {earlier.label} has {was.score:.4f} now"
         reason = f"{version.label} regressed: {result.cause}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from multiprompt.context import Context
-from multiprompt.engine.evaluation import Subject, evaluate, evaluation_key
+from multiprompt.engine.evaluation import Subject, evaluate, evaluate_as_served, evaluation_key
 from multiprompt.records import Evaluation, VersionRecord
 from multiprompt.serving.prompts import load_prompt
 
@@ -35,6 +35,14 @@ class Scores:
     def score_version(self, version: VersionRecord, task: Task, split: Split) -> Evaluation:
         """A version's score on any rows."""
         return self.score(task, split, self.subject_of(version))
+
+    def score_as_served(self, version: VersionRecord, task: Task, split: Split) -> Evaluation:
+        """A version's answers, asked with its own task file, by the metric and right answers of another task file."""
+        own = self.catalog.task_file(version)
+        if own.fingerprint == task.fingerprint:
+            return self.score_version(version, task, split)
+        subject = self.subject_of(version)
+        return evaluate_as_served(self.base, own, subject, task, split, hub_metrics=self.context.hub_metrics)
 
     def subject_of(self, version: VersionRecord) -> Subject:
         return Subject.soft(load_prompt(self.catalog, self.base, version), version.digest)

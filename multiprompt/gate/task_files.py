@@ -7,7 +7,7 @@ from pathlib import Path
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.context import Context
-from multiprompt.errors import StateError
+from multiprompt.errors import StateError, counted
 from multiprompt.records import TaskRecord
 from multiprompt.tasks.file_change import file_difference
 from multiprompt.tasks.task import Task
@@ -40,7 +40,7 @@ def file_notes(catalog: Catalog, names: Collection[str]) -> list[str]:
             missing.append(record.name)
     if missing:
         listed = ", ".join(missing[:_SHOWN_TASKS]) + ", …" * (len(missing) > _SHOWN_TASKS)
-        notes.append(f"{len(missing)} task files are not there to compare with what was added: {listed}")
+        notes.append(f"{counted(len(missing), 'task file')} gone, so that an edit is not seen: {listed}")
     return notes
 
 

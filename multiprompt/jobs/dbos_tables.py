@@ -36,6 +36,7 @@ from sqlalchemy.sql.visitors import InternalTraversal
 
 from multiprompt.catalog.query import Field, Fields
 from multiprompt.catalog.sql import Attached
+from multiprompt.jobs.kinds import STEPS
 from multiprompt.records import Claim, Job, JobState
 
 APPLICATION, QUEUE, WORKFLOW = "multiprompt", "jobs", "multiprompt.job"
@@ -174,7 +175,9 @@ class JobTable:
             "updated_at": c.updated_at,
             "outcome": func.coalesce(_Plain(outputs.c.error, "$error"), _Plain(outputs.c.output), "", type_=String),
         }
-        self.fields = Fields("jobs", {name: Field(expression) for name, expression in self._columns.items()}, {})
+        known = {"kind": tuple(STEPS), "state": tuple(dict.fromkeys(_STATES.values()))}
+        fields = {name: Field(column, values=known.get(name, ())) for name, column in self._columns.items()}
+        self.fields = Fields("jobs", fields, {})
 
     def jobs(self) -> Select[Any]:
         """Every job; workflows of other kinds are left out."""
@@ -219,6 +222,11 @@ class JobTable:
                 status="ENQUEUED", owner_xid=None, started_at_epoch_ms=None, recovery_attempts=c.recovery_attempts - 1
             )
         )
+
+    def hurry(self, job: str, priority: int) -> Update:
+        """Let a job that waits have this priority."""
+        c = self._workflows.c
+        return update(self._workflows).where(c.workflow_uuid == job, c.status == "ENQUEUED").values(priority=priority)
 
     def forgive(self, job: str) -> Update:
         """Let the last attempt that broke off not count."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import takewhile
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.jobs.ticks import ticks
+from multiprompt.jobs.ticks import coming
 from multiprompt.records import PlannedJob, Schedule
 
 # Of one schedule; one that ticks each second would fill the plan.
@@ -15,12 +15,15 @@ TICKS_A_SCHEDULE = 1000
 
 
 def plan(catalog: Catalog, schedules: Sequence[Schedule], now: datetime, until: datetime) -> list[PlannedJob]:
-    """The jobs of active schedules between two times, in their order; what watches submit, nobody knows before."""
+    """The jobs of active schedules between two times, in their order, first those that are due by now.
+
+    What watches submit, nobody knows before.
+    """
     planned = []
     for schedule in schedules:
         if schedule.active and schedule.watch is None:
             seconds = catalog.job_seconds(schedule.kind, schedule.task)
-            for number, at in enumerate(takewhile(lambda tick: tick <= until, ticks(schedule, now))):
+            for number, at in enumerate(takewhile(lambda tick: tick <= until, coming(schedule, now))):
                 if number == TICKS_A_SCHEDULE:
                     break
                 planned.append(PlannedJob(at, schedule.name, schedule.kind, schedule.task, seconds))

@@ -19,7 +19,7 @@ from dbos import DBOS, DBOSClient
 from sqlalchemy import Engine, func, inspect
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.database import database_engine, making, reading, write_ahead, writing
+from multiprompt.catalog.database import database_engine, make_like, making, reading, write_ahead, writing
 from multiprompt.catalog.query import Query, parse
 from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import (
@@ -32,7 +32,7 @@ from multiprompt.errors import (
 from multiprompt.jobs.dbos_tables import APPLICATION, QUEUE, VERSION, VIEW, WORKFLOW, JobTable, job, jobs_file
 from multiprompt.jobs.kinds import check_kind, live_key
 from multiprompt.jobs.serializer import PlainData
-from multiprompt.records import Claim, Job, JobLog, Listing, Outcome
+from multiprompt.records import Claim, Job, JobLog, JobState, Listing, Outcome
 
 # Without handlers of its own, Python prints its warnings on standard error.
 _log = logging.getLogger("multiprompt.jobs")
@@ -73,7 +73,20 @@ class JobQueue:
             kind,
             task,
         )
-        return self.get(handle.workflow_id)
+        found = self.get(handle.workflow_id)
+        if found.kind != kind:
+            _log.warning(
+                "no job to %s %s was submitted: %s is %s, to %s it", kind, task, found.id, found.state, found.kind
+            )
+        return self._hurried(found, priority)
+
+    def _hurried(self, found: Job, priority: int) -> Job:
+        """A job, which does not wait behind others of a higher number than the one that was asked for."""
+        if found.state != "queued" or found.priority <= priority:
+            return found
+        with writing(self.engine) as connection:
+            connection.execute(self._table.hurry(found.id, priority))
+        return self.get(found.id)
 
     def get(self, identity: str) -> Job:
         """A job by its id, or by a beginning that no other id has. Raises NotFoundError."""
@@ -166,6 +179,10 @@ class JobQueue:
     def table(self) -> JobTable:
         return self._table
 
+    def state_of(self, identity: str) -> JobState | None:
+        """The state of a job, None where this catalog has no such job."""
+        return next((job.state for job in self._page(Query("jobs", self._table.key == identity))), None)
+
     def has_begun(self, identity: str) -> bool:
         """Whether a worker has taken a job."""
         return bool(self._ledger.progress([identity]))
@@ -201,6 +218,7 @@ class JobQueue:
         path = jobs_file(self._catalog.path)
         with making(path):
             if not path.exists():
+                make_like(path, self._catalog.path)
                 write_ahead(path)
             DBOS.migrate(f"sqlite:///{path}")
         return database_engine(str(path)).execution_options(immediate=True)

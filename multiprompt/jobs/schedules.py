@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from multiprompt.errors import ConfigError, MultipromptError
 from multiprompt.jobs.kinds import check_kind
@@ -14,13 +14,15 @@ from multiprompt.jobs.naming import named
 from multiprompt.jobs.plan import plan
 from multiprompt.jobs.queue import JobQueue
 from multiprompt.jobs.ticks import check_schedule, is_due, moved
-from multiprompt.jobs.triggers import Observation, observe
+from multiprompt.jobs.triggers import Observation, observe, require_watchable
 from multiprompt.records import Job, PlannedJob, Schedule
 
 _worker_log = logging.getLogger("multiprompt.worker")
 # Without handlers of its own, Python prints its warnings on standard error.
 _log = logging.getLogger("multiprompt.jobs")
 _MAX_DAYS = 365_000
+# A change whose learning broke off submits another job after this time.
+_AGAIN = timedelta(days=1)
 
 
 class Schedules:
@@ -31,6 +33,7 @@ class Schedules:
         self._catalog = queue.catalog
         self._ledger = queue.catalog.ledger
         self._clock = queue.catalog.now
+        self._looked_at: datetime | None = None
 
     def __call__(self) -> list[Schedule]:
         return self._ledger.schedules()
@@ -46,7 +49,7 @@ class Schedules:
         priority: int,
         name: str | None = None,
     ) -> Schedule:
-        """Add a schedule, or replace one, and log which.
+        """Add a schedule, or replace one, and log which; one of the same trigger continues from the old one.
 
         With a name, that is the one of this name; else the one of the same kind, task and trigger that was given none.
         Raises ConfigError, also for a name that a schedule of another kind or task has.
@@ -57,18 +60,25 @@ class Schedules:
         new = Schedule("", kind, task, cron, seconds, on, timezone, priority, True, "", None, None, None, now)
         old, new = named(new, name, self._ledger.schedules())
         check_schedule(new)
-        seen = observe(self._catalog, new, now).seen if on is not None else ""
-        new = replace(moved(new, now), seen=seen)
+        same = old is not None and _trigger(old) == _trigger(new)
+        new = _continue(new, old, now) if old is not None and same else self._begin(new, now)
         self._ledger.save_schedule(new, old)
-        if old is not None:
+        if old is not None and not same:
             _log.warning("replaced %s (%s); so that both stay, give one of them a name", old.name, old.when)
         return new
+
+    def _begin(self, new: Schedule, now: datetime) -> Schedule:
+        """A new schedule after its first observation."""
+        if new.watch is not None:
+            new = replace(new, seen=observe(self._catalog, new, now).seen)
+            require_watchable(new)
+        return moved(new, now)
 
     def pause(self, name: str) -> Schedule:
         return self._change(name, lambda schedule: replace(schedule, active=False))
 
     def resume(self, name: str) -> Schedule:
-        """Wake a schedule; what it missed while it was paused is not made up for."""
+        """Wake a schedule. Ticks that it missed are not made up for; a change is seen at its next observation."""
         return self._change(name, lambda schedule: moved(replace(schedule, active=True), self._clock()))
 
     def trigger(self, name: str) -> Job:
@@ -88,23 +98,54 @@ class Schedules:
         before it looked: that job may know nothing of what changed.
         """
         now, submitted = self._clock(), []
+        put_back = self._looked_at is None or now < self._looked_at
+        self._looked_at = now
         for schedule in self._ledger.schedules():
-            if not is_due(schedule, now):
+            if not is_due(schedule, now) and not put_back:
                 continue
-            after = moved(schedule, now)
             try:
-                seen_now = observe(self._catalog, schedule, now)
-            except (MultipromptError, OSError) as error:
+                after = moved(schedule, now)
+            except ConfigError as error:
                 _worker_log.warning("schedule %s: %s", schedule.name, error)
-                seen_now = Observation(False, schedule.seen)
-            if seen_now.fires:
-                job = self._queue.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
-                submitted.append(job)
-                after = replace(after, last_at=now, last_job=job.id)
-                if job.id != _tick_id(schedule) and self._queue.has_begun(job.id):
-                    seen_now = Observation(True, schedule.seen)
-            self._ledger.move_schedule(schedule, replace(after, seen=seen_now.seen))
+                continue
+            if is_due(schedule, now):
+                submitted += self._look(schedule, after, now)
+            elif after.next_at and schedule.next_at and after.next_at < schedule.next_at:
+                _worker_log.warning(
+                    "schedule %s: the clock was put back; it is due at %s", schedule.name, after.next_at
+                )
+                self._ledger.move_schedule(schedule, after)
         return submitted
+
+    def _look(self, schedule: Schedule, after: Schedule, now: datetime) -> list[Job]:
+        """Observe, submit the schedule's job where that is due, and move the schedule on."""
+        try:
+            found = observe(self._catalog, schedule, now, again=self._has_failed(schedule, now))
+        except (MultipromptError, OSError) as error:
+            _worker_log.warning("schedule %s: %s", schedule.name, error)
+            found = Observation(False, schedule.seen)
+        submitted = []
+        if found.fires:
+            job = self._queue.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
+            submitted.append(job)
+            after = replace(after, last_at=now, last_job=job.id)
+            if job.id != _tick_id(schedule) and self._queue.has_begun(job.id):
+                found = Observation(True, schedule.seen)
+        self._ledger.move_schedule(schedule, replace(after, seen=found.seen))
+        return submitted
+
+    def _has_failed(self, schedule: Schedule, now: datetime) -> bool:
+        """Whether a schedule's last learning broke off a day ago or longer, with no version published since."""
+        if schedule.last_job is None or schedule.last_at is None or schedule.kind not in ("learn", "retrain"):
+            return False
+        if schedule.watch is None or now - schedule.last_at < _AGAIN:
+            return False
+        published_at = self._catalog.task(str(schedule.task)).published_at
+        if published_at is not None and published_at > schedule.last_at:
+            return False
+        # A copied catalog holds the schedules without the jobs.
+        broke_off = self._queue.state_of(schedule.last_job) in ("failed", "parked")
+        return broke_off and not self._catalog.has_version_of(schedule.last_job)
 
     def _change(self, name: str, change: Callable[[Schedule], Schedule]) -> Schedule:
         while True:
@@ -122,6 +163,16 @@ class Schedules:
             raise ConfigError(f"days is {days}; it must be from 0 to {_MAX_DAYS}.")
         now = self._clock()
         return plan(self._catalog, self(), now, now + timedelta(days=days))
+
+
+def _trigger(schedule: Schedule) -> tuple[object, ...]:
+    return schedule.kind, schedule.task, schedule.cron, schedule.every_seconds, schedule.watch, schedule.timezone
+
+
+def _continue(new: Schedule, old: Schedule, now: datetime) -> Schedule:
+    """A schedule that replaces one of the same trigger, with what that one has seen and its next tick."""
+    kept = replace(new, seen=old.seen, next_at=old.next_at, last_at=old.last_at, last_job=old.last_job)
+    return kept if old.active else moved(kept, now)
 
 
 def _tick_id(schedule: Schedule) -> str:

@@ -100,7 +100,7 @@ def _snapshot(job: JobContext) -> None:
 
 def _train(job: JobContext) -> None:
     trained = _train_in_memory(job)
-    known = find_existing(job.context.catalog, job.snapshot.task, trained.digest, job.snapshot.test)
+    known = find_existing(job.context.catalog, job.snapshot.task, trained.adapter, job.snapshot.test)
     if known is not None:
         end_as_existing(job.context, job.snapshot, known)
         return
@@ -191,6 +191,7 @@ def _pack_snapshot(snapshot: Snapshot) -> dict[str, bytes]:
         "folder": str(snapshot.task.folder),
         "splits": [split.name for split in splits],
         "start": snapshot.start,
+        "replaced": snapshot.replaced,
         "before": dict(snapshot.before),
     }
     return {"said": _pack(said), **{f"rows{number}": split.pack() for number, split in enumerate(splits)}}
@@ -202,7 +203,8 @@ def _read_snapshot(results: Mapping[str, bytes], name: str) -> Snapshot:
     training, validation, test = (
         Split.unpack(split, results[f"rows{number}"]) for number, split in enumerate(said["splits"])
     )
-    return Snapshot(task, test, (training, validation), said["before"], said["start"])
+    replaced = said.get("replaced", said["start"])  # earlier releases did not keep it
+    return Snapshot(task, test, (training, validation), said["before"], said["start"], replaced)
 
 
 def _pack(value: Any) -> bytes:

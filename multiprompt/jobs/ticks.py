@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from itertools import pairwise
+from zoneinfo import ZoneInfo, available_timezones
 
 from croniter import croniter
-from croniter.croniter import CroniterError
+from croniter.croniter import CroniterBadDateError, CroniterError
 
-from multiprompt.errors import ConfigError
+from multiprompt.errors import ConfigError, nearest
 from multiprompt.records import Schedule
 
 WATCHES = ("data", "score", "base", "age")
@@ -18,6 +20,10 @@ WATCHES = ("data", "score", "base", "age")
 LOOK_SECONDS = 60.0
 _LEAST_SECONDS = 1.0
 _DAY = timedelta(days=1)
+# How many values each field has, of six.
+_VALUES = (60, 60, 24, 31, 12, 7)
+
+_Walk = Callable[[str, ZoneInfo, datetime], Iterator[datetime]]
 
 
 def check_schedule(schedule: Schedule) -> None:
@@ -33,17 +39,52 @@ def check_schedule(schedule: Schedule) -> None:
         raise ConfigError(f"a schedule on {schedule.watch} takes a task.")
     if schedule.every_seconds is not None and not _LEAST_SECONDS <= schedule.every_seconds < 1e9:
         raise ConfigError(f"every is {schedule.every_seconds} seconds; it must be from {_LEAST_SECONDS} to 1e9.")
+    if schedule.cron is None and schedule.timezone != "UTC":
+        raise ConfigError(f"the time zone {schedule.timezone} is for cron, and this schedule has none: leave it out.")
+    _zone(schedule.timezone)
+    wrong = _fault(schedule)
+    if wrong:
+        when = schedule.when if schedule.cron is None else f"{schedule.cron!r} in time zone {schedule.timezone}"
+        raise ConfigError(f"{when} is no schedule: {wrong}")
+
+
+def _fault(schedule: Schedule) -> str:
+    """The reason why a schedule has no next time; empty where it has one."""
     try:
-        ZoneInfo(schedule.timezone)
-        next(ticks(schedule, schedule.created_at))
-    except (CroniterError, ZoneInfoNotFoundError, ValueError, OSError, OverflowError) as error:
-        raise ConfigError(
-            f"{schedule.cron!r} in time zone {schedule.timezone} is no schedule: {' '.join(str(error).split())}"
-        ) from None
+        wrong = "" if schedule.cron is None else _unreadable(schedule.cron)
+        found = None if wrong else next(ticks(schedule, schedule.created_at), None)
+    except (CroniterError, ValueError) as error:
+        return " ".join(str(error).split())
+    return wrong or ("" if found else "it has no next time")
+
+
+def _unreadable(cron: str) -> str:
+    """What in an expression cron knows nothing of, or reads as other times than it says."""
+    fields = cron.split()
+    if len(fields) not in (5, 6) and not cron.strip().startswith("@"):
+        return f"it has {len(fields)} fields; give five, or six with seconds first"
+    for field, values in zip(fields, _VALUES[-len(fields) :], strict=False):
+        if re.search(r"(?i)(^|,)[rh](\W|$)", field):
+            return f"{field!r} stands for a time by chance; name one"
+        steps = [int(step) for step in re.findall(r"/(\d+)", field)]
+        if max(steps, default=0) > values:
+            return f"the step of {field!r} is greater than its {values} values; use every, or a smaller step"
+    days = (fields[-3], fields[-1]) if len(fields) in (5, 6) else ()
+    if any(day.startswith("*/") for day in days) and not {"*", "?"} & set(days):
+        return f"either or both of the days {fields[-3]!r} and {fields[-1]!r} may be meant; write * for one of them"
+    return ""
+
+
+def _zone(name: str) -> ZoneInfo:
+    """Raises ConfigError for a time zone that this machine does not know."""
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        raise ConfigError(f"no time zone {name!r}; {nearest(name, available_timezones())}") from None
 
 
 def ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    """The times after `after` at which a schedule is looked at, in UTC, without end.
+    """The times after `after` at which a schedule is looked at, in UTC, up to the last one there is.
 
     Cron fields are wall-clock times of its zone. Where hours are named, a time that a change of clocks skips comes as
     much later, and one that comes twice is taken once. Where the hour is each one, or each nth (`*/2`), ticks follow
@@ -52,22 +93,50 @@ def ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     if schedule.cron is None:
         step = timedelta(seconds=LOOK_SECONDS if schedule.watch is not None else schedule.every_seconds or 0.0)
         start = schedule.next_at or schedule.created_at
-        missed = max(0, (after - start) // step + 1)
-        while True:
-            yield start + missed * step
-            missed += 1
-    walk = _elapsing if _is_interval(schedule.cron) else _named
+        yield from _intervals(start, step, after)
+    else:
+        walk = _elapsing if _is_interval(schedule.cron) else _named
+        yield from _rising(walk, schedule.cron, _zone(schedule.timezone), after)
+
+
+def coming(schedule: Schedule, now: datetime) -> Iterator[datetime]:
+    """The times at which a worker will look at a schedule: now where a time has passed, then at its ticks."""
+    if is_due(schedule, now):
+        yield now
+    yield from ticks(schedule, now)
+
+
+def _intervals(start: datetime, step: timedelta, after: datetime) -> Iterator[datetime]:
+    number = (after - start) // step
+    while True:
+        number += 1
+        try:
+            tick = start + number * step
+        except OverflowError:
+            return
+        yield tick
+
+
+def _rising(walk: _Walk, cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """The ticks of a walk that are later than the one before, until there is none."""
     last = after
-    for tick in walk(schedule.cron, ZoneInfo(schedule.timezone), after):
-        if tick > last:
-            last = tick
-            yield tick
+    try:
+        for tick in walk(cron, zone, after):
+            if tick > last:
+                last = tick
+                yield tick
+    except (CroniterBadDateError, OverflowError):
+        return
 
 
 def _is_interval(cron: str) -> bool:
-    """Whether the hours are all, or each nth, however that is written."""
+    """Whether the hours are all, or each nth of the whole day, however that is written."""
     read = croniter(cron, second_at_beginning=True)
-    return bool(read.expanded[1] == ["*"] or "/" in read.expressions[1])
+    hours = read.expanded[1]
+    if hours == ["*"]:
+        return True
+    apart = [later - earlier for earlier, later in pairwise([*hours, int(hours[0]) + 24])]
+    return "/" in read.expressions[1] and len(hours) > 1 and max(apart) <= apart[0]
 
 
 def _named(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
@@ -136,8 +205,8 @@ def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
 
 
 def moved(schedule: Schedule, now: datetime) -> Schedule:
-    """The schedule after it was looked at: all ticks up to `now` are behind it, however many they were."""
-    return replace(schedule, next_at=next(ticks(schedule, now)))
+    """The schedule after it was looked at: all ticks up to `now` are behind it, and the last one leaves none."""
+    return replace(schedule, next_at=next(ticks(schedule, now), None))
 
 
 def is_due(schedule: Schedule, now: datetime) -> bool:

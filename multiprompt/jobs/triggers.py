@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.errors import NotFoundError
+from multiprompt.errors import ConfigError, NotFoundError
 from multiprompt.records import Schedule
 from multiprompt.tasks.hub import hub_revision
 from multiprompt.tasks.source import source_digest
@@ -19,30 +19,46 @@ from multiprompt.tasks.task import Task
 
 @dataclass(frozen=True)
 class Observation:
-    """What a schedule saw: whether that submits its job, and what it compares with the next time."""
+    """What a schedule saw: whether that submits its job, and what it compares with the next time.
+
+    It `lasts` while a job that failed is worth another try.
+    """
 
     fires: bool
     seen: str
+    lasts: bool = False
 
 
-def observe(catalog: Catalog, schedule: Schedule, now: datetime) -> Observation:
+def observe(catalog: Catalog, schedule: Schedule, now: datetime, *, again: bool = False) -> Observation:
     """Look at what a schedule watches. One that watches nothing fires whenever it is looked at.
 
-    Raises UnavailableError when a hub that is watched cannot be reached.
+    `again` is for one whose last job failed: it fires while its cause lasts. Raises UnavailableError when a hub that is
+    watched cannot be reached, and NotFoundError when files that were seen before are away.
     """
     if schedule.watch is None:
         return Observation(True, "")
-    return _WATCHES[schedule.watch](catalog, schedule, now)
+    found = _WATCHES[schedule.watch](catalog, schedule, now)
+    return replace(found, fires=found.fires or (again and found.lasts))
+
+
+def require_watchable(schedule: Schedule) -> None:
+    """Raises ConfigError for a new schedule whose task has its data where no change is seen."""
+    if schedule.watch == "data" and not schedule.seen:
+        raise ConfigError(
+            f"the data of {schedule.task} is fetched from an URL, which is not watched: use cron or every."
+        )
 
 
 def _data(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
-    """The files that a task's splits are read from, or the hub revision; files at an URL never fire."""
+    """The files that a task's splits are read from, or the hub revision."""
     record = catalog.task(str(schedule.task))
     try:
         seen = source_digest(Task.from_source(record.source, Path(record.folder), where=record.name)) or schedule.seen
     except NotFoundError:
+        if schedule.seen:
+            raise
         seen = "missing"
-    return Observation(schedule.seen not in ("", seen), seen)
+    return Observation(schedule.seen not in ("", seen), seen, lasts=True)
 
 
 def _score(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
@@ -54,15 +70,14 @@ def _score(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
     seen = json.dumps(standing)
     # Before regressions were named here, the number of a check stood here.
     known = json.loads(schedule.seen) if schedule.seen.startswith("[") else standing
-    return Observation(not set(standing) <= set(known), seen)
+    return Observation(not set(standing) <= set(known), seen, lasts=bool(standing))
 
 
 def _base(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
-    """The files of the base model, or its hub revision."""
-    reference, _dtype, bound = catalog.base_model()
-    source = bound.source if bound is not None else reference
-    seen = "" if source is None else _base_fingerprint(source)
-    return Observation(schedule.seen not in ("", seen), seen)
+    """The files of the base model, or its hub revision; nothing before the catalog is bound to one."""
+    bound = catalog.base_model()[2]
+    seen = "" if bound is None else _base_fingerprint(bound.source)
+    return Observation(schedule.seen not in ("", seen), seen, lasts=True)
 
 
 def _age(catalog: Catalog, schedule: Schedule, now: datetime) -> Observation:
@@ -99,6 +114,9 @@ def files_stamp(folder: Path) -> str:
 
 def _base_fingerprint(source: str) -> str:
     folder = Path(source)
-    if folder.is_dir():
-        return files_stamp(folder)
-    return hub_revision("model", source.partition("@")[0]) if "/" in source else source
+    if not folder.is_absolute():
+        return hub_revision("model", source.partition("@")[0])
+    stamp = files_stamp(folder)
+    if not stamp:
+        raise NotFoundError(f"the folder {source} of the base model is away; its change is seen once it is back.")
+    return stamp

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from multiprompt.context import Context
 from multiprompt.errors import MultipromptError, NotFoundError
-from multiprompt.gate.data_faults import UNCOUNTED, data_faults, few_rows
+from multiprompt.gate.data_faults import data_faults, few_rows
 from multiprompt.records import AddedTask, TaskChange
-from multiprompt.tasks.example import examples
+from multiprompt.tasks.example import UNCOUNTED, examples
 from multiprompt.tasks.file_change import difference
 from multiprompt.tasks.split import load_data, load_test_split
 from multiprompt.tasks.task import Task

@@ -13,7 +13,7 @@ from multiprompt.engine.evaluation import Subject
 from multiprompt.engine.learning import TrainingInput, learn_prompts
 from multiprompt.engine.training import OnTraining
 from multiprompt.errors import ConfigError, IntegrityError, TrainingError
-from multiprompt.gate.admission import admit, find_existing, parents_of, require_untouched, yardsticks
+from multiprompt.gate.admission import admit, end_known, find_existing, parents_of, require_untouched, yardsticks
 from multiprompt.gate.check import Checking
 from multiprompt.gate.data_faults import data_faults
 from multiprompt.gate.floor import interval
@@ -38,8 +38,9 @@ _STATES: Mapping[str, LearnState] = {
 class Snapshot:
     """The inputs of one learning, as they were when it began.
 
-    `before` holds the digest of each published version, by label. `start` names the version that training starts from.
-    `notes` are warnings of what makes the scores doubtful. An import has no training rows.
+    `before` holds the digest of each published version, by label. `start` names the version that training starts from,
+    `replaced` the task's published version. `notes` are warnings of what makes the scores doubtful. An import has no
+    training rows.
     """
 
     task: Task
@@ -47,6 +48,7 @@ class Snapshot:
     training: tuple[Split, Split] | None
     before: Mapping[str, str]
     start: str | None = None
+    replaced: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -105,8 +107,10 @@ def take_snapshot(context: Context, task: Task, *, retrain: bool = False) -> Sna
     start, afresh = find_start(context, task, retrain=retrain)
     data = load_data(task)
     notes = (*([afresh] if afresh else []), *data_faults(task, data))
+    number = context.catalog.task(task.name).published
+    replaced = None if number is None else f"{task.name}@{number}"
     label = None if start is None else start.label
-    return Snapshot(task, data.test, (data.training, data.validation), before, label, notes)
+    return Snapshot(task, data.test, (data.training, data.validation), before, label, replaced, notes)
 
 
 def train(context: Context, snapshots: Sequence[Snapshot], hooks: Hooks) -> list[Trained | TrainingError]:
@@ -127,7 +131,7 @@ def train(context: Context, snapshots: Sequence[Snapshot], hooks: Hooks) -> list
 
 def conclude(context: Context, snapshot: Snapshot, trained: Trained) -> LearnReport:
     """Evaluate, gate and publish; a prompt with the bytes of an existing version makes no new one."""
-    known = find_existing(context.catalog, snapshot.task, trained.digest, snapshot.test)
+    known = find_existing(context.catalog, snapshot.task, trained.adapter, snapshot.test)
     if known is not None:
         return report_existing(context, snapshot, trained, known)
     return publish(context, snapshot, trained, evaluate(context, snapshot, trained))
@@ -146,7 +150,7 @@ def publish(context: Context, snapshot: Snapshot, trained: Trained, measured: Me
     require_untouched(context.catalog, snapshot.before)
     scores = Scores(context)
     candidate = make_candidate(context, snapshot, trained, measured)
-    version, check, reason = admit(scores, Checking(context), candidate)
+    version, check, reason, is_new = admit(scores, Checking(context), candidate)
     state = _state(context, version)
     others = {other.name: other for other in yardsticks(scores, candidate)}
     most = others.get("majority answer")
@@ -157,6 +161,7 @@ def publish(context: Context, snapshot: Snapshot, trained: Trained, measured: Me
         check=check,
         majority=None if most is None else most.score,
         p_value=others["hard prompt"].p_value,
+        is_new=is_new,
     )
 
 
@@ -171,19 +176,7 @@ def report_existing(context: Context, snapshot: Snapshot, trained: Trained, know
 def end_as_existing(context: Context, snapshot: Snapshot, known: VersionRecord) -> str:
     """Drop the checkpoint of a training that gave the bytes of an existing version, and give the reason."""
     require_untouched(context.catalog, snapshot.before)
-    reason = nothing_new(known)
-    context.catalog.end_training(known, reason)
-    return reason
-
-
-def nothing_new(version: VersionRecord) -> str:
-    """The outcome of a training that gave the bytes of an existing version."""
-    said = f"nothing new to learn: the training gave the bytes of {version.label}"
-    if version.state == "retired":
-        return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
-    if version.state == "candidate":
-        return f"{said}, a candidate; `multiprompt publish {version.label} --force --reason WHY` publishes it"
-    return said
+    return end_known(context.catalog, known)
 
 
 def _input(context: Context, snapshot: Snapshot, parts: int) -> TrainingInput:
@@ -226,8 +219,9 @@ def make_candidate(context: Context, snapshot: Snapshot, trained: Trained, measu
 def _parents(context: Context, snapshot: Snapshot, trained: Trained) -> tuple[Parent, ...]:
     if trained.imported_from:
         return (Parent("imported-from", trained.imported_from),)
-    start = None if snapshot.start is None else context.catalog.version_labelled(snapshot.start)
-    return parents_of(context.catalog, snapshot.task.name, start)
+    labels = (snapshot.replaced, snapshot.start)
+    replaced, start = (None if label is None else context.catalog.version_labelled(label) for label in labels)
+    return parents_of(replaced, start)
 
 
 def _state(context: Context, version: VersionRecord) -> LearnState:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from multiprompt.errors import counted, percent
+
 LearnState = Literal["published", "held", "candidate", "rejected", "retired"]
 Verdict = Literal["identical", "unchanged", "improved", "inconclusive", "regressed", "failed"]
 
@@ -157,8 +159,9 @@ class CheckReport:
 
     @property
     def cost(self) -> str:
+        canaries = "1 canary" if self.canaries == 1 else f"{self.canaries} canaries"
         return (
-            f"{self.evaluated} rows evaluated, {self.canaries} canaries, {self.reused} rows reused, "
+            f"{counted(self.evaluated, 'row')} evaluated, {canaries}, {counted(self.reused, 'row')} reused, "
             f"{self.seconds:.1f} s"
         )
 
@@ -168,10 +171,10 @@ class LearnReport:
     """What learning or importing a prompt came to.
 
     `state` says where the version stands: published, held (its task is guarded), candidate (it did not learn), rejected
-    or retired. `hard`, `soft` and `majority` (the most frequent right answer) are scores on the same `rows`; `interval`
-    is of `soft`, and `p_value` of its being no better than `hard`. `untouched` says that every prompt published before
-    still has its digest, recomputed from its stored bytes. `warnings` are of the task's data. `is_new` is False where
-    the training gave the bytes of an existing version: `version` names it, and nothing was stored.
+    or retired. `hard`, `soft` and `majority` (the best of one answer to every row) are scores on the same `rows`;
+    `interval` is of `soft`, and `p_value` of its being no better than `hard`. `untouched` says that every prompt
+    published before still has its digest, recomputed from its stored bytes. `warnings` are of the task's data. `is_new`
+    is False where the training gave the bytes of an existing version: `version` names it, and nothing was stored.
     """
 
     version: str
@@ -200,8 +203,8 @@ class LearnReport:
 
 def measured(metric: str, score: float, interval: Interval | None, rows: int) -> str:
     """A score as it is told: "acc 0.9300 (95 % 0.8900 to 0.9600, 200 rows)"."""
-    between = "" if interval is None else f"{interval.confidence:.0%} {interval.low:.4f} to {interval.high:.4f}, "
-    return f"{metric} {score:.4f} ({between.replace('%', ' %', 1)}{rows} rows)"
+    between = "" if interval is None else f"{percent(interval.confidence)} {interval.low:.4f} to {interval.high:.4f}, "
+    return f"{metric} {score:.4f} ({between}{counted(rows, 'row')})"
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.context import Context
 from multiprompt.gate.statistics import paired_interval
 from multiprompt.records import Change, Evaluation, Flip, ScoreChange, TokenChange, VersionDiff, VersionRecord
+from multiprompt.tasks.example import answer_text
 from multiprompt.tasks.metric import per_example_scores
+from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 
 
@@ -20,7 +23,8 @@ def compare_versions(context: Context, before: str, after: str, *, tokens: bool 
     compared = _compare_tokens(context, old, new) if tokens else ()
     was, now = (_made_with(catalog, version) for version in (old, new))
     changes = [Change(name, was.get(name), now.get(name)) for name in dict.fromkeys([*was, *now])]
-    scores, flips = _compare(catalog.task_file(new), catalog.baseline(old), catalog.baseline(new))
+    sides = [_Side(catalog.task_file(v), catalog.baseline(v), catalog.evaluation_rows(v)) for v in (old, new)]
+    scores, flips = _compare(*sides)
     differences = tuple(change for change in changes if change.before != change.after)
     return VersionDiff(old.label, new.label, differences, scores, flips, compared)
 
@@ -58,23 +62,58 @@ def _flat(head: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _compare(task: Task, before: Evaluation, after: Evaluation) -> tuple[tuple[ScoreChange, ...], tuple[Flip, ...]]:
+@dataclass(frozen=True)
+class _Side:
+    """A version's baseline, with the task file and the rows that it was taken with."""
+
+    task: Task
+    evaluation: Evaluation
+    rows: Split
+
+    def hits(self, name: str) -> list[float] | None:
+        """A score a row by a metric of its task file, where that reads the predictions that were kept."""
+        metrics = {metric.name: metric for metric in self.task.metrics}
+        metric, main = metrics.get(name), metrics.get(self.evaluation.metric)
+        if metric is None or main is None or not metric.reads_as(main):
+            return None
+        return per_example_scores(metric, self.evaluation.predictions, self.evaluation.references)
+
+    @property
+    def right(self) -> list[Any]:
+        return [self.text(row, answer) for row, answer in enumerate(self.evaluation.references)]
+
+    def text(self, row: int, answer: Any) -> Any:
+        return answer_text(self.task, self.rows.rows[row], answer)
+
+
+def _compare(before: _Side, after: _Side) -> tuple[tuple[ScoreChange, ...], tuple[Flip, ...]]:
     """Each metric that both have, with an interval where both were taken on the same rows and are means over these."""
-    same_rows = before.references == after.references
+    same_rows = before.rows.fingerprint == after.rows.fingerprint and before.right == after.right
     scores, flips = [], []
-    for metric in task.metrics:
-        if metric.name not in before.metrics or metric.name not in after.metrics:
+    for metric in after.task.metrics:
+        values = [side.evaluation.metrics.get(metric.name) for side in (before, after)]
+        if values[0] is None or values[1] is None:
             continue
-        hits = [
-            per_example_scores(metric, side.predictions, side.references) if metric.reads_as(task.metrics[0]) else None
-            for side in (before, after)
-        ]
-        interval = paired_interval(hits[0], hits[1]) if same_rows and hits[0] and hits[1] else None
-        scores.append(ScoreChange(metric.name, before.metrics[metric.name], after.metrics[metric.name], interval))
-        if metric is task.metrics[0] and same_rows and hits[0] and hits[1]:
-            flips = [
-                Flip(row, after.references[row], before.predictions[row], after.predictions[row], was < now)
-                for row, (was, now) in enumerate(zip(hits[0], hits[1], strict=True))
-                if was != now
-            ]
+        old, new = before.hits(metric.name), after.hits(metric.name)
+        if not (same_rows and old and new):
+            scores.append(ScoreChange(metric.name, values[0], values[1], None))
+            continue
+        scores.append(ScoreChange(metric.name, values[0], values[1], paired_interval(old, new)))
+        if metric is after.task.metrics[0]:
+            flips = _flips(before, after, old, new)
     return tuple(scores), tuple(flips)
+
+
+def _flips(before: _Side, after: _Side, old: Sequence[float], new: Sequence[float]) -> list[Flip]:
+    """The rows whose score differs; choices are told by their texts."""
+    return [
+        Flip(
+            row,
+            after.text(row, after.evaluation.references[row]),
+            before.text(row, before.evaluation.predictions[row]),
+            after.text(row, after.evaluation.predictions[row]),
+            (was < now) == after.evaluation.higher_is_better,
+        )
+        for row, (was, now) in enumerate(zip(old, new, strict=True))
+        if was != now
+    ]

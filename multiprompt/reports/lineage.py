@@ -43,7 +43,7 @@ def tree(edges: Sequence[Edge], start: Sequence[str]) -> str:
 def mermaid(edges: Sequence[Edge], start: Sequence[str]) -> str:
     """A flowchart for Markdown."""
     ids = _ids(edges, start)
-    nodes = [f"    {ids[name]}[{_quoted(name)}]" for name in ids]
+    nodes = [f'    {ids[name]}["{_entities(_short(name))}"]' for name in ids]
     arrows = [f"    {ids[edge.parent]} -->|{edge.relation}| {ids[edge.child]}" for edge in edges]
     return "\n".join(["flowchart TD", *nodes, *arrows])
 
@@ -142,6 +142,11 @@ def _identifier(name: str) -> Any:
 
 def _short(name: str) -> str:
     return f"{name[:19]}…" if name.startswith("sha256:") else name
+
+
+def _entities(name: str) -> str:
+    """A label of mermaid, which knows no backslash: what would end it, or be markup, by its number."""
+    return "".join(c if c.isprintable() and c not in '"#<>&`' else f"#{ord(c)};" for c in name)
 
 
 def _quoted(name: str) -> str:

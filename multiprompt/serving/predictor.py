@@ -8,17 +8,15 @@ from threading import Lock
 from typing import Any
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.labels import parse_label
-from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task, stream_answer, unanswerable
+from multiprompt.catalog.labels import InputRow, as_pair, parse_label
+from multiprompt.engine.answering import Answer, Question, answer, answer_each, budget, compile_task, stream_answer
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prefix import DEFAULT_CACHE_BYTES, Prefix, PrefixCache
-from multiprompt.errors import DataError, MultipromptError
+from multiprompt.errors import ConfigError, DataError, MultipromptError
 from multiprompt.records import Prediction, VersionRecord
 from multiprompt.serving.prompts import load_prompt
 from multiprompt.tasks.example import Budget, query_of
 from multiprompt.tasks.task import Task
-
-InputRow = tuple[str, Mapping[str, Any] | str]
 
 
 def _ignore(_: int) -> None:
@@ -58,22 +56,21 @@ class Predictor:
         self, rows: Sequence[InputRow], *, strict: bool = True, seed: int = 0, advance: Callable[[int], None] = _ignore
     ) -> list[Prediction]:
         """An answer a row. A row that cannot be answered raises, or without `strict` has its error in its answer."""
-        asked: list[_Asked | Prediction] = []
+        require_seed(seed)
+        questions: list[_Asked | Prediction] = []
         served = self._labels()
         for number, asking in enumerate(rows):
             label = ""
             try:
                 label, row = as_pair(asking)
-                asked.append(self._ask(label, served(label), row, seed))
+                questions.append(self._ask(label, served(label), row, seed))
             except MultipromptError as error:
-                asked.append(_refused(number, label, error, strict))
-        try:
-            return self._answered(asked, advance)
-        except DataError:
-            return self._answered(self._set_apart(asked, strict), advance)
+                questions.append(_refused(number, label, error, strict))
+        return self._answered(questions, strict, advance)
 
     def stream(self, label: str, row: Mapping[str, Any] | str, seed: int = 0) -> Iterator[str]:
         """A generated answer in pieces; the answer of a multiple-choice task comes whole."""
+        require_seed(seed)
         asked = self._ask(label, self._labels()(label), row, seed)
         if asked.question.query.choices is None:
             return stream_answer(self.base, asked.question)
@@ -91,20 +88,19 @@ class Predictor:
             lambda: compile_task(self.base, served.task, load_prompt(self._catalog, self.base, version)),
         )
 
-    def _answered(self, asked: Sequence[_Asked | Prediction], advance: Callable[[int], None]) -> list[Prediction]:
-        questions = [one.question for one in asked if isinstance(one, _Asked)]
-        answers = iter(answer(self.base, questions, advance))
-        return [one if isinstance(one, Prediction) else _prediction(one, next(answers)) for one in asked]
+    def _answered(
+        self, asked: Sequence[_Asked | Prediction], strict: bool, advance: Callable[[int], None]
+    ) -> list[Prediction]:
+        places = [(place, one) for place, one in enumerate(asked) if isinstance(one, _Asked)]
+        made = {place: one for place, one in enumerate(asked) if isinstance(one, Prediction)}
 
-    def _set_apart(self, asked: Sequence[_Asked | Prediction], strict: bool) -> list[_Asked | Prediction]:
-        """The rows with an error in place of each that has no tokens to be asked with."""
-        kept = list(asked)
-        places = [(i, one) for i, one in enumerate(asked) if isinstance(one, _Asked)]
-        refused = unanswerable(self.base, [one.question for _, one in places])
-        for number, error in refused.items():
+        def refuse(number: int, error: MultipromptError) -> None:
             place, one = places[number]
-            kept[place] = _refused(place, one.label, error, strict)
-        return kept
+            made[place] = _refused(place, one.label, error, strict)
+
+        answers = answer_each(self.base, [one.question for _, one in places], refuse, advance)
+        made |= {place: _prediction(one, a) for (place, one), a in zip(places, answers, strict=True) if a is not None}
+        return [made[place] for place in range(len(asked))]
 
     def _labels(self) -> Callable[[str], _Served]:
         """What labels stand for in one call: each is looked up once, so that a pointer may move meanwhile."""
@@ -134,31 +130,28 @@ class Predictor:
         return _Served(version, task, budget(self.base, task, version.num_virtual_tokens))
 
 
-def as_pair(asking: InputRow) -> InputRow:
-    """What is asked, from whom. Raises DataError for what is no pair of a label and a row."""
-    if isinstance(asking, (tuple, list)) and len(asking) == 2 and isinstance(asking[0], str):
-        return asking[0], asking[1]
-    raise DataError("it must be a pair: the name of a task or version, and its row.")
+def require_seed(seed: int) -> None:
+    """Raises ConfigError for a seed that is no whole number."""
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ConfigError(f"seed is {str(seed)[:100]!r}; it must be a whole number.")
 
 
-def as_row(task: Task, row: Mapping[str, Any] | str) -> Mapping[str, Any]:
+def as_row(task: Task, row: object) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
         return row
     if not isinstance(row, str):
         raise DataError(f"the row is a {type(row).__name__}, but it must be a mapping of fields or a text.")
-    if len(task.input_fields) != 1:
+    if len(task.fields) != 1:
         raise DataError(
-            f"{task.name} reads the fields {', '.join(sorted(task.input_fields))}; give them by name instead of one "
-            "text."
+            f"{task.name} reads the fields {', '.join(sorted(task.fields))}; give them by name instead of one text."
         )
-    return {next(iter(task.input_fields)): row}
+    return {next(iter(task.fields)): row}
 
 
 def _refused(number: int, label: str, error: MultipromptError, strict: bool) -> Prediction:
-    message = f"row {number} of the call: {error}"
     if strict:
-        raise type(error)(message) from None
-    return Prediction(task=label.partition("@")[0], version=label, output="", error=message)
+        raise type(error)(f"row {number} of the call: {error}") from None
+    return Prediction(task=label.partition("@")[0], version=label, output="", error=str(error))
 
 
 def _prediction(asked: _Asked, found: Answer) -> Prediction:

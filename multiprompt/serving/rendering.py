@@ -28,7 +28,7 @@ def render_row(context: Context, label: str, row: Mapping[str, Any] | str | int,
     length = task.config.prompt.num_virtual_tokens if version is None else version.num_virtual_tokens
     room = budget(base, task, length)
     asked: Query | Example
-    if isinstance(row, int):
+    if isinstance(row, int) and not isinstance(row, bool):
         asked = example(task, load_row(task, split, row), room, f"{task.name}: row {row} of split {split!r}")
     else:
         asked = query_of(task, as_row(task, row), room)

@@ -6,9 +6,10 @@ import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from multiprompt.errors import DataError
+from multiprompt.tasks.rows import as_read
 from multiprompt.tasks.split import Row, Split
 from multiprompt.tasks.task import MAX_CHOICES, Task
 from multiprompt.tasks.template import Column, NullFieldError, Template
@@ -56,6 +57,10 @@ class Budget:
     room: int | None = None
 
 
+# For rows of which nothing but the answers is wanted: by a token count that costs nothing.
+UNCOUNTED = Budget(tokens=1, count=lambda _: 0)
+
+
 def constant_text(task: Task) -> str:
     """The text that every context of the task starts with; it is compiled into the prefix."""
     head = task.doc_to_text.constant_head
@@ -74,8 +79,9 @@ def examples(task: Task, split: Split, budget: Budget) -> list[Example]:
             _refuse_several_inputs(task, row, where)
             _refuse_column_as_description(task, row, where)
         made.append(example(task, row, budget, where))
-        if isinstance(made[-1].target, tuple) and not isinstance(made[0].target, tuple):
-            raise DataError(f"{where} has a list as answer, but row 0 has a text; write that of row 0 as a list, too.")
+        if isinstance(made[-1].target, tuple) != isinstance(made[0].target, tuple):
+            one, other = ("list", "text") if isinstance(made[-1].target, tuple) else ("text", "list")
+            raise DataError(f"{where} has a {one} as answer, but row 0 has a {other}; write every answer as a list.")
     return made
 
 
@@ -87,11 +93,65 @@ def example(task: Task, row: Row, budget: Budget, where: str) -> Example:
         return Example(query, _target(task, row, query, where))
 
 
+def check_digits(task: Task, split: Split, *, typed: bool) -> None:
+    """Refuse labels of digits, as text, that the harness reads in another way. Raises DataError naming the first.
+
+    In a format with types they are text. In one without, a column of nothing but digits is one of numbers.
+    """
+    if not isinstance(task.doc_to_target, Column) or task.doc_to_choice is None:
+        return
+    labels = [row.get(task.doc_to_target.source) for row in split.rows]
+    numbers = not typed and all(map(_is_digits, labels))
+    for number, (row, label) in enumerate(zip(split.rows, labels, strict=True)):
+        if _is_digits(label):
+            where = f"{task.name}: row {number} of split {split.name!r}"
+            with _nulls(where):
+                choices = _choices(task, row, where)
+            place = choices.index(label) if label in choices else None
+            if (place is None and not numbers) or (place is not None and numbers and place != int(label)):
+                column = task.doc_to_target.source
+                raise DataError(
+                    f"{where} has the label {label!r} as text, {_read_as(place)} Write doc_to_target as a template: "
+                    f"'{{{{{column}}}}}' gives the number of a choice, counted from 0."
+                )
+
+
+def _read_as(place: int | None) -> str:
+    if place is None:
+        return "which is none of the choices; the harness takes no text of a column for a number."
+    return f"which is the choice of the number {place}; the harness takes the label itself for the number of a choice."
+
+
+def _is_digits(label: Any) -> TypeGuard[str]:
+    return isinstance(label, str) and label.isascii() and label.isdigit()
+
+
 def query_of(task: Task, row: Row, budget: Budget) -> Query:
     """A row without its answer, as it comes at inference. Raises DataError naming the task."""
     where = f"{task.name}: the row"
-    _require(task.input_fields, row, where)
-    return _query(task, row, budget, where)
+    _require(task.fields, row, where)
+    return _query(task, _as_read(task, row, where), budget, where)
+
+
+def _as_read(task: Task, row: Row, where: str) -> Row:
+    """The row, with the fields that its input is built from as a data file would have given them."""
+    choices = task.doc_to_choice
+    read = task.fields | (choices.read_by(row) if isinstance(choices, Template) else frozenset())
+    plain = dict(row)
+    for name in sorted(read & row.keys()):
+        try:
+            plain[name] = as_read(row[name])
+        except DataError as error:
+            raise DataError(f"{where}: the field {name!r} {error}") from None
+    return plain
+
+
+def answer_text(task: Task, row: Row, answer: Any) -> Any:
+    """A prediction or right answer of a row as it is told: the text of a choice in place of its index."""
+    if not task.is_multiple_choice or not isinstance(answer, int):
+        return answer
+    choices = _choices(task, row, f"{task.name}: the row")
+    return choices[answer] if 0 <= answer < len(choices) else answer
 
 
 def predicted(task: Task, query: Query, found: str | Sequence[float]) -> tuple[int | str, ...]:
@@ -172,7 +232,7 @@ def _context(task: Task, row: Row) -> str:
 
 def _shortened(task: Task, row: Row, budget: Budget) -> str:
     """The context with its longest field cut at the end until it fits; instruction and template stay whole."""
-    texts = {name: row[name] for name in sorted(task.read_by(row)) if isinstance(row[name], str)}
+    texts = {name: row[name] for name in sorted(task.fields) if isinstance(row[name], str)}
     cut = dict(row)
     while texts:
         name = max(texts, key=lambda field: len(cut[field]))
@@ -206,7 +266,8 @@ def _choices(task: Task, row: Row, where: str) -> tuple[str, ...]:
         return task.doc_to_choice or ()
     _require(task.doc_to_choice.fields, row, where)
     found = task.doc_to_choice.value(row)
-    listed = found if isinstance(found, list) else _literal(str(found))
+    is_column = isinstance(task.doc_to_choice, Column) and task.doc_to_choice.read_by(row)
+    listed = found if is_column or isinstance(found, list) else _literal(str(found))
     if not isinstance(listed, list) or not all(isinstance(choice, str) and choice for choice in listed):
         raise DataError(f"{where}: doc_to_choice gives {str(found)[:100]!r}, which is no list of texts.")
     if not 2 <= len(listed) <= MAX_CHOICES:
@@ -247,8 +308,8 @@ def _target_value(target: Template, row: Row, *, has_choices: bool) -> Any:
     value = target.value(row)
     if isinstance(target, Column) and target.read_by(row):
         return value
-    if has_choices and value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
+    if has_choices and _is_digits(value):
+        return int(value[:100])
     listed = _literal(value) if value[:1] == "[" and value[-1:] == "]" else None
     return value if listed is None else listed
 
@@ -273,7 +334,7 @@ def _choice_index(target: Any, choices: Sequence[str], where: str) -> int:
         target = str(target)
         if target in choices:
             return choices.index(target)
-    if isinstance(target, int) or (target.isdecimal() and len(target) < 10):
+    if isinstance(target, int) or (_is_digits(target) and len(target) < 10):
         index = int(target)
         if 0 <= index < len(choices):
             return index

@@ -9,6 +9,7 @@ from typing import Any
 
 from multiprompt.errors import MultipromptError
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.urls import without_secrets
 
 MAX_LINES, MAX_CHARACTERS = 20, 80
 
@@ -23,7 +24,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str
     """A line `-key: value` for what was, and `+key: value` for what is; at most 20 lines, long values cut."""
     old, new = _flat(before), _flat(after)
     lines = [
-        f"{sign}{_cut(_line(side, key))}"
+        f"{sign}{_cut(_shown(_line(side, key)))}"
         for key in changed_keys(before, after)
         for sign, side in (("-", old), ("+", new))
         if key in side
@@ -59,6 +60,11 @@ def _flat(mapping: Mapping[Any, Any], head: str = "") -> dict[str, Any]:
 
 def _line(flat: Mapping[str, Any], key: str) -> str:
     return f"{key}: {json.dumps(flat[key], ensure_ascii=False, default=str)}" if key in flat else ""
+
+
+def _shown(line: str) -> str:
+    """A line without the secrets of URLs that data are read from."""
+    return without_secrets(line) if line.startswith("dataset_") else line
 
 
 def _cut(line: str) -> str:

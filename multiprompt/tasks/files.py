@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ import yaml
 from multiprompt.errors import DataError, NotFoundError
 from multiprompt.tasks.tables import repeated
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.urls import without_secrets
 
 BUILDERS = ("json", "csv", "text", "parquet", "arrow")
 HUB = "hf://datasets/"
@@ -29,7 +31,8 @@ _FORMATS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+# A zip archive is refused when it is read, so it must not be left out before.
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
 # The names that `datasets` looks for in a folder, by split.
 _SPLIT_WORDS = (
     ("train", "training"),
@@ -65,13 +68,17 @@ def split_files(task: Task, split: str) -> list[DataFile] | None:
                 f"{task.name} has no data_files for split {split!r}; it has: {', '.join(source.data_files)}."
             )
         builder = source.path if source.path in BUILDERS else None
-        return [
-            DataFile(location, _format(builder, location, task.name))
-            for path in source.data_files[split]
-            for location in _locations(task, path)
-        ]
+        places = [task.folder] if builder or "://" in "".join(source.data_files[split]) else [task.folder, folder]
+        locations = [found for path in source.data_files[split] for found in _in_one_of(places, path, task.name)]
+        _require_different(locations, task.name)
+        return [DataFile(location, _format(builder, location, task.name)) for location in locations]
     if source.data_files is None and _is_folder(folder):
-        return [DataFile(str(file), str(_by_suffix(file.name))) for file in _in_folder(task, folder, split)]
+        files = _in_folder(task, folder, split)
+        _require_different(list(map(str, files)), task.name)
+        return [DataFile(str(file), str(_by_suffix(file.name))) for file in files]
+    if "://" in source.path.removeprefix(HUB):
+        shown = without_secrets(source.path)
+        raise DataError(f"{task.name}: dataset_path {shown} is a URL; name its files by dataset_kwargs.data_files.")
     if source.path.startswith(("/", ".", "~")) or source.path.removeprefix(HUB).count("/") > 1:
         raise NotFoundError(f"{task.name}: the folder {folder} does not exist.")
     return None
@@ -113,25 +120,58 @@ def _open_remote(location: str) -> io.BufferedIOBase:
     try:
         opened: io.BufferedIOBase = fsspec.open(location, "rb").open()
     except Exception as error:  # each file system has errors of its own
-        raise DataError(f"{location} cannot be opened: {' '.join(str(error).split())[:200]}") from None
+        raise DataError(without_secrets(f"{location} cannot be opened: {' '.join(str(error).split())[:200]}")) from None
     return opened
 
 
-def _locations(task: Task, path: str) -> list[str]:
+def _in_one_of(folders: Sequence[Path], path: str, task: str) -> list[str]:
+    """The files of a path, which is relative to the task file, or to the dataset folder as in `datasets`; not to both.
+
+    Raises NotFoundError where no folder has one, DataError where two have another.
+    """
+    found: list[list[str]] = []
+    missing: list[NotFoundError] = []
+    for folder in folders:
+        try:
+            found.append(_locations(folder, path, task))
+        except NotFoundError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    if any(list(map(os.path.realpath, other)) != list(map(os.path.realpath, found[0])) for other in found[1:]):
+        raise DataError(
+            f"{task}: the data file {path} may be {found[0][0]} or {found[1][0]}; set dataset_path to json, csv, … "
+            "and name it relative to the task file."
+        )
+    return found[0]
+
+
+def _require_different(locations: Sequence[str], task: str) -> None:
+    """Raises DataError where a file would be read twice, by two of its names or by links."""
+    seen: dict[str, str] = {}
+    for location in locations:
+        real = location if "://" in location else os.path.realpath(location)
+        if real in seen:
+            also = "" if seen[real] == location else f", also as {seen[real]}"
+            raise DataError(without_secrets(f"{task}: {location} would be read twice{also}; name each file once."))
+        seen[real] = location
+
+
+def _locations(folder: Path, path: str, task: str) -> list[str]:
     """The file that a path of `data_files` names; only where there is none, the files that it matches as a pattern."""
     if "://" in path:
         return _remote_locations(path)
-    whole, pattern = task.folder / path, Path(path)
+    whole, pattern = folder / path, Path(path)
     parts = pattern.relative_to(pattern.anchor).parts
     try:
         if whole.exists():
             return [str(whole)]
-        matches = sorted({str(match) for match in _matching(task.folder / pattern.anchor, parts)})
+        matches = sorted({str(match) for match in _matching(folder / pattern.anchor, parts)})
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{task.name}: the data file {str(whole)[:300]!r} cannot be found: {reason}.") from None
+        raise DataError(f"{task}: the data file {str(whole)[:300]!r} cannot be found: {reason}.") from None
     if not matches:
-        raise NotFoundError(f"{task.name}: the data file {whole} does not exist.")
+        raise NotFoundError(f"{task}: the data file {whole} does not exist.")
     return matches
 
 
@@ -173,7 +213,8 @@ def _entries(folder: Path, pattern: str) -> list[os.DirEntry[str]]:
 def _remote_locations(url: str) -> list[str]:
     protocol, mark, place = url.rpartition("::")[2].partition("://")
     if not mark or (protocol in ("", "file", "local") and not place.startswith("/")):
-        raise DataError(f"{url} is relative to the working directory; give a path to a file, or an absolute URL.")
+        shown = without_secrets(url)
+        raise DataError(f"{shown} is relative to the working directory; give a path to a file, or an absolute URL.")
     if not any(mark in url for mark in "*["):
         return [url]
     from fsspec.core import url_to_fs
@@ -182,9 +223,9 @@ def _remote_locations(url: str) -> list[str]:
         system, pattern = url_to_fs(url)
         matches = sorted(system.unstrip_protocol(match) for match in system.glob(pattern))
     except Exception as error:  # as above
-        raise DataError(f"{url} cannot be listed: {' '.join(str(error).split())[:200]}") from None
+        raise DataError(without_secrets(f"{url} cannot be listed: {' '.join(str(error).split())[:200]}")) from None
     if not matches:
-        raise NotFoundError(f"no file matches {url}.")
+        raise NotFoundError(f"no file matches {without_secrets(url)}.")
     return matches
 
 
@@ -202,9 +243,10 @@ def _by_suffix(name: str) -> str | None:
 
 def _format(builder: str | None, location: str, task: str) -> str:
     """The format of a file: its builder's, or by its name where a folder is the builder."""
-    named = _by_suffix(location)
+    named = _by_suffix(re.split("[?#]", location)[0] if "://" in location else location)
     if builder is None and named is None:
-        raise DataError(f"{task}: the name of {location} does not say its format; set dataset_path to json, csv, …")
+        shown = without_secrets(location)
+        raise DataError(f"{task}: the name of {shown} does not say its format; set dataset_path to json, csv, …")
     return "tsv" if builder == "csv" and named == "tsv" else builder or str(named)
 
 
@@ -214,7 +256,7 @@ def _in_folder(task: Task, folder: Path, split: str) -> list[Path]:
         raise DataError(
             f"{task.name}: {folder} has configurations of its own; name the files by dataset_kwargs.data_files."
         )
-    names = sorted(_data_names(folder))
+    names = sorted(_data_names(folder, task.name))
     found = _of_split(names, split, task.name)
     if not found:
         shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
@@ -254,12 +296,33 @@ def _uncompressed(name: str) -> str:
     return str(path.with_suffix("")) if path.suffix.lower() in _COMPRESSED else name
 
 
-def _data_names(folder: Path) -> Iterable[str]:
-    for place, folders, files in os.walk(folder):
+def _data_names(folder: Path, task: str) -> Iterator[str]:
+    for place, folders, files in os.walk(folder, onerror=_refuse_unread):
         folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        for name in folders:
+            inner = Path(place) / name
+            if inner.is_symlink() and not inner.resolve().is_relative_to(folder.resolve()):
+                raise DataError(
+                    f"{task}: {inner} is a link to a folder elsewhere; name the files by dataset_kwargs.data_files."
+                )
+        saved = _saved_names(Path(place)) if "state.json" in files else None
         for name in files:
-            if _by_suffix(name) and not name.startswith(".") and name not in _ABOUT_A_FOLDER:
+            is_saved = saved is None or name in saved or not name.endswith(".arrow")
+            if is_saved and _by_suffix(name) and not name.startswith(".") and name not in _ABOUT_A_FOLDER:
                 yield (Path(place) / name).relative_to(folder).as_posix()
+
+
+def _refuse_unread(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} cannot be read: {error.strerror or error}.")
+
+
+def _saved_names(folder: Path) -> set[str] | None:
+    """The files that `save_to_disk` lists in state.json, beside which `datasets` keeps caches; None without a list."""
+    try:
+        state = json.loads((folder / "state.json").read_bytes())
+        return {str(file["filename"]) for file in state["_data_files"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _of_split(names: Sequence[str], split: str, task: str) -> list[str]:
@@ -267,6 +330,12 @@ def _of_split(names: Sequence[str], split: str, task: str) -> list[str]:
     own = next(group for group in groups if split in group)
     for rule in (_is_shard, _is_in_folder_of, _is_named):
         matched = {name: [group for group in groups if rule(name, group)] for name in names}
+        for name, several in matched.items():
+            if any(rule(name.lower(), group) and group not in several for group in groups):
+                raise DataError(
+                    f"{task}: {name} names a split in capital letters, which `datasets` does not read as one; "
+                    "name the files by dataset_kwargs.data_files."
+                )
         if any(matched.values()):
             for name, several in matched.items():
                 if own in several and len(several) > 1:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NoReturn, TextIO
 
@@ -20,6 +19,7 @@ from multiprompt.tasks.rows import MAX_ROW_VALUES
 from multiprompt.tasks.streams import BoundedStream
 from multiprompt.tasks.tables import repeated
 
+TABLES = ("parquet", "arrow")
 MAX_ROW_TEXT = 16_000_000
 _CHUNK_CHARACTERS = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -32,7 +32,7 @@ Line = tuple[int, dict[str, Any]]
 
 
 def read_rows(stream: BoundedStream, kind: str, notes: list[str]) -> Iterator[Line]:
-    """The rows of a file, each with the line (of a table: the row) that it begins on.
+    """The rows of a file, each with the line that it begins on; of a table with its number, counted from 0.
 
     Adds to `notes` a sentence for each column whose values were converted. Raises DataError, naming the line.
     """
@@ -44,7 +44,7 @@ def read_rows(stream: BoundedStream, kind: str, notes: list[str]) -> Iterator[Li
 
 
 def json_rows(text: TextIO) -> Iterator[Line]:
-    """Objects of JSON lines, of one array, or written over several lines. Fields are sorted, as stored rows are."""
+    """Objects of JSON lines, of one array, or written over several lines. A row's fields are sorted, as stored."""
     values = _JSONText(text)
     array = values.take("[")
     if array and values.take("]"):
@@ -106,7 +106,7 @@ class _JSONText:
                 raise DataError(f"line {self.line}: {error}") from None
             else:
                 self._go(end)
-                return dict(found)
+                return dict(sorted(found.items()))
 
     def _refuse(self, error: json.JSONDecodeError) -> NoReturn:
         line = self.line + self._buffer.count("\n", self._place, error.pos)
@@ -127,7 +127,7 @@ class _JSONText:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = {sys.intern(key): value for key, value in sorted(pairs, key=itemgetter(0))}
+    found = {sys.intern(key): value for key, value in pairs}
     if len(found) < len(pairs):
         raise DataError(f"the field {repeated(key for key, _ in pairs)[0][:100]!r} stands twice in one object.")
     return found
@@ -250,7 +250,7 @@ def _converted(lines: Iterable[Line], notes: list[str]) -> Iterator[Line]:
         for column in [name for name in types if row[name] is not None]:
             value = json.dumps(row[column], ensure_ascii=False)
             notes.append(f"column {column!r}: {types.pop(column)} is read as {value if len(value) < 60 else 'text'}")
-        yield line - 1, row
+        yield line - 2, row
 
 
 def _ended(status: int, errors: IO[bytes], kind: str) -> str:

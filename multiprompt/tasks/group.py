@@ -11,8 +11,8 @@ from multiprompt.tasks.task import is_group
 from multiprompt.tasks.task_file import read_file, read_loosely
 
 MAX_GROUP_FILES = 50_000
-# What an entry of a group's list may hold; other keys would change the tasks that it names.
-_ENTRY = ("task", "group", "group_alias", "task_alias", "aggregate_metric_list", "metadata")
+# What a group or an entry of its list may hold; other keys would change the tasks that it names.
+_ENTRY = ("task", "group", "group_alias", "task_alias", "aggregate_metric_list", "metadata", "tag")
 
 
 def group_files(group: str | Path, folder: str | Path = ".") -> tuple[Path, ...]:
@@ -36,7 +36,7 @@ class _Tree:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tasks: dict[str, list[Path]] = {}
-        self._groups: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+        self._groups: dict[str, list[tuple[Path, Mapping[str, Any]]]] = {}
         self._tags: dict[str, list[Path]] = {}
         for number, file in enumerate(sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])):
             if number == MAX_GROUP_FILES:
@@ -48,7 +48,9 @@ class _Tree:
         if name in above:
             raise TaskFileError(f"{where} names the group {name!r}, which contains it.")
         if name in self._groups:
-            file, mapping = self._groups[name]
+            file, mapping = self._groups[name][0]
+            if len(self._groups[name]) > 1:
+                raise TaskFileError(f"{where} names {name!r}, a group in {file} and in {self._groups[name][1][0]}.")
             return self.listed(mapping, str(file), (*above, name))
         if name in self._tags:
             return self._tags[name]
@@ -64,13 +66,13 @@ class _Tree:
 
     def listed(self, mapping: Mapping[str, Any], where: str, above: tuple[str, ...]) -> list[Path]:
         """The files of a group's list of tasks."""
+        changes = [str(key) for key in mapping if key not in _ENTRY]
+        if changes:
+            raise TaskFileError(f"{where} changes {', '.join(changes)} of its tasks; write that in their files.")
         entries = mapping.get("task")
         files: list[Path] = []
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, dict):
-                changes = [str(key) for key in entry if key not in _ENTRY]
-                if changes:
-                    raise TaskFileError(f"{where} changes {', '.join(changes)} of a task; write a task file with it.")
                 files += self.listed(entry, where, above)
             elif isinstance(entry, str) and entry:
                 files += self.files(entry, where, above)
@@ -83,7 +85,7 @@ class _Tree:
         if not isinstance(name, str):
             return
         if is_group(mapping):
-            self._groups.setdefault(name, (file, mapping))
+            self._groups.setdefault(name, []).append((file, mapping))
             return
         self._tasks.setdefault(name, []).append(file)
         tags = mapping.get("tag")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from multiprompt.errors import DataError, UnavailableError
 from multiprompt.tasks.files import BUILDERS, HUB
 from multiprompt.tasks.rows import RowList
-from multiprompt.tasks.tables import converted, plain
+from multiprompt.tasks.tables import converted, plain, rows_of
 from multiprompt.tasks.task import Task
+
+_BATCH_ROWS = 100
 
 
 def hub_rows(task: Task, split: str) -> tuple[tuple[Mapping[str, Any], ...], tuple[str, ...]]:
@@ -30,8 +33,9 @@ def hub_rows(task: Task, split: str) -> tuple[tuple[Mapping[str, Any], ...], tup
     try:
         dataset = datasets.load_dataset(path, source.name, data_files=source.data_files, split=split)
         rows = RowList()
-        for number, row in enumerate(dataset):
-            rows.add(plain(row), number)
+        batches = dataset.with_format("arrow").iter(_BATCH_ROWS)
+        for number, row in enumerate(chain.from_iterable(map(rows_of, batches))):
+            rows.add(plain(row), f"row {number}")
         types = converted(dataset.features.arrow_schema)
     except DataError as error:
         raise DataError(f"{task.name}: split {split!r} of {source.path}: {error}") from None

@@ -7,6 +7,7 @@ import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -33,6 +34,7 @@ class _Known:
     """A metric that comes with the package: its module, the key of its result, what it scores, one row at a time?
 
     `aggregation` is the harness's name for how rows are put together; None for a metric that the harness lacks.
+    `library` computes it, where that is not the module itself.
     """
 
     module: str
@@ -43,6 +45,7 @@ class _Known:
     higher_is_better: bool = True
     reading: str = SUM
     settings: Mapping[str, Any] = field(default_factory=dict)
+    library: str | None = None
 
 
 _CHOICE, _TEXT = "multiple_choice", "generate_until"
@@ -51,15 +54,15 @@ _KNOWN: Mapping[str, _Known] = MappingProxyType(
         "acc": _Known("accuracy", "accuracy", (_CHOICE,), "mean", per_example=True),
         "acc_norm": _Known("accuracy", "accuracy", (_CHOICE,), "mean", per_example=True, reading=BY_CHARACTERS),
         "acc_bytes": _Known("accuracy", "accuracy", (_CHOICE,), "mean", per_example=True, reading=BY_BYTES),
-        "f1": _Known("f1", "f1", (_CHOICE,), "f1"),
-        "macro_f1": _Known("macro_f1", "f1", (_CHOICE,), None),
-        "mcc": _Known("matthews", "matthews_correlation", (_CHOICE,), "matthews_corrcoef"),
+        "f1": _Known("f1", "f1", (_CHOICE,), "f1", library="scikit-learn"),
+        "macro_f1": _Known("macro_f1", "f1", (_CHOICE,), None, library="scikit-learn"),
+        "mcc": _Known("matthews", "matthews_correlation", (_CHOICE,), "matthews_corrcoef", library="scikit-learn"),
         "exact_match": _Known("exact_match", "exact_match", (_TEXT,), "mean", per_example=True),
-        "bleu": _Known("bleu", "bleu", (_TEXT,), "bleu"),
-        "chrf": _Known("chrf", "chrf", (_TEXT,), "chrf"),
-        "chrf++": _Known("chrf", "chrf", (_TEXT,), "chrf++", settings={"word_order": 2}),
-        "ter": _Known("ter", "ter", (_TEXT,), "ter", higher_is_better=False),
-        "rouge_l": _Known("rouge_l", "rouge_l", (_TEXT,), None),
+        "bleu": _Known("bleu", "bleu", (_TEXT,), "bleu", library="sacrebleu"),
+        "chrf": _Known("chrf", "chrf", (_TEXT,), "chrf", library="sacrebleu"),
+        "chrf++": _Known("chrf", "chrf", (_TEXT,), "chrf++", settings={"word_order": 2}, library="sacrebleu"),
+        "ter": _Known("ter", "ter", (_TEXT,), "ter", higher_is_better=False, library="sacrebleu"),
+        "rouge_l": _Known("rouge_l", "rouge_l", (_TEXT,), None, library="rouge_score"),
     }
 )
 _OPTIONS = {"exact_match": ("ignore_case", "ignore_punctuation", "ignore_numbers", "regexes_to_ignore")}
@@ -139,13 +142,21 @@ def score(
 ) -> float:
     """The metric of these predictions: class indices for multiple choice, texts for generation.
 
-    A metric of the hub is code from the hub, so it is loaded only where the caller allows it with `hub_metrics`.
+    A metric of the hub is code from the hub, so it is loaded only where the caller allows it with `hub_metrics`; of
+    texts it scores each row, and the score is their mean, as in the harness.
     Raises MetricError when it is not allowed, cannot be loaded, fails, or gives something that is not a finite number.
     """
     module = _hub_module(metric.metric, hub_metrics) if metric.from_hub else _local(metric)
     right = _comparable(metric, references)
+    if metric.from_hub and predictions and isinstance(predictions[0], str):
+        values = [_computed(metric, module, [found], [one]) for found, one in zip(predictions, right, strict=True)]
+        return sum(values) / len(values)
+    return _computed(metric, module, predictions, right)
+
+
+def _computed(metric: MetricConfig, module: Any, predictions: Sequence[Any], references: Sequence[Any]) -> float:
     try:
-        result = module.compute(predictions=list(predictions), references=right, **_options(metric))
+        result = module.compute(predictions=list(predictions), references=list(references), **_options(metric))
     except Exception as error:  # a metric of the hub may raise anything
         raise MetricError(f"metric {metric.name} failed on {len(references)} rows: {error}") from error
     key = metric.metric if metric.from_hub else _KNOWN[metric.metric].key
@@ -189,24 +200,30 @@ def row_statistics(metric: MetricConfig, predictions: Sequence[Any], references:
 
 
 def metric_version(metric: MetricConfig) -> str:
-    """What identifies the code of a metric in a score's key."""
+    """What identifies the code of a metric in a score's key, with the library that computes it."""
     if metric.from_hub:
         import evaluate
 
-        return f"evaluate=={evaluate.__version__}"
+        return f"evaluate=={evaluate.__version__}, mean over rows"
     options = "".join(f" {name}={value}" for name, value in sorted(metric.options.items()))
-    return f"{metric.name}=={_local(metric).revision}{options}"
+    library = _KNOWN[metric.metric].library
+    computed = "" if library is None else f" {library}=={version(library)}"
+    return f"{metric.name}=={_local(metric).revision}{options}{computed}"
 
 
-def check_aggregation(entry: Mapping[str, Any]) -> None:
-    """Refuse an aggregation that is not the metric's own. Raises TaskFileError."""
+def check_as_harness(entry: Mapping[str, Any], output_type: str) -> None:
+    """Refuse an aggregation that is not the metric's own, and a hub's metric of choices. Raises TaskFileError."""
+    if entry.get("hf_evaluate") and output_type == _CHOICE:
+        raise TaskFileError(
+            f"metric {entry['metric']} is one of the hub, which the harness does not use for {_CHOICE}."
+        )
     known = _KNOWN.get(str(entry.get("metric")))
+    own = "mean" if entry.get("hf_evaluate") else known and known.aggregation
     wanted = entry.get("aggregation")
-    if entry.get("hf_evaluate") or known is None or known.aggregation is None or wanted in (None, known.aggregation):
-        return
-    raise TaskFileError(
-        f"metric {entry['metric']} has aggregation: {str(wanted)[:100]!r}; only {known.aggregation!r} is supported."
-    )
+    if own is not None and wanted not in (None, own):
+        raise TaskFileError(
+            f"metric {entry['metric']} has aggregation: {str(wanted)[:100]!r}; only {own!r} is supported."
+        )
 
 
 def _options(metric: MetricConfig) -> dict[str, Any]:

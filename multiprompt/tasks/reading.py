@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from io import BufferedIOBase
 
 from multiprompt.errors import DataError, NotFoundError
+from multiprompt.tasks.example import check_digits
 from multiprompt.tasks.files import DataFile, open_file, split_files
-from multiprompt.tasks.formats import read_rows
+from multiprompt.tasks.formats import TABLES, read_rows
 from multiprompt.tasks.hub import hub_rows
 from multiprompt.tasks.rows import RowList
 from multiprompt.tasks.source import files_digest
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.streams import FileStream
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.urls import without_secrets
+
+# Formats that hold nothing but text.
+_UNTYPED = ("csv", "tsv", "text")
 
 
 def read_split(task: Task, name: str) -> Split:
@@ -25,27 +32,64 @@ def read_split(task: Task, name: str) -> Split:
     split = Split(name, *hub_rows(task, name)) if files is None else _read(task, name, files)
     if not split.rows:
         raise DataError(f"{task.name}: split {name!r} is empty.")
+    check_digits(task, split, typed=files is None or any(file.format not in _UNTYPED for file in files))
     return split
 
 
 def _read(task: Task, name: str, files: Sequence[DataFile]) -> Split:
     """Read the files of a split once: the rows and the digest come from the same bytes."""
     rows, notes, digests = RowList(), list[str](), list[tuple[str, str]]()
+    columns: dict[frozenset[str], str] = {}
     for file in files:
         try:
-            digests.append((file.location, _read_file(file, rows, notes)))
+            digest, found = _read_file(file, rows, notes)
+            digests.append((file.location, digest))
+            if found and file.format != "json":
+                columns.setdefault(found, file.location)
+                _require_equal(columns)
         except (DataError, NotFoundError) as error:
-            raise DataError(f"{task.name}: split {name!r} of {task.data.path} cannot be read: {error}") from None
+            raise DataError(
+                f"{task.name}: split {name!r} of {without_secrets(task.data.path)} cannot be read: {error}"
+            ) from None
     return Split(name, rows.with_all_fields(), tuple(dict.fromkeys(notes)), files_digest(digests))
 
 
-def _read_file(file: DataFile, rows: RowList, notes: list[str]) -> str:
-    """Read one file into `rows`; gives its SHA-256."""
+def _require_equal(columns: Mapping[frozenset[str], str]) -> None:
+    """Raises DataError where files of one split have other columns; a row would lack the others' (as in `datasets`)."""
+    if len(columns) > 1:
+        (one, first), (other, second) = columns.items()
+        more, less = (", ".join(sorted(left - right))[:100] or "none" for left, right in ((other, one), (one, other)))
+        raise DataError(
+            f"{without_secrets(second)} has the columns {more}, where {without_secrets(first)} has {less}; "
+            "give the files of a split the same columns."
+        )
+
+
+def _read_file(file: DataFile, rows: RowList, notes: list[str]) -> tuple[str, frozenset[str] | None]:
+    """Read one file into `rows`; gives its SHA-256 and the fields of its first row, None without rows."""
+    fields = None
     with closing(open_file(file)) as opened:
         try:
+            state = _state(opened)
             stream = FileStream(opened)
-            for line, row in read_rows(stream, file.format, notes):
-                rows.add(row, line)
-            return stream.digest()
+            counted = "row" if file.format in TABLES else "line"
+            for number, row in read_rows(stream, file.format, notes):
+                rows.add(row, f"{counted} {number}")
+                fields = fields or frozenset(row)
+            digest = stream.digest()
+            if _state(opened) != state:
+                raise DataError("it changed while it was read; write a new file and rename it, or try again.")
         except DataError as error:
-            raise DataError(f"{file.location}: {error}") from None
+            raise DataError(f"{without_secrets(file.location)}: {error}") from None
+    if fields is None:
+        notes.append(f"{without_secrets(file.location)} holds no rows")
+    return digest, fields
+
+
+def _state(opened: BufferedIOBase) -> tuple[int, int] | None:
+    """What moves when an open file is written to; None for a remote one."""
+    try:
+        found = os.fstat(opened.fileno())
+    except (AttributeError, OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns

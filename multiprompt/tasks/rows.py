@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from math import isfinite
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from math import isfinite, isnan
+from numbers import Integral, Real
 from typing import Any
+from uuid import UUID
 
 from multiprompt.errors import DataError
 
@@ -25,12 +29,12 @@ class RowList:
         self._fields: set[str] = set()
         self._known_texts: set[str] = set()
 
-    def add(self, row: dict[str, Any], line: int) -> None:
-        """Keep a row. Raises DataError, naming the line, for a row that is too large or holds what is no text."""
+    def add(self, row: dict[str, Any], place: str) -> None:
+        """Keep a row. Raises DataError, naming its place, for a row that is too large or holds what is no text."""
         try:
             self._values += self._checked(row)
         except DataError as error:
-            raise DataError(f"line {line} {error}") from None
+            raise DataError(f"{place} {error}") from None
         self._rows.append(row)
         self._fields.update(row)
         if len(self._rows) > MAX_SPLIT_ROWS:
@@ -91,11 +95,78 @@ def _checked_values(values: Iterable[Any], below: list[Any]) -> int:
     return characters
 
 
-def _check_text(text: str) -> None:
+def _refuse_nul(text: str) -> None:
     if "\0" in text:
         raise DataError("holds a NUL character (\\u0000); remove it.")
+
+
+def _check_text(text: str) -> None:
+    _refuse_nul(text)
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
             raise DataError("holds half of a surrogate pair (\\ud800 to \\udfff), which is no character.") from None
+
+
+def as_read(value: Any) -> Any:
+    """A value of a call as a data file would have given it: plain types, what is no number as null, dates as text.
+
+    Values of pandas and numpy become those that they stand for. Raises DataError for what no data file holds.
+    """
+    if value is None or type(value) is bool:
+        return value
+    if type(value).__name__ == "NAType":  # pandas' missing value
+        return None
+    if isinstance(value, Mapping):
+        return {_key(key): as_read(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", False):
+        return [as_read(inner) for inner in value]
+    if isinstance(value, (str, bytes)):
+        text = _decoded(value) if isinstance(value, bytes) else str.__str__(value)
+        _refuse_nul(text)
+        return text
+    if isinstance(value, (date, time, timedelta, Decimal, UUID)):
+        return None if value != value else str(value)
+    return _number(value)
+
+
+def _number(value: Any) -> Any:
+    """A number of Python or numpy; a short one has the fewest digits that name it, as in a table."""
+    if isinstance(value, Integral):
+        return _whole(int(value))
+    if type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    if isinstance(value, float):
+        number = float(value)
+    elif isinstance(value, Real) and hasattr(value, "dtype"):
+        number = float(str(value))
+    else:
+        raise DataError(f"holds a {type(value).__name__}; give texts, numbers, lists, mappings or None.")
+    if isnan(number):
+        return None
+    if not isfinite(number):
+        raise DataError("holds a number that is too large.")
+    return number
+
+
+def _whole(number: int) -> int:
+    """A whole number that can be written out; Python limits the digits."""
+    try:
+        str(number)
+    except ValueError:
+        raise DataError("holds a number of too many digits.") from None
+    return number
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise DataError(f"holds a mapping with a {type(key).__name__} as a key; its keys must be texts.")
+    return str.__str__(key)
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise DataError("holds bytes that are not UTF-8 text.") from None

@@ -99,7 +99,7 @@ class _Hashed(io.RawIOBase):
 
 def _unpacked(packed: io.BufferedReader[Any]) -> Any:
     """A decompressing reader, chosen by the first bytes as `datasets` does, whatever the file's name says."""
-    start = packed.peek(10)
+    start = packed.peek(64)
     for magic, opener in _OPENERS.items():
         if re.match(magic, start, re.DOTALL):
             return opener(packed)
@@ -155,6 +155,10 @@ def _refuse_archive(_: Any) -> Any:
     raise DataError("it is a zip archive; unpack it, or compress the file with gzip.")
 
 
+def _refuse_pointer(_: Any) -> Any:
+    raise DataError("it is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`.")
+
+
 _OPENERS: dict[bytes, Callable[[Any], Any]] = {
     rb"\x1f\x8b": lambda packed: gzip.GzipFile(fileobj=packed),
     rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)": lambda packed: _Members(packed, bz2.BZ2Decompressor),
@@ -163,4 +167,5 @@ _OPENERS: dict[bytes, Callable[[Any], Any]] = {
     rb"(?:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)": _by_arrow("zstd"),
     rb"\x04\x22\x4d\x18": _by_arrow("lz4"),
     rb"PK\x03\x04": _refuse_archive,
+    rb"version https://git-lfs\.github\.com/spec/v\d\r?\n": _refuse_pointer,
 }

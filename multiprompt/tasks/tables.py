@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 MAX_MEMORY_BYTES = 4 << 30
@@ -22,6 +22,9 @@ MAX_SECONDS = 1800
 _BATCH_ROWS = 100
 
 _END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
+_FILE_MARK = b"ARROW1"
+
+_Change = Callable[[Any], Any]
 
 
 class _RefusedError(Exception):
@@ -33,7 +36,7 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ValueError for bytes that are not UTF-8.
     """
-    text = json.dumps(row, sort_keys=True, default=_as_text)
+    text = json.dumps(dict(sorted(row.items())), default=_as_text)
     found: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
     return found
 
@@ -72,13 +75,14 @@ def _rows(kind: str) -> tuple[Any, Iterator[dict[str, Any]]]:
 
         file = pq.ParquetFile(source, page_checksum_verification=True)
         return file.schema_arrow, _of_batches(file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False))
-    try:
-        stream = pa.ipc.open_stream(source)
-        return stream.schema, _of_batches(_valid(_whole(stream, source)))
-    except pa.ArrowInvalid:
-        source.seek(0)
+    # A stream's reader takes the mark of a file for a length, and asks for so much memory.
+    is_file = source.read(len(_FILE_MARK)) == _FILE_MARK
+    source.seek(0)
+    if is_file:
         table = pa.ipc.open_file(source)
         return table.schema, _of_batches(_valid(table.get_batch(n) for n in range(table.num_record_batches)))
+    stream = pa.ipc.open_stream(source)
+    return stream.schema, _of_batches(_valid(_whole(stream, source)))
 
 
 def _whole(stream: Any, source: Any) -> Iterator[Any]:
@@ -101,19 +105,49 @@ def _valid(batches: Iterable[Any]) -> Iterator[Any]:
 def _of_batches(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
     for batch in batches:
         for start in range(0, batch.num_rows, _BATCH_ROWS):
-            yield from _shortest(batch.slice(start, _BATCH_ROWS)).to_pylist()
+            yield from rows_of(batch.slice(start, _BATCH_ROWS))
 
 
-def _shortest(batch: Any) -> Any:
-    """Floats of 16 and 32 bits with the fewest digits that name them, as 64 bits show 0.1 as 0.10000000149011612."""
+def rows_of(batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of an arrow batch or table. Floats of 16 and 32 bits have the fewest digits that name them.
+
+    As 64 bits they would show 0.1 as 0.10000000149011612.
+    """
+    shorten = {field.name: found for field in batch.schema if (found := _shortener(field.type))}
+    for row in batch.to_pylist():
+        yield row | {name: found(row[name]) for name, found in shorten.items()} if shorten else row
+
+
+def _shortener(type_: Any) -> _Change | None:
+    """What shortens the floats of 16 and 32 bits in a value of this type; None where it can hold none."""
+    import numpy as np
     import pyarrow as pa
+    from pyarrow import types
 
-    for place, field in enumerate(batch.schema):
-        if field.type in (pa.float16(), pa.float32()):
-            values = batch.column(place).to_numpy(zero_copy_only=False)
-            column = [None if value is None or value != value else float(str(value)) for value in values]
-            batch = batch.set_column(place, field.name, pa.array(column, pa.float64()))
-    return batch
+    if type_ in (pa.float16(), pa.float32()):
+        kind = np.float16 if type_ == pa.float16() else np.float32
+        return lambda value: None if value is None or value != value else float(str(kind(value)))
+    if types.is_dictionary(type_) or types.is_run_end_encoded(type_):
+        return _shortener(type_.value_type)
+    if isinstance(type_, pa.BaseExtensionType):
+        return _shortener(type_.storage_type)
+    if types.is_struct(type_):
+        fields = {field.name: found for field in type_ if (found := _shortener(field.type))}
+        return _where(fields, lambda row: row | {name: found(row[name]) for name, found in fields.items()})
+    if types.is_map(type_):
+        key, item = (_shortener(inner) or _same for inner in (type_.key_type, type_.item_type))
+        return _where((key, item) != (_same, _same), lambda pairs: [(key(k), item(v)) for k, v in pairs])
+    inner = _shortener(type_.value_type) if types.is_nested(type_) and hasattr(type_, "value_type") else None
+    return _where(inner, lambda values: [inner(value) for value in values] if inner else values)
+
+
+def _where(needed: Any, change: _Change) -> _Change | None:
+    """A change that leaves null alone, if it is needed."""
+    return (lambda value: None if value is None else change(value)) if needed else None
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _write(kind: str) -> None:

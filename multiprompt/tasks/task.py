@@ -13,9 +13,10 @@ from typing import Any
 from multiprompt.config import TaskConfig
 from multiprompt.errors import ConfigError, MetricError, TaskFileError, TemplateError, nearest
 from multiprompt.tasks.filters import Pipeline, check_order, read_pipelines
-from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_aggregation
+from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_as_harness
 from multiprompt.tasks.task_file import parse, read_file, write
-from multiprompt.tasks.template import Column, Template, template
+from multiprompt.tasks.template import Template, template
+from multiprompt.tasks.urls import has_secret, without_secrets
 
 MAX_NAME_CHARACTERS = 200
 MAX_CHOICES = 1000
@@ -141,6 +142,7 @@ class Task:
         """A new task file, which may hold nothing that the harness scores otherwise."""
         task = cls._from(mapping, source, folder, where)
         try:
+            _refuse_secrets(task.data)
             _check_as_harness(mapping, task)
         except TaskFileError as error:
             raise TaskFileError(f"{where}: {error}") from None
@@ -168,20 +170,12 @@ class Task:
         """The fields of a row that the task reads to build the model's input."""
         return self.description.fields | self.doc_to_text.fields
 
-    @property
-    def input_fields(self) -> frozenset[str]:
-        """`fields`, or where there are none, the column that a bare `doc_to_text` names."""
-        named = {self.doc_to_text.source} if isinstance(self.doc_to_text, Column) else ()
-        return self.fields or frozenset(named)
-
-    def read_by(self, row: Mapping[str, Any]) -> frozenset[str]:
-        """The fields of this row that its input is built from."""
-        return self.description.fields | self.doc_to_text.read_by(row)
-
     @cached_property
     def mapping(self) -> Mapping[str, Any]:
-        """What its task file holds, key by key."""
-        return parse(self.source, self.name)
+        """What its task file holds, key by key; choices that it names are a list, as their order counts."""
+        found = parse(self.source, self.name)
+        choices = found.get("doc_to_choice")
+        return found | {"doc_to_choice": list(choices.values())} if isinstance(choices, dict) else found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -227,6 +221,16 @@ def _check_keys(mapping: Mapping[str, Any], where: str) -> None:
         )
 
 
+def _refuse_secrets(source: DataSource) -> None:
+    """Raises TaskFileError for a URL with a password or token, as a catalog keeps and shows the task file."""
+    files = [path for paths in (source.data_files or {}).values() for path in paths]
+    for url in filter(has_secret, [source.path, *files]):
+        raise TaskFileError(
+            f"{without_secrets(url)} holds a password or token, which a catalog would keep; give it to fsspec by its "
+            "configuration or environment, or fetch the file."
+        )
+
+
 def is_group(mapping: Mapping[str, Any]) -> bool:
     """Whether a file groups other tasks instead of being one."""
     return "group" in mapping and not isinstance(mapping.get("task"), str)
@@ -236,7 +240,7 @@ def _check_as_harness(mapping: Mapping[str, Any], task: Task) -> None:
     """Refuse settings that the harness scores in another way. Raises TaskFileError."""
     check_order(task.pipelines, task.output_type)
     for entry in mapping.get("metric_list") or ():
-        check_aggregation(entry)
+        check_as_harness(entry, task.output_type)
     names = [metric.name for metric in task.metrics]
     if len(set(names)) < len(names):
         raise TaskFileError(f"metric_list names a metric twice: {', '.join(names)}.")
@@ -265,7 +269,7 @@ def _read(mapping: Mapping[str, Any], source: str, folder: Path) -> Task:
         data=_data_source(mapping),
         output_type=output_type,
         description=_template(mapping.get("description") or "", "description"),
-        doc_to_text=template(_text(mapping["doc_to_text"], "doc_to_text"), "doc_to_text"),
+        doc_to_text=template(_text(mapping["doc_to_text"], "doc_to_text"), "doc_to_text", is_column=True),
         doc_to_target=_target(mapping["doc_to_target"]),
         doc_to_choice=choices,
         target_delimiter=_text(mapping.get("target_delimiter", " "), "target_delimiter"),
@@ -389,10 +393,16 @@ def _until(options: Mapping[str, Any], delimiter: Any) -> tuple[Any, ...]:
 
 
 def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
-    """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1."""
-    if not options.get("do_sample", bool(options.get("temperature"))):
+    """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1.
+
+    The 50 likeliest tokens are what transformers draws from.
+    """
+    sample = options.get("do_sample")
+    if not (sample is None or isinstance(sample, bool)):
+        raise TaskFileError(f"generation_kwargs.do_sample is {sample!r}; it must be true or false.")
+    if not (options.get("temperature") if sample is None else sample):
         return {}
-    settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} | {
+    settings = {"temperature": 1.0, "top_k": 50, "top_p": 1.0} | {
         key: options[key] for key in ("temperature", "top_k", "top_p") if options.get(key) is not None
     }
     for key, low, high, types in (

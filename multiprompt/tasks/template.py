@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2 import meta, nodes, pass_context
-from jinja2.exceptions import SecurityError
+from jinja2 import meta, nodes, pass_context, pass_environment
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.filters import do_round, do_sum, make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.visitor import NodeTransformer
@@ -19,6 +20,11 @@ from multiprompt.tasks.pattern import pattern
 MAX_TEMPLATE_CHARACTERS = 65_536
 MAX_RENDERED_CHARACTERS = 4_000_000
 MAX_LOOP_STEPS = 100_000
+# What all that one rendering reads and makes may come to: a letter counts 1, a value `_VALUE` on top.
+MAX_WORK = 50_000_000
+_VALUE = 8
+MAX_NUMBER_BITS = 16_384
+MAX_PRECISION = 100
 
 # All that a template may call; none of it can make much out of little without being counted.
 _FILTERS = (
@@ -39,6 +45,9 @@ _FORBIDDEN = (
 )  # fmt: skip
 
 
+_RESERVED = ("self", "super")
+
+
 class NullFieldError(Exception):
     """A template would write out a field that is null in this row."""
 
@@ -53,6 +62,7 @@ class _Null:
         raise NullFieldError(self._field)
 
     __str__ = __repr__ = __iter__ = __len__ = __getitem__ = __add__ = __radd__ = __lt__ = __gt__ = refuse
+    __int__ = __float__ = refuse
 
     def __bool__(self) -> bool:
         return False
@@ -70,21 +80,26 @@ def _marked(value: Any, field: str) -> Any:
         return _Null(field)
     if isinstance(value, dict):
         return {key: _marked(inner, f"{field}.{key}") for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_marked(inner, field) for inner in value]
+    if isinstance(value, (list, tuple)):
+        marked = [_marked(inner, field) for inner in value]
+        return tuple(marked) if isinstance(value, tuple) else marked
     return value
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
+    make_range = staticmethod(safe_range)
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A row's key comes before a method of the same name, which only a call means."""
+        """A row's key comes before a method of the same name, which only a call means: its text is an address."""
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
         if isinstance(obj, _Null):
             obj.refuse()
-        return super().getattr(obj, attribute)
+        return _no_method(super().getattr(obj, attribute), attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return _no_method(super().getitem(obj, argument), argument)
 
     def method(self, obj: Any, name: str) -> Any:
         if isinstance(obj, _Null):
@@ -97,29 +112,36 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"the operator {operator!r} is not allowed on {type(left).__name__} values")
         if operator == "+" and not numbers:
             _within(_size(left) + _size(right))
-        return super().call_binop(context, operator, left, right)
+        _count(context, left, right)
+        return _counted(context, super().call_binop(context, operator, left, right))
+
+    def wrap_str_format(self, value: Any) -> None:
+        """No text is a format: its widths make much out of little."""
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return (not callable(value) or attr in _METHODS) and super().is_safe_attribute(obj, attr, value)
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         name, owner = getattr(obj, "__name__", ""), getattr(obj, "__self__", None)
+        _count(context, owner, *args, *kwargs.values())
         if isinstance(owner, str) and name == "replace":
-            return _replace(owner, *args, **kwargs)
+            return _counted(context, _replace(owner, *args, **kwargs))
         if isinstance(owner, str) and name == "join":
-            return _join(args[0] if args else (), owner)
-        return super().call(context, obj, *args, **kwargs)
+            return _counted(context, _join(args[0] if args else (), owner))
+        return _counted(context, super().call(context, obj, *args, **kwargs))
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         for node in tree.find_all(_FORBIDDEN):
             raise SecurityError(f"the statement {type(node).__name__.lower()!r} is not allowed")
+        if any(node.name in _RESERVED for node in tree.find_all(nodes.Name)):
+            raise SecurityError(f"{' and '.join(_RESERVED)} are names of jinja; a field of this name cannot be read")
         bounded: nodes.Template = _Bounds().visit(tree)
         return bounded
 
 
 class _Bounds(NodeTransformer):
-    """Turns `a ~ b` and loops into calls that are counted, and tells calls of methods from keys of a row."""
+    """Turns all that takes time or memory into calls that are counted; tells calls of methods from keys of a row."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
@@ -130,7 +152,30 @@ class _Bounds(NodeTransformer):
         node.iter = _filter(node.iter, "steps")
         return node
 
+    def visit_Output(self, node: nodes.Output) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.nodes = [
+            piece if isinstance(piece, nodes.TemplateData) else _filter(piece, "shown") for piece in node.nodes
+        ]
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = _filter(node.expr, "count_value")
+        return node
+
+    def visit_Operand(self, node: nodes.Operand) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = _filter(node.expr, "count_value")
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filter(node, "count_value") if isinstance(node.arg, nodes.Slice) else node
+
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
+        if isinstance(node.node, nodes.Name) and node.node.name == "range":
+            node.node = nodes.EnvironmentAttribute("make_range", lineno=node.lineno)
         self.generic_visit(node)
         if isinstance(node.node, nodes.Getattr):
             node.node = _filter(node.node.node, "method", nodes.Const(node.node.attr))
@@ -152,7 +197,83 @@ def _steps(context: Context, values: Iterable[Any]) -> Iterator[Any]:
         yield value
 
 
-_STEPS = "loop steps"
+# No row has a field of these names.
+_STEPS, _WORK = "loop steps\0", "work\0"
+
+
+def _count(context: Context, *values: Any) -> None:
+    """Count values, with all that they hold, as work of one rendering. Raises SecurityError when it is too much."""
+    work = context.parent.setdefault(_WORK, [0])
+    left = list(values)
+    while left:
+        value = left.pop()
+        work[0] += _VALUE
+        if isinstance(value, str):
+            work[0] += len(value)
+        elif isinstance(value, int):
+            if value.bit_length() > MAX_NUMBER_BITS:
+                raise SecurityError(f"it makes a number of more than {MAX_NUMBER_BITS} bits")
+        elif isinstance(value, range):
+            work[0] += _VALUE * len(value)
+        elif isinstance(value, (list, tuple)):
+            left.extend(value)
+        elif isinstance(value, dict):
+            left.extend(value)
+            left.extend(value.values())
+        if work[0] + _VALUE * len(left) > MAX_WORK:
+            raise SecurityError(f"its values come to more than {MAX_WORK} characters")
+
+
+def _counted(context: Context, value: Any) -> Any:
+    """A value once it is counted; what comes one by one is counted as it comes."""
+    if isinstance(value, Iterator):
+        return (_counted(context, one) for one in value)
+    _count(context, value)
+    return value
+
+
+@pass_context
+def _shown(context: Context, value: Any) -> Any:
+    """A value that is written out. What has no text of its own would be written as its address in memory."""
+    if (callable(value) or isinstance(value, Iterator)) and not isinstance(value, jinja2.Undefined):
+        raise TypeError(f"it writes out a {type(value).__name__}; end it with `()`, `|list` or `|join`")
+    return _counted(context, value)
+
+
+def _counting(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A filter or a test that counts what it gets and gives; `call` is how its environment calls it by name."""
+
+    @pass_context
+    def counting(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        _count(context, value, *args, *kwargs.values())
+        return _counted(context, call(name, value, args, kwargs, context))
+
+    return counting
+
+
+def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
+    if abs(precision) > MAX_PRECISION:
+        raise SecurityError(f"it rounds to {precision} digits; the limit is {MAX_PRECISION}")
+    return do_round(value, precision, method)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"a {type(value).__name__} cannot be added to a list")
+    return value
+
+
+@pass_environment
+def _sum(environment: jinja2.Environment, values: Iterable[Any], attribute: Any = None, start: Any = 0) -> Any:
+    """Jinja's filter; lists are put together in one, where Python's sum makes one for each."""
+    if not isinstance(start, list):
+        return do_sum(environment, values, attribute, start)
+    get = make_attrgetter(environment, attribute) if attribute is not None else lambda value: value
+    found = list(start)
+    for part in map(get, values):
+        _within(len(found) + _size(part))
+        found.extend(_list(part))
+    return found
 
 
 def _replace(text: str, old: str, new: str, count: int = -1) -> str:
@@ -163,13 +284,29 @@ def _replace(text: str, old: str, new: str, count: int = -1) -> str:
 
 def _regex_replace(text: Any, source: str, replacement: str, count: int = 0) -> str:
     """The harness's filter: `re.sub`."""
-    return pattern(source).sub(replacement, text, count, _within)
+    if not isinstance(text, str):
+        raise TypeError(f"regex_replace needs a text, not a {type(text).__name__}")
+    return pattern(source).sub(str(replacement), text, count)
 
 
 def _join(values: Iterable[Any], delimiter: str = "") -> str:
-    pieces = [str(value) for value in values]
+    pieces = [str(_written(value)) for value in values]
     _within(sum(map(len, pieces)) + len(delimiter) * len(pieces))
     return str(delimiter).join(pieces)
+
+
+def _no_method(found: Any, name: object) -> Any:
+    """A method that is not called would be written out as an address in memory."""
+    if callable(found) and not isinstance(found, jinja2.Undefined):
+        raise SecurityError(f"{name} is a method; write {name}()")
+    return found
+
+
+def _written(value: Any) -> Any:
+    """What a template writes out. Raises TemplateRuntimeError for a null that no field of the row holds."""
+    if value is None:
+        raise TemplateRuntimeError("it writes out a null; give a default for what is missing")
+    return value
 
 
 def _size(value: Any) -> int:
@@ -181,16 +318,25 @@ def _within(characters: int) -> None:
         raise SecurityError(f"it makes a text of more than {MAX_RENDERED_CHARACTERS} characters")
 
 
-def _environment() -> _Sandbox:
-    environment = _Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+def _plain_environment() -> _Sandbox:
+    """All that a template may use, not counted."""
+    environment = _Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_written)
     environment.globals.clear()
-    environment.globals["range"] = safe_range
     allowed = {name: environment.filters[name] for name in _FILTERS}
     environment.filters.clear()
-    environment.filters.update(allowed, replace=_replace, join=_join, steps=_steps)
-    environment.filters.update(regex_replace=_regex_replace, method=environment.method)
+    environment.filters.update(allowed, replace=_replace, join=_join, regex_replace=_regex_replace)
+    environment.filters.update(round=_round, sum=_sum)
     environment.tests["none"] = lambda value: value is None or isinstance(value, _Null)
+    environment.tests["sameas"] = lambda value, other: value is other or (value == other and isinstance(value, _Null))
     return environment
+
+
+def _environment() -> _Sandbox:
+    plain, counted = _plain_environment(), _plain_environment()
+    counted.filters.update({name: _counting(plain.call_filter, name) for name in plain.filters})
+    counted.tests.update({name: _counting(plain.call_test, name) for name in plain.tests})
+    counted.filters.update(count_value=pass_context(_counted), steps=_steps, shown=_shown, method=counted.method)
+    return counted
 
 
 _ENVIRONMENT = _environment()
@@ -214,7 +360,7 @@ class Template:
             raise TemplateError(f"{where} is not a valid template: {error}") from None
         self.source = source
         self.where = where
-        self.fields: frozenset[str] = frozenset(meta.find_undeclared_variables(tree)) - _ENVIRONMENT.globals.keys()
+        self.fields: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
         self.constant_head = _constant_head(tree)
 
     def read_by(self, _: Mapping[str, Any], /) -> frozenset[str]:
@@ -247,13 +393,13 @@ class Template:
 class Column(Template):
     """A bare text: the column of that name, or where rows have none, the text itself (the harness's rule).
 
-    A text that is an identifier is always taken for a column.
+    A text that is an identifier is always taken for a column, and so is any with `is_column`.
     """
 
-    def __init__(self, source: str, where: str) -> None:
+    def __init__(self, source: str, where: str, *, is_column: bool = False) -> None:
         super().__init__(source, where)
         self.constant_head = ""
-        if source.isidentifier():
+        if is_column or source.isidentifier():
             self.fields = frozenset({source})
 
     def read_by(self, row: Mapping[str, Any], /) -> frozenset[str]:
@@ -271,10 +417,10 @@ class Column(Template):
         return str(_marked(self.value(row), self.source))
 
 
-def template(source: str, where: str) -> Template:
-    """A text without markup may name a column; anything else is a template."""
+def template(source: str, where: str, *, is_column: bool = False) -> Template:
+    """A text without markup may name a column, or must with `is_column`; anything else is a template."""
     bare = source.strip() and not any(mark in source for mark in ("{{", "{%", "{#"))
-    return Column(source, where) if bare else Template(source, where)
+    return Column(source, where, is_column=is_column) if bare else Template(source, where)
 
 
 @lru_cache(maxsize=1024)

@@ -19,7 +19,7 @@ from multiprompt.catalog import database
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import CatalogError, MultipromptError, SchemaError
 from multiprompt.records import Adapter
-from tests.catalog.databases import by, contents
+from tests.catalog.databases import by, contents, damage, execute
 from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
@@ -279,3 +279,67 @@ def test_every_error_names_the_file(tmp_path: Path) -> None:
     path.write_bytes(b"junk" * 1000)
     for create in (True, False):
         assert re.match(re.escape(str(path.resolve())), refusal(path, create=create))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://user:s3cret@host/catalog.db",
+        "sqlite://catalog.db",
+        "sqlite+pysqlcipher://:s3cret@/catalog.db",
+        "sqlite+aiosqlite:///catalog.db",
+        "sqlite+nothing:///catalog.db",
+        "sqlite:///catalog.db?timeout=long",
+        "sqlite:///catalog.db?password=s3cret",
+        "sqlite:///%00",
+    ],
+)
+def test_a_mistyped_url_of_sqlite_is_one_line_without_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = refusal(url, create=True)
+    assert "is no catalog" in message or "a catalog is a file" in message
+    assert "s3cret" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+DAMAGE = {
+    "events": ("events", "at = 'x'"),
+    "json": ("evaluations", "metrics = '{'"),
+    "tags": ("task_files", "tags = cast(x'ff' AS TEXT)"),
+    "text": ("events", "reason = cast(x'ff41' AS TEXT)"),
+    "type": ("prompt_versions", "created_at = 7"),
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGE)
+def test_a_damaged_value_is_one_error_and_found_by_verify(tmp_path: Path, damaged: str) -> None:
+    catalog = new_catalog(tmp_path)
+    learn(catalog)
+    table, change = DAMAGE[damaged]
+    damage(catalog, f"UPDATE {table} SET {change}")
+    read = {"events": catalog.events, "evaluations": catalog.evaluations, "prompt_versions": catalog.versions}
+    with pytest.raises(CatalogError, match="damaged.*restore a backup"):
+        read.get(table, catalog.tasks)()
+    try:
+        assert any("damaged" in problem.what for problem in catalog.verify())
+    except CatalogError as error:
+        assert "the file is damaged" in str(error)
+    with pytest.raises(CatalogError, match="damaged.*restore a backup"):
+        catalog.copy_to(str(tmp_path / "copy.db"))
+
+
+def test_a_copy_is_as_private_as_its_catalog(tmp_path: Path) -> None:
+    catalog = new_catalog(tmp_path)
+    catalog.path.chmod(0o600)
+    catalog.backup(tmp_path / "backup.db")
+    assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE job_logs", "CREATE TABLE other (x)", "ALTER TABLE events ADD COLUMN x"])
+def test_a_catalog_of_other_tables_than_its_schema_s_is_not_copied(tmp_path: Path, change: str) -> None:
+    catalog = new_catalog(tmp_path)
+    execute(catalog, change)
+    with pytest.raises(CatalogError, match="other than its schema.*nothing was copied"):
+        catalog.copy_to(str(tmp_path / "copy.db"))

@@ -163,6 +163,7 @@ def test_a_catalog_of_an_older_release_is_upgraded_after_a_copy(tmp_path: Path, 
     with sqlite3.connect(path) as raw:
         raw.executescript(released.read_text(encoding="utf-8"))
     raw.close()
+    path.chmod(0o600)
     before = dump(path)
     with pytest.raises(SchemaError, match=f"schema {released.stem}.*run `multiprompt upgrade`"):
         Catalog.open(str(path))
@@ -171,6 +172,7 @@ def test_a_catalog_of_an_older_release_is_upgraded_after_a_copy(tmp_path: Path, 
 
     assert (old, new) == (released.stem, schema.REVISION)
     assert copy is not None
+    assert copy.stat().st_mode & 0o777 == 0o600
     assert dump(copy) == before
     catalog = Catalog.open(str(path))
     assert [(v.label, v.state) for v in catalog.versions()] == [("colour@1", "retired"), ("colour@2", "published")]

@@ -362,6 +362,29 @@ def test_a_role_that_may_only_read_reads_and_cannot_write(catalog: Catalog) -> N
     assert contents(catalog) == before
 
 
+def test_sql_needs_no_more_than_the_right_to_read(catalog: Catalog) -> None:
+    learn(catalog)
+    name = str(catalog._engine.url.database)
+    role = f"asker_{name}"
+    execute(
+        catalog,
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+        f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC",
+        f"ALTER ROLE {role} SET default_transaction_read_only = on",
+        "CREATE VIEW naps AS SELECT pg_sleep(1)::text AS nap",
+        f"GRANT SELECT ON naps TO {role}",
+    )
+    reader = Catalog.open(url_of(catalog, username=role))
+    assert reader.sql("SELECT version, ':funcid 2096' AS text FROM v_versions").rows == (("colour@1", ":funcid 2096"),)
+    for statement in ("SELECT * FROM naps", "SELECT pg_advisory_lock(1)", "SELECT 1 ORDER BY pg_sleep(1)::text"):
+        with pytest.raises(QueryError, match="may do more than read"):
+            reader.sql(statement)
+    for statement in ("SELECT $1", "SELECT 'open", "SELECT 1) AS found; (SELECT 2"):
+        with pytest.raises(QueryError, match="^SQL: .*[.]$"):
+            reader.sql(statement)
+
+
 def test_a_role_that_may_not_even_read_is_told_so(catalog: Catalog) -> None:
     role = f"stranger_{catalog._engine.url.database}"
     execute(catalog, f"CREATE ROLE {role} LOGIN")

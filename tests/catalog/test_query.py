@@ -15,6 +15,7 @@ from sqlalchemy import event
 
 from multiprompt.catalog import query as query_module
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.fields import EVENT_KINDS
 from multiprompt.errors import QueryError
 from multiprompt.records import TaskRecord
 from tests.catalog.databases import by, contents
@@ -418,7 +419,9 @@ def test_an_injection_outside_quotes_is_no_query(catalog: Catalog, query: str) -
         ("name = 'a')", "query, column 11, at ')': expected 'and', 'or', 'order by', 'limit' or the end"),
         ("name = 'a' name = 'b'", "query, column 12, at 'name': expected 'and'"),
         ("name = 'a' and", "query, column 15, at the end: expected a field"),
-        ("name = 'open", 'query, column 8, at "\'open": cannot be read'),
+        ("name = 'open", "query, column 8, at \"'open\": the quote is not closed; write '' for a quote within a text"),
+        ("name = 'it's'", 'query, column 13, at "\'": the quote is not closed'),
+        ('name = "a"', "query, column 8, at '\"a\"': cannot be read; a text stands in single quotes"),
         ("order name", "query, column 7, at 'name': expected 'by'"),
         ("limit", "query, column 6, at the end: expected a whole number after 'limit'"),
         ("limit 9999999999", "query, column 7, at '9999999999': expected a whole number"),
@@ -427,6 +430,28 @@ def test_an_injection_outside_quotes_is_no_query(catalog: Catalog, query: str) -
 )
 def test_an_error_names_column_word_and_way_out(catalog: Catalog, query: str, says: str) -> None:
     assert refusal(catalog, query).startswith(says)
+
+
+def test_a_state_or_kind_that_nothing_can_have_is_no_empty_answer(catalog: Catalog) -> None:
+    for listing, query, says in (
+        (
+            catalog.versions,
+            "state = 'held'",
+            "value; known: candidate, published, rejected, retired",
+        ),
+        (
+            catalog.versions,
+            "state in ('published', 'retierd')",
+            "value; did you mean 'retired'?",
+        ),
+        (catalog.versions, "state != 'Published'", "value; did you mean 'published'?"),
+        (catalog.evaluations, "kind = 'prompt'", "value; known: hard, soft"),
+        (catalog.events, "kind = 'rollback'", "value; did you mean 'rolled-back'?"),
+    ):
+        with pytest.raises(QueryError, match=re.escape(says)):
+            listing(query)
+    assert catalog.versions("state like 'held%'") == []
+    assert {event.kind for event in catalog.events()} <= set(EVENT_KINDS)
 
 
 def test_each_listing_names_its_own_fields(catalog: Catalog) -> None:

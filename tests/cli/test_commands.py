@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
+import os
+import pty
 import re
 import shutil
 import subprocess
@@ -23,8 +26,9 @@ import yaml
 from sqlalchemy import make_url
 
 from multiprompt.cli import commands
+from multiprompt.cli.output import progress_bars
 from tests.catalog.databases import drop_databases, new_database
-from tests.conftest import MakeTask, task_mapping, write_tiny_model
+from tests.conftest import MakeTask, nudged, task_mapping, write_tiny_model
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -159,6 +163,24 @@ def test_add_tells_which_columns_were_converted(catalog: Run, tmp_path: Path) ->
     assert (done.status, done.err.count("days: column 'day': date32[day] is read as \"2024-05-03\"")) == (0, 1)
 
 
+def test_a_row_of_a_file_that_lacks_a_field_of_the_others_is_read_as_in_a_split(catalog: Run, tmp_path: Path) -> None:
+    rows = [{"text": f"{word} {n}", "label": "red"} for n in range(12) for word in ("sky", "sea")]
+    rows[1]["hint"] = "blue"
+    lines = "\n\n".join(map(json.dumps, rows))
+    (tmp_path / "rows.jsonl").write_text(lines)
+    files = dict.fromkeys(("train", "validation", "test"), "rows.jsonl")
+    keys = {"dataset_kwargs": {"data_files": files}, "doc_to_text": "{{text}}{% if hint %} ({{hint}}){% endif %}"}
+    (tmp_path / "hints.yaml").write_text(yaml.safe_dump(task_mapping("hints") | keys))
+    catalog("add", tmp_path / "hints.yaml")
+    catalog("learn", "hints")
+    found = catalog("predict", "hints", "--input", tmp_path / "rows.jsonl", "--json")
+    assert (found.status, "error" in found.err) == (0, False)
+    (tmp_path / "rows.jsonl").write_text(lines + '\n\n\n{"text": 1e400, "hint": ""}')
+    found = catalog("predict", "hints", "--input", tmp_path / "rows.jsonl", "--json")
+    said = "line 50 of --input: hints: the row: the field 'text' holds a number that is too large."
+    assert (found.status, json.loads(found.out)[-1]["error"]) == (2, said)
+
+
 def test_a_row_of_a_file_that_cannot_be_answered_is_named_and_the_others_are_answered(
     catalog: Run, tmp_path: Path
 ) -> None:
@@ -168,8 +190,8 @@ def test_a_row_of_a_file_that_cannot_be_answered_is_named_and_the_others_are_ans
     )
     done = catalog("predict", "--input", rows, "--json")
     assert done.status == 2
-    assert "error: row 1 of the call: no task 'nope'" in done.err
-    assert "error: row 2 of the call: " in done.err
+    assert "error: line 2 of --input: no task 'nope'" in done.err
+    assert "error: line 3 of --input: colour: the row: the field 'text' is empty" in done.err
     answered, *failed = json.loads(done.out)
     assert (answered["error"], answered["output"]) == (
         None,
@@ -387,6 +409,45 @@ def test_a_note_is_found(catalog: Run) -> None:
     assert [record["name"] for record in catalog("tasks", "matches('annotator')", "--json").json] == ["colour"]
 
 
+NASTY = "red \x1b[31m\x9b2J \u202e\nforged  row"
+
+
+def test_a_table_keeps_each_record_on_its_line(catalog: Run) -> None:
+    catalog("note", "colour", NASTY)
+    printed = catalog("events", "kind = 'noted'").out
+    assert len(printed.splitlines()) == 2
+    assert "red \\u001b[31m\\u009b2J \\u202e\\nforged" in printed
+
+
+def test_a_terminal_gets_nothing_that_acts_on_it(catalog: Run) -> None:
+    catalog("note", "colour", NASTY)
+    for arguments in (["show", "colour"], ["show", "colour", "--json"]):
+        assert all(sign in catalog(*arguments).out for sign in ("\u202e", "\x9b")), "a pipe gets the very text"
+        shown = on_terminal(*arguments)
+        assert "red \\u001b[31m\\u009b2J \\u202e" in shown
+        assert not set("\x1b\x9b\u202e") & set(shown)
+
+
+def on_terminal(*arguments: str) -> str:
+    """What a command prints on a terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "multiprompt", *arguments], stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        printed = b""
+        with contextlib.suppress(OSError):  # Linux ends the reading of a closed terminal with an error
+            while read := os.read(ours, 65536):
+                printed += read
+        os.close(ours)
+        assert process.wait() == 0, printed
+    return printed.decode()
+
+
+def test_a_name_with_brackets_is_no_markup_of_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bars() as advance:
+        advance("training a[/b] [red]", 1, 1)
+    assert "a[/b] [red]" in capsys.readouterr().err
+
+
 def test_show_tells_the_guard_and_the_notes_of_a_task(catalog: Run) -> None:
     catalog("note", "word", "of another task")
     assert "guarded      no\nversion " in catalog("show", "colour").out
@@ -426,7 +487,7 @@ def test_show_tells_a_task_and_a_version(catalog: Run) -> None:
 
 def test_lineage_in_every_format(catalog: Run, tmp_path: Path) -> None:
     catalog("export", "colour", tmp_path / "out")
-    catalog("import", "colour", tmp_path / "out")
+    catalog("import", "colour", nudged(tmp_path / "out"))
     assert f"{tmp_path}/out  (imported-from)" in catalog("lineage", "colour").out
     assert catalog("lineage", "colour", "--format", "mermaid").out.startswith("flowchart TD")
     assert "imported-from" in catalog("lineage", "colour", "--format", "dot").out
@@ -454,7 +515,7 @@ def test_impact_lists_what_a_change_would_touch(catalog: Run) -> None:
     (touched,) = catalog("impact", "base", digest, "--json").json
     assert (touched["version"], touched["relation"], touched["rows"]) == ("colour@1", "runs-on", 12)
     data = next(edge["parent"] for edge in relations if edge["relation"] == "trained-on")
-    assert catalog("impact", "data", data[:20]).out.splitlines()[-1].startswith("1 prompts, 12 rows to evaluate again")
+    assert catalog("impact", "data", data[:20]).out.splitlines()[-1].startswith("1 prompt, 12 rows to evaluate again")
 
 
 def test_a_backup_and_a_copy_hold_the_same(catalog: Run, tmp_path: Path) -> None:
@@ -494,7 +555,8 @@ def test_matrix_prints_a_row_a_task(catalog: Run) -> None:
 
 def test_export_import_and_rollback(catalog: Run, tmp_path: Path) -> None:
     assert catalog("export", "colour", tmp_path / "out").out == f"wrote {tmp_path}/out\n"
-    assert "colour@2 published" in catalog("import", "colour", tmp_path / "out").out
+    assert "the adapter has the bytes of colour@1" in catalog("import", "colour", tmp_path / "out").out
+    assert "colour@2 published" in catalog("import", "colour", nudged(tmp_path / "out")).out
     assert catalog("rollback", "colour", "--reason", "a test").out == "colour@1 is published\n"
     assert catalog("events", "kind = 'rolled-back'", "--json").json[0]["reason"] == "a test"
 

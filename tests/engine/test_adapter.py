@@ -216,7 +216,9 @@ def test_an_adapter_that_cannot_be_a_prompt_is_refused(
         from_adapter(base, spoilt(moved(base, "prompt tuning"), tensors, **config), "mine")
 
 
-@pytest.mark.parametrize("config", [b"", b"{", b"[]", b'"x"', b"null", b"{}", b"\xff"])
+@pytest.mark.parametrize(
+    "config", [b"", b"{", b"[]", b'"x"', b"null", b"{}", b"\xff", b"[" * 200_000], ids=lambda raw: raw[:4].hex()
+)
 def test_a_config_that_is_none_is_refused(base: BaseModel, config: bytes) -> None:
     with pytest.raises(AdapterError, match=f"^mine: {CONFIG_FILE} is no PEFT config"):
         from_adapter(base, Adapter(config, moved(base, "prompt tuning").weights), "mine")

@@ -8,15 +8,17 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import safetensors.torch
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, DogeConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, DogeConfig, GPT2Config, Qwen2Config
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
+from multiprompt.engine.fingerprint import former_identity
 from multiprompt.engine.generation import GenerationRequest, generate
 from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
@@ -311,7 +313,11 @@ def test_a_config_that_is_none_is_refused(folder: Path, content: str) -> None:
         {"model_type": "gpt2", "n_positions": 10**7},
         {"is_encoder_decoder": True},
         {"attn_implementation": "kernels-community/flash-attn"},
+        {"attn_implementation": "flash_attention_2"},
+        {"_attn_implementation": "flex_attention"},
+        {"experts_implementation": "sonicmoe"},
         {"transformers_weights": "../model.safetensors"},
+        {"configuration_files": ["config.4.0.0.json"]},
         {"pad_token_id": 10**9},
     ],
     ids=str,
@@ -339,6 +345,62 @@ def test_weights_that_are_no_numbers_by_themselves_are_refused(folder: Path, dty
     edit_weights(folder, drop=[name], **{name: torch.ones(32, 64, dtype=dtype)})
     with pytest.raises(BaseModelError, match=rf"{name} as (I8|I16|I32|BOOL|C64).*unquantised"):
         record(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.float8_e4m3fn])
+def test_a_parameter_of_any_name_that_is_no_number_by_itself_is_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    folder = write_model(tmp_path / "gpt2", GPT2Config(n_embd=32, n_layer=1, n_head=4))
+    name = "transformer.h.0.mlp.c_fc.bias"
+    edit_weights(folder, drop=[name], **{name: torch.ones(128).to(dtype)})
+    with pytest.raises(BaseModelError, match=rf"{name} as (I8|BOOL|F8_E4M3).*unquantised"):
+        record(folder)
+
+
+def test_a_mask_among_the_tensors_may_be_of_any_dtype(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "gpt2", GPT2Config(n_embd=32, n_layer=1, n_head=4))
+    edit_weights(folder, **{"transformer.h.0.attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.uint8)})
+    record(folder)
+
+
+def test_a_tokenizer_that_begins_every_text_with_a_token_without_embedding_is_refused(folder: Path) -> None:
+    texts = [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}]
+    start = {"SpecialToken": {"id": "X", "type_id": 0}}
+    added = {"X": {"id": "X", "ids": [5000], "tokens": ["X"]}}
+    processor = {"type": "TemplateProcessing", "single": [start, texts[0]], "pair": texts, "special_tokens": added}
+    edit_json(folder / "tokenizer.json", post_processor=processor)
+    with pytest.raises(BaseModelError, match=r"puts the token id 5000 in front of every text.*for 299 tokens"):
+        record(folder)
+
+
+@pytest.mark.parametrize("positions", [1, 8, 26])
+def test_a_model_of_very_few_positions_is_refused(tmp_path: Path, positions: int) -> None:
+    folder = write_model(tmp_path / "gpt2", GPT2Config(n_embd=32, n_layer=1, n_head=4, n_positions=positions))
+    with pytest.raises(BaseModelError, match=f"takes {positions} tokens at most; the self-check needs 27"):
+        record(folder)
+
+
+def test_a_model_that_takes_just_the_rows_of_the_self_check_runs(tmp_path: Path) -> None:
+    record(write_model(tmp_path / "gpt2", GPT2Config(n_embd=32, n_layer=1, n_head=4, n_positions=27)))
+
+
+def former(base: BaseModel) -> BaseModelRecord:
+    names = ("weights", "tokenizer", "config", "dtype")
+    return dataclasses.replace(base.record, **dict(zip(names, former_identity(base.folder, "float32"), strict=True)))
+
+
+def test_an_older_releases_fingerprints_are_taken_of_the_files_that_were_loaded(folder: Path) -> None:
+    one, other = load_base_model(locate(str(folder)), "float32"), load_base_model(locate(str(folder)), "float32")
+    edit_json(folder / "config.json", rms_norm_eps=1e-3)
+    changed = former(load_base_model(locate(str(folder)), "float32"))
+    assert not one.is_of(changed)
+    edit_json(folder / "config.json", rms_norm_eps=1e-6)
+    assert not other.is_of(changed)
+
+
+def test_a_damaged_file_that_is_not_loaded_is_no_traceback(base: BaseModel, folder: Path) -> None:
+    (folder / "other.safetensors").write_bytes(b"")
+    loaded = load_base_model(locate(str(folder)), "float32")
+    assert not loaded.is_of(dataclasses.replace(base.record, weights="sha256:0"))
 
 
 @pytest.mark.parametrize("end", ["abc", [1, "x"], [[1]], 5.5, True, {"a": 1}])
@@ -444,3 +506,13 @@ def test_the_longest_input_is_within_a_window_that_later_tokens_would_move(tmp_p
     )  # fmt: skip
     base = load_base_model(locate(str(write_model(tmp_path / "doge", config))), "float32")
     assert base.max_tokens == 48
+
+
+def test_loading_a_model_prints_nothing(tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging
+
+    cast("Any", logging.warning_once).cache_clear()
+    logging.enable_progress_bar()
+    load_base_model(locate(str(tiny_model)), "float32")
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
+from multiprompt.engine import choices as choices_module
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import constant_tokens, encode_pairs
@@ -215,6 +216,32 @@ def test_many_choices_of_several_tokens_take_one_run_of_the_base_model(base: Bas
     pairs = encode_pairs(base, [request.context] * len(choices), choices)
     assert min(len(answer) for _, answer in pairs) > 1
     assert scores == pytest.approx([plain_loglikelihood(base, embeddings, *pair) for pair in pairs], abs=1e-4)
+
+
+def test_choices_in_pieces_score_as_in_one_tree(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = compile_prefix(base, VirtualTokens(base.embed([40, 41])), [])
+    choices = tuple(f" {colour} {number}" for number in range(20) for colour in ("red", "green sky"))
+    requests = [
+        ChoiceRequest(prefix, text, choices[: 2 + 19 * n]) for n, text in enumerate(("the sky", "a", "Answer:"))
+    ]
+    whole, counts = score_choices(base, requests), list[int]()
+    monkeypatch.setattr("multiprompt.engine.choices.MAX_TREE_TOKENS", 12)
+    lengths = fed(monkeypatch)
+    pieces = score_choices(base, requests, counts.append)
+    for one, other in zip(whole, pieces, strict=True):
+        assert other == pytest.approx(one, abs=1e-4)
+    assert sum(counts) == 3
+    assert max(lengths) <= 12
+
+
+def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens of choices each row holds that goes through the model."""
+    lengths: list[int] = []
+    run = choices_module.run
+    monkeypatch.setattr(
+        choices_module, "run", lambda base, rows: lengths.extend(len(r.tree.tokens) for r in rows) or run(base, rows)
+    )
+    return lengths
 
 
 def test_threads_at_once_get_what_one_thread_gets(base: BaseModel) -> None:

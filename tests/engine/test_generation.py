@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.forward import compile_prefix
-from multiprompt.engine.generation import GenerationRequest, Sampling, generate, stream
+from multiprompt.engine.generation import GenerationRequest, Sampling, before, generate, stream
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from tests.engine.reference import numbers, plain_greedy, plain_logits, writing_numbers
 
@@ -354,3 +354,17 @@ def test_more_rows_than_fit_a_batch_keep_their_order_and_their_texts(base: BaseM
     assert len(counts) > 1
     assert sum(counts) == len(contexts)
     assert texts == [one(base, request(prefix, context, 3)) for context in contexts]
+
+
+@pytest.mark.parametrize(
+    ("until", "kept"),
+    [
+        (("Q:", "\nQ:"), "red\n"),
+        (("\nQ:", "Q:"), "red"),
+        (("\n\n", "\n"), "red"),
+        ((" no", "Q"), "red\n"),
+        ((), "red\nQ: a"),
+    ],
+)
+def test_stop_strings_are_cut_off_one_after_another_as_in_the_harness(until: tuple[str, ...], kept: str) -> None:
+    assert before("red\nQ: a", until) == kept

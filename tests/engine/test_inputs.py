@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, normalizers
+from tokenizers.normalizers import Normalizer
 from transformers import PreTrainedTokenizerFast
 
 from multiprompt.engine.answering import Answer, Question, answer, budget
@@ -88,6 +89,35 @@ def test_without_a_stop_string_and_an_end_token_no_answer_is_learned(
     assert {example.answer[-1] for example in taught(replace(endless), made, rows(made))} == {41}
 
 
+def spelled(base: BaseModel, normalizer: Normalizer) -> BaseModel:
+    """The tiny model with a tokenizer that changes a text before it reads it."""
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.backend_tokenizer.normalizer = normalizer
+    return replace(base, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "until", "end"),
+    [
+        (normalizers.Replace("\n", " "), ["\n"], "<|end|>"),
+        (normalizers.Strip(), ["\n\n"], "<|end|>"),
+        (normalizers.Lowercase(), ["Q:"], "<|end|>"),
+        (normalizers.Lowercase(), ["Q:", "!"], "!"),
+        (normalizers.Lowercase(), ["\n"], "\n"),
+    ],
+)
+def test_an_answer_ends_where_the_tokenizer_cannot_write_the_stop_string(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, normalizer: Normalizer, until: list[str], end: str
+) -> None:
+    made, reads = task("text", generation_kwargs={"until": until, "max_gen_toks": 6}), spelled(base, normalizer)
+    for row, example in zip(rows(made), taught(reads, made, rows(made)), strict=True):
+        assert Stops.of(reads, until).cut(reads, example.answer) == (f" {row.answer}", True)
+        assert base.decode(example.answer, special=True) == f" {row.answer}{end}"
+    if end == "<|end|>":
+        with pytest.raises(DataError, match=r"^colour: the tokenizer of tiny can write none of .* has no end token"):
+            taught(without_end(reads, monkeypatch), made, rows(made))
+
+
 def test_the_end_is_the_first_stop_string_that_may_follow_the_answer(base: BaseModel) -> None:
     made = task("text", generation_kwargs={"until": ["\n\n", "!"]})
     plain, early = taught(base, made, rows(made, {"text": "a", "label": "blue"}, {"text": "a", "label": "blue\n"}))
@@ -99,6 +129,33 @@ def warnings(base: BaseModel, task: Task, caplog: pytest.LogCaptureFixture, *dat
     with caplog.at_level(logging.WARNING, "multiprompt"):
         learn(base, task, *data)
     return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("sky<|end|>blue", "a special token"), ("sky<|mark|>blue", "a special token")]
+)
+def test_answers_with_a_special_token_inside_are_told_of(
+    base: BaseModel, caplog: pytest.LogCaptureFixture, text: str, why: str
+) -> None:
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|mark|>"]})
+    model = copy.deepcopy(base.model)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    marked = replace(base, tokenizer=tokenizer, model=model)
+    made = task("text", generation_kwargs={"until": ["\n"], "max_gen_toks": 60})
+    (told,) = warnings(marked, made, caplog, *ROWS, {"text": "a", "label": text})
+    assert told.startswith(f"colour: 1 of 5 training answers cannot be given as they are, because of {why}")
+
+
+def test_answers_that_the_tokenizer_spells_otherwise_are_told_of(
+    base: BaseModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    uncased, data = spelled(base, normalizers.Lowercase()), {"text": "a", "label": "Red"}
+    (told,) = warnings(uncased, task("text"), caplog, *ROWS, data)
+    assert told.startswith("colour: 1 of 5 training answers cannot be given as they are, because of the tokenizer")
+    caplog.clear()
+    metrics = [{"metric": "exact_match", "ignore_case": True}]
+    assert warnings(uncased, task("text", metric_list=metrics), caplog, *ROWS, data) == []
 
 
 def test_answers_that_generation_would_cut_are_told_of(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
@@ -168,13 +225,13 @@ def test_an_answer_that_leaves_no_room_is_refused_with_its_length(base: BaseMode
 
 def test_a_text_without_unicode_names_its_row(base: BaseModel) -> None:
     half = r"^colour: row 1 of split 'train': the tokenizer of tiny cannot read the text: U\+D800"
-    own = task(doc_to_choice="{{['red', label]}}", doc_to_text="Say: ", doc_to_target=0)
+    own = task(doc_to_choice="{{['red', label]}}", doc_to_text="{{'Say: '}}", doc_to_target=0)
     data = ({"text": "a", "label": "red"}, {"text": "a \ud800", "label": "\ud800"})
     with pytest.raises(DataError, match=half):
         rows(task(), *data, room=budget(base, task(), 4))
     with pytest.raises(DataError, match=half):
         rows(own, *data, room=budget(base, own, 4))
-    made = task("text", doc_to_text="Say: ", generation_kwargs={"max_gen_toks": 6})
+    made = task("text", doc_to_text="{{'Say: '}}", generation_kwargs={"max_gen_toks": 6})
     with pytest.raises(DataError, match=half):
         taught(base, made, rows(made, *data, room=budget(base, made, 4)))
 
@@ -200,6 +257,21 @@ def test_a_choice_without_a_token_names_its_row(base: BaseModel) -> None:
     with pytest.raises(DataError, match=where):
         prefix = compile_prefix(base, VirtualTokens(), [])
         answer(strips, [Question(made, prefix, row.query) for row in made_rows])
+
+
+def test_a_choice_without_a_token_is_refused_before_training_where_another_one_is_right(base: BaseModel) -> None:
+    strips = spelled(base, normalizers.Strip())
+    made = task(doc_to_choice=["red", " "], doc_to_target=0)
+    with pytest.raises(DataError, match="the choice '  ' adds no token"):
+        taught(strips, made, rows(made))
+
+
+def test_a_choice_is_trained_as_it_is_scored_where_the_tokenizer_drops_spaces(base: BaseModel) -> None:
+    closes = spelled(base, normalizers.Replace(" ", ""))
+    made = task(doc_to_text="{{text}} the colou", doc_to_choice=["r", "red", "x"], doc_to_target=2)
+    for row, example in zip(rows(made), taught(closes, made, rows(made)), strict=True):
+        (scored,) = encode_choices(closes, [row.query.context], [continuations(made, row.query)])
+        assert example == TrainingExample(tuple(scored.context), tuple(scored.continuations[2]))
 
 
 def test_probabilities_of_equal_choices_are_one_share_each_text_and_sum_to_one() -> None:

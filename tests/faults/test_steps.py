@@ -350,6 +350,21 @@ def test_a_retraining_goes_on_from_the_published_version_and_says_so(
     assert edges == {("retrained-from", "colour@1"), ("initialised-from", "colour@1")}
 
 
+def test_a_rollback_while_a_task_is_retrained_leaves_its_lineage_true(
+    workspace: mp.Workspace, make_task: MakeTask
+) -> None:
+    path = learned(workspace, make_task)
+    change(workspace, path, learning_rate=0.1)
+    assert workspace.learn("colour").version == "colour@2"
+    with pytest.raises(Killed):
+        run_job(new_attempt(workspace, "first", "retrain"), dies_at("evaluate"))
+    workspace.rollback("colour", to=1)
+    run_job(new_attempt(workspace, "second", "retrain"), ignore)
+    edges = between_versions(workspace.lineage("colour@3"))
+    found = {(edge.relation, edge.parent) for edge in edges if edge.child == "colour@3"}
+    assert found == {("retrained-from", "colour@2"), ("initialised-from", "colour@2")}
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

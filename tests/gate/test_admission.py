@@ -11,11 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 import multiprompt as mp
 from multiprompt.errors import MetricError, StateError
-from tests.conftest import COLOURS, MakeTask, write_tiny_model
+from multiprompt.gate import admission
+from multiprompt.tasks.split import Split
+from tests.catalog.test_catalog import a_candidate, a_task, new_catalog
+from tests.catalog.test_catalog import learn as learn_scored
+from tests.conftest import COLOURS, MakeTask, nudged, write_tiny_model
 from tests.gate.conftest import Opened, write_rows, write_task
 
 HARD: dict[str, Any] = {"num_virtual_tokens": 4, "training": {"steps": 2}, "regression": {"floor": "hard"}}
@@ -103,16 +108,26 @@ def test_ten_retrainings_cannot_lose_ten_times_what_is_tolerated(
     workspace.export("sky", tmp_path / "poor")
     spoil(tmp_path / "poor")
     tolerant = file.read_text()
-    file.write_text(tolerant.replace("floor: none", "max_drop: 1.0"))
+    file.write_text(tolerant.replace("floor: none", "floor: none\n    max_drop: 1.0"))
     workspace.add_task(file)
     assert workspace.import_adapter("sky", tmp_path / "poor").version == "sky@2"
     file.write_text(tolerant)
     workspace.add_task(file)
-    report = workspace.import_adapter("sky", tmp_path / "poor")
+    report = workspace.import_adapter("sky", nudged(tmp_path / "poor"))
     assert report.state == "rejected"
     assert report.reason.startswith("sky@1 is better: acc 0."), "sky@2 has the same score"
     workspace.bless("sky", "the task became harder")
     assert workspace.import_adapter("sky", tmp_path / "poor").published
+
+
+def test_a_high_score_on_other_rows_hides_no_better_version(tmp_path: Path) -> None:
+    catalog = new_catalog(tmp_path)
+    harder = Split("test", ({"text": "sea", "label": "red"},))
+    learn_scored(catalog, score=0.9)
+    for score in (0.8, 0.79, 0.7):
+        learn_scored(catalog, score=score, data=harder)
+    rivals = admission._rivals(catalog, a_candidate(a_task(), 0.69, data=harder))
+    assert [version.label for version in rivals] == ["colour@4", "colour@1", "colour@2"]
 
 
 def test_a_version_that_was_rolled_back_is_no_measure_any_more(
@@ -123,7 +138,7 @@ def test_a_version_that_was_rolled_back_is_no_measure_any_more(
     workspace = opened()
     assert [v.label for v in workspace.catalog.served_since_blessed("sky")] == ["sky@1"]
     workspace.export("sky", tmp_path / "same")
-    workspace.import_adapter("sky", tmp_path / "same")
+    workspace.import_adapter("sky", nudged(tmp_path / "same"))
     assert [v.label for v in workspace.catalog.served_since_blessed("sky")] == ["sky@1", "sky@2"]
     workspace.rollback("sky")
     assert [v.label for v in workspace.catalog.served_since_blessed("sky")] == ["sky@1"]
@@ -145,7 +160,7 @@ def test_a_dry_run_changes_nothing(opened: Opened, folder: Path) -> None:
     workspace = opened()
     workspace.set_policy("rollback")
     workspace.export("sky", folder / "same")
-    workspace.import_adapter("sky", folder / "same")
+    workspace.import_adapter("sky", nudged(folder / "same"))
     write_rows(folder / "sky", "test", 300, 0.0, random.Random(1))
     before = dump(folder / "catalog.db")
     report = workspace.check(dry_run=True)
@@ -215,7 +230,7 @@ def test_a_task_file_that_is_gone_or_was_never_there_stops_nobody(workspace: mp.
     path.unlink()
     assert workspace.learn("colour").published
     (note,) = workspace.check().notes
-    assert note == "1 task files are not there to compare with what was added: colour"
+    assert note == "1 task file gone, so that an edit is not seen: colour"
     path = make_task("shade")
     workspace.add_task(mp.Task.from_mapping(mp.Task.from_file(path).mapping, path.parent))
     assert workspace.learn("shade").published
@@ -255,8 +270,6 @@ def test_a_regression_that_stood_before_keeps_no_candidate_out(
 def test_a_floor_that_cannot_be_measured_is_not_passed(
     workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from multiprompt.gate import admission
-
     def undefined(*_: Any, **__: Any) -> Any:
         raise MetricError("a correlation with a constant is no number")
 
@@ -287,6 +300,54 @@ def test_a_candidate_is_held_against_the_published_version_as_that_is_served(ope
     report = workspace.learn("red")
     assert (report.soft, report.state) == (0.5, "rejected")
     assert report.reason.startswith("red@1 is better: acc 1.0")
+
+
+def test_a_version_is_asked_as_it_is_served_where_the_choices_have_another_order(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    file = write_echo(folder)
+    for data in (folder / "red").glob("*.jsonl"):
+        data.write_text(
+            data.read_text().replace('"label": 0', '"label": "red"').replace('"label": 1', '"label": "green"')
+        )
+    workspace.add_task(file)
+    assert workspace.learn("red").soft > 0.9
+    mapping = yaml.safe_load(file.read_text()) | {"doc_to_choice": [*COLOURS[::-1]], "doc_to_text": "{{text[:0]}}\n"}
+    file.write_text(yaml.safe_dump(mapping))
+    workspace.add_task(file)
+    report = workspace.learn("red")
+    assert report.state == "rejected"
+    assert report.reason.startswith("red@1 is better: acc 1.0")
+
+
+def test_a_version_with_other_right_answers_must_beat_the_floor_as_a_first_one(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    file = write_echo(folder, floor="hard")
+    workspace.add_task(file)
+    assert workspace.learn("red").published
+    mapping = yaml.safe_load(file.read_text())
+    mapping |= {"doc_to_choice": ["rouge", "vert", "bleu", "jaune"], "doc_to_text": "{{text[:0]}}\nAnswer:"}
+    file.write_text(yaml.safe_dump(mapping))
+    workspace.add_task(file)
+    report = workspace.learn("red")
+    assert (report.soft, report.state) == (0.5, "candidate"), report.reason
+    assert report.reason.startswith("did not learn: acc 0.5000, the ")
+
+
+def test_a_later_version_may_not_fall_below_the_floor(opened: Opened, folder: Path, tmp_path: Path) -> None:
+    workspace = opened()
+    file = write_echo(folder, floor="hard", max_drop=1.0)
+    workspace.add_task(file)
+    assert workspace.learn("red").published
+    workspace.export("red", tmp_path / "poor")
+    spoil(tmp_path / "poor")
+    report = workspace.import_adapter("red", tmp_path / "poor")
+    assert report.majority is not None
+    assert report.soft < report.majority
+    assert (report.version, report.state) == ("red@2", "candidate")
+    assert "the majority answer has 0.5000 on the same 200 rows" in report.reason
+    workspace.publish("red@2", "it is faster", force=True)
+    spoil(tmp_path / "poor")
+    assert workspace.import_adapter("red", tmp_path / "poor").published, "a version below the floor was let in"
 
 
 def test_a_published_version_that_cannot_read_the_rows_is_asked_as_the_candidate_is(

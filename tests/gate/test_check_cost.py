@@ -43,6 +43,27 @@ def test_a_full_check_runs_every_row(opened: Opened) -> None:
     assert cost(opened().check(full=True)) == (2 * ROWS, 0, 0)
 
 
+def test_what_a_full_check_found_is_not_hidden_by_canaries_that_did_not_move(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the same key all rows but the canaries are answered otherwise; then they are answered as before."""
+    workspace = opened()
+    true_answer = check.answer
+
+    def broken(base: Any, questions: list[Any]) -> list[Answer]:
+        found = true_answer(base, questions)
+        return found if len(questions) <= 8 else [Answer((0,)) for _ in questions]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(check, "answer", broken)
+        assert workspace.check().passed, "canaries alone do not see it"
+        for full in (True, False, False):
+            report = workspace.check(full=full)
+            assert [r.verdict for r in report.results] == ["regressed"] * 2
+    assert workspace.check().passed
+    assert cost(workspace.check()) == (0, 8, 2 * ROWS)
+
+
 def test_what_was_compared_once_is_not_run_again(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     new_library(monkeypatch)
     workspace = opened()
@@ -211,6 +232,20 @@ def test_a_task_that_regressed_gets_its_earlier_version_back_where_that_is_bette
     assert event.reason == "sky@2 regressed: data"
 
 
+def test_an_earlier_version_with_another_metric_is_compared_by_the_one_of_now(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    workspace.set_policy("rollback")
+    file = folder / "sky" / "task.yaml"
+    file.write_text(file.read_text().replace("metric: acc", "metric: macro_f1"))
+    workspace.add_task(file)
+    assert workspace.learn("sky").published
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    report = workspace.check()
+    (sky,) = (result for result in report.results if result.version == "sky@2")
+    assert (sky.verdict, sky.metric) == ("regressed", "macro_f1")
+    assert any(note.startswith("sky@2 stays: sky@1 has 0.0") for note in report.notes), "its accuracy is over 0.2"
+
+
 def test_a_task_without_an_earlier_version_stays_as_it_is(opened: Opened, folder: Path) -> None:
     workspace = opened()
     workspace.set_policy("rollback")
@@ -235,6 +270,20 @@ def test_a_blessed_score_is_the_baseline_from_then_on(opened: Opened, folder: Pa
     assert workspace.verify() == []
 
 
+def test_blessing_a_score_that_is_stored_stores_it_no_second_time(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    workspace.check(full=True)
+    stored = len(workspace.evaluations())
+    workspace.bless("sky", "the data was wrong before")
+    workspace.bless("sky", "it still is")
+    workspace.bless("sea", "it is as it was")
+    assert len(workspace.evaluations()) == stored
+    report = workspace.check()
+    assert [result.verdict for result in report.results] == ["identical", "identical"]
+    assert workspace.verify() == []
+
+
 def test_baselines_do_not_drift_by_themselves(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = opened()
     before = workspace.catalog.published_baselines()
@@ -250,7 +299,7 @@ def test_the_report_is_one_page_without_a_network(opened: Opened, folder: Path) 
     report = workspace.check()
     page = workspace.report_html(report)
     assert page.index("Regression") < page.index("Tasks") < page.index("Accuracy matrix")
-    for said in ("sky@1", "sea@1", "data", "Lopez-Paz", report.cost, "rows lost"):
+    for said in ("sky@1", "sea@1", "data", "Lopez-Paz", report.cost, "Rows lost"):
         assert said in page
     assert not [word for word in ("http://", "https://", "<script", "src=") if word in page]
 

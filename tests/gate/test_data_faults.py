@@ -46,7 +46,7 @@ def test_too_few_rows_to_detect_max_drop_name_the_least_drop_that_they_show() ->
     )
     assert faults(test=rows("test", [f"t{n}" for n in range(40)]), **settled(max_drop=0.15)) == []
     (fault,) = faults(test=rows("test", ["x", "y", "z"]), **settled(max_drop=0.0))
-    assert fault == "the 3 rows of split 'test' are too few to show any drop; 6 rows are the least"
+    assert fault == "split 'test' has 3 rows, too few to show any drop; 6 rows are the least"
 
 
 def test_test_rows_among_the_others_are_counted_and_numbered() -> None:
@@ -89,9 +89,17 @@ def test_fields_of_any_type_are_compared(text: Any) -> None:
     assert faults(odd, test)[0] == "1 of 600 test rows are training rows, too (test rows 0)"
 
 
-def test_a_text_that_names_no_column_is_named_and_one_that_does_is_compared() -> None:
-    (fault,) = faults(doc_to_text="Review Text", description="")
-    assert fault == "doc_to_text 'Review Text' reads no field, so that the model sees all rows alike"
+def test_a_text_without_a_field_is_named_and_one_that_names_a_column_is_compared() -> None:
+    (fault,) = faults(doc_to_text="{{'Review Text'}}", description="")
+    assert fault == "doc_to_text \"{{'Review Text'}}\" reads no field, so that the model sees all rows alike"
     test, training = (Split(name, ({"Review Text": "a", "label": "red"},) * 600) for name in ("test", "train"))
     found = faults(training=training, test=test, doc_to_text="Review Text")
     assert [fault.split(" (")[0] for fault in found] == ["600 of 600 test rows are training rows, too"]
+
+
+def test_an_answer_that_names_no_column_is_named() -> None:
+    told = "doc_to_target 'dark red' reads no field, so that all rows have the same answer"
+    choices = ["dark red", "green"]
+    assert told in faults(doc_to_target="dark red", doc_to_choice=choices)
+    for keys in ({"doc_to_target": 0}, {"doc_to_target": "dark red", "doc_to_choice": "{{['dark red', text]}}"}, {}):
+        assert not any("same answer" in fault for fault in faults(**keys))

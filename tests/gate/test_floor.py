@@ -70,10 +70,35 @@ def test_metrics_over_all_rows_are_tested_by_resampling_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("references", "answer"), [([0, 2, 2, 1], 2), (["b", "a"], "b"), ([["x", "y"], ["x"], ["z"]], "x")]
+    ("references", "answer"), [([0, 2, 2, 1], 2), (["b", "a"], "b"), ([["x", "y"], ["z", "y"], ["z", "y"]], "y")]
 )
 def test_the_majority_answer_is_the_most_frequent_right_one(references: list[Any], answer: Any) -> None:
-    assert most_frequent(references) == answer
+    assert most_frequent(references)[0] == answer
+
+
+@pytest.mark.parametrize(
+    ("metric", "references", "answer"),
+    [
+        (MetricConfig("f1"), [1] * 30 + [0] * 70, 1),
+        (MetricConfig("chrf"), ["x y z", "the cat sat", "the cat ran", "the dog sat", "x y z"] * 10, "the cat sat"),
+        (MetricConfig("ter", higher_is_better=False), ["x y z", "the cat sat", "the cat ran"] * 10, "the cat sat"),
+    ],
+)
+def test_one_answer_to_every_row_is_never_better_than_the_majority_answer(
+    metric: MetricConfig, references: list[Any], answer: Any
+) -> None:
+    """The most frequent class is 0, by which F1 is 0: to answer 1 always would look learned."""
+    soft = taken([answer] * len(references), references, metric)
+    other = majority(soft, metric)
+    assert other.score == soft.score
+    assert yardstick("majority answer", other, soft, metric, RegressionConfig()).shortfall
+
+
+def test_a_single_answer_that_no_row_has_is_no_better_either() -> None:
+    references = [f"the {animal} sat on the mat" for animal in ("cat", "dog", "hen")] * 10
+    metric = MetricConfig("rouge_l")
+    soft = taken(["the sat on the mat"] * 30, references, metric)
+    assert majority(soft, metric).score == soft.score
 
 
 def test_the_majority_answer_is_scored_on_the_same_rows() -> None:

@@ -17,7 +17,7 @@ from multiprompt.errors import BaseMismatchError
 from multiprompt.gate import check as checking
 from multiprompt.gate.check import UNEXPLAINED
 from multiprompt.records import CheckReport, CheckResult
-from tests.conftest import write_tiny_model
+from tests.conftest import COLOURS, write_tiny_model
 from tests.gate.conftest import ROWS, Opened, write_rows
 
 
@@ -84,6 +84,7 @@ def test_a_base_model_of_another_width_cannot_be_measured_and_never_passes(opene
     assert {verdict for verdict, _ in seen(report).values()} == {"failed"}
     assert "32" in by_task(report)["sky"].cause
     assert "64" in by_task(report)["sky"].cause
+    assert by_task(report)["sky"].max_drop == opened().task("sky").config.regression.max_drop == 0.01
 
 
 def test_a_changed_tokenizer(opened: Opened, folder: Path) -> None:
@@ -157,6 +158,18 @@ def test_shuffled_labels(opened: Opened, folder: Path) -> None:
     evidence = by_task(report)["sea"].evidence
     assert evidence is not None
     assert evidence.flips[0].before == evidence.flips[0].after
+    assert {flip.reference for flip in evidence.flips} <= set(COLOURS), "a choice is told by its text"
+
+
+def test_rows_that_others_took_the_place_of_are_no_flips(opened: Opened, folder: Path) -> None:
+    """Row 3 of other data says nothing of what row 3 was answered with before."""
+    write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
+    rows = [json.loads(line) for line in (folder / "sky" / "test.jsonl").read_text().splitlines()]
+    old = opened().catalog.evaluation_rows(opened().version("sky"))
+    evidence = by_task(opened().check())["sky"].evidence
+    assert evidence is not None
+    assert evidence.lost
+    assert all(old.rows[flip.row]["text"] == rows[flip.row]["text"] for flip in evidence.flips)
 
 
 def test_data_that_is_away_is_told_and_the_stored_rows_are_used(opened: Opened, folder: Path) -> None:

@@ -39,7 +39,8 @@ from multiprompt.jobs.serializer import PlainData, disarm
 from multiprompt.records import Claim, Job, JobState, Outcome
 from multiprompt.workspace import Workspace
 from tests.catalog.databases import by
-from tests.jobs.conftest import TASKS, Jobs
+from tests.catalog.test_catalog import learn
+from tests.jobs.conftest import START, TASKS, Jobs
 
 
 def submit(jobs: Jobs, task: str | None, kind: str = "learn", priority: int = 100) -> Job:
@@ -162,6 +163,17 @@ def test_the_lower_priority_runs_first_and_equal_ones_in_their_order(jobs: Jobs)
     assert order == ["bad", "it's", "sst2", "trec"]
 
 
+def test_a_job_that_is_submitted_again_in_a_hurry_waits_no_longer(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
+    first = jobs.store.submit("retrain", "sst2", 100)
+    jobs.store.submit("retrain", "trec", 50)
+    assert (again := jobs.store.submit("learn", "sst2", 1)).id == first.id
+    assert (again.priority, jobs.store.submit("retrain", "sst2", 70).priority) == (1, 1)
+    assert f"no job to learn sst2 was submitted: {first.id} is queued, to retrain it" in caplog.text
+    done: list[str | None] = []
+    jobs.work(lambda kind, task: done.append(task) or "done")  # type: ignore[func-returns-value]
+    assert done == ["sst2", "trec"]
+
+
 def test_slots_are_how_many_run_at_a_time(jobs: Jobs) -> None:
     both = threading.Barrier(2, timeout=20)
     for task in ("sst2", "trec"):
@@ -253,6 +265,22 @@ def test_a_cancelled_job_forgets_no_checkpoint_of_another_training(
         jobs.queue.cancel(job.id)
     assert jobs.queue.get(job.id).state == "cancelled"
     assert jobs.catalog.checkpoint("sst2", "key") == b"half a training"
+
+
+def test_a_learning_by_hand_leaves_the_checkpoint_of_a_job(jobs: Jobs) -> None:
+    learn(jobs.catalog, "sst2")
+    by_hand, known = jobs.catalog, jobs.catalog.version("sst2")
+    by(by_hand, "me", START).save_checkpoint("sst2", "hand", b"before")
+    claim, _ = by_hand.ledger.claim("job", "owner", "w", START)
+    by_job = by_hand.claimed_by(claim)
+    by(by_job, "worker", START).save_checkpoint("sst2", "job", b"of the job")
+    by(by_hand, "me", START).save_checkpoint("sst2", "hand", b"later")
+    by(by_hand, "me", START).end_training(known, "nothing new")
+    assert by_hand.checkpoint("sst2", "job") == b"of the job"
+    by(by_job, "worker", START).end_training(known, "nothing new")
+    assert by_hand.checkpoint("sst2", "job") is None
+    by(by_hand, "me", START).save_checkpoint("sst2", "hand", b"after")
+    assert by_hand.checkpoint("sst2", "hand") == b"after"
 
 
 def test_a_cancelled_training_leaves_the_checkpoint_of_a_task_that_trains_alike(jobs: Jobs) -> None:

@@ -203,6 +203,129 @@ def test_changed_data_retrains_once_a_change(jobs: Jobs, tmp_path: Path) -> None
     assert looks(jobs) == []
 
 
+def watching(jobs: Jobs, file: Path) -> Schedule:
+    """A schedule on data, which lie in one file."""
+    file.write_text('{"text": "a"}\n')
+    files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
+    by(jobs.catalog, "tester", START).add_task(a_task("sst2", dataset_kwargs=files))
+    return schedule(jobs, on="data")
+
+
+def test_data_that_are_away_for_a_while_retrain_only_if_others_come_back(jobs: Jobs, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    watching(jobs, file)
+    file.rename(tmp_path / "away")
+    assert looks(jobs) == []
+    (tmp_path / "away").rename(file)
+    assert looks(jobs) == []
+    file.unlink()
+    assert looks(jobs) == []
+    file.write_text('{"text": "b"}\n')
+    assert len(looks(jobs)) == 1
+
+
+def test_data_that_come_after_their_schedule_retrain(jobs: Jobs, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    watching(jobs, file)
+    jobs.store.remove("retrain:sst2:data")
+    file.unlink()
+    schedule(jobs, on="data")
+    assert looks(jobs) == []
+    file.write_text('{"text": "a"}\n')
+    assert len(looks(jobs)) == 1
+
+
+def test_a_schedule_on_data_that_no_worker_sees_is_refused(jobs: Jobs) -> None:
+    url = "https://localhost:1/rows.jsonl"
+    files = {"data_files": dict.fromkeys(("train", "validation", "test"), url)}
+    by(jobs.catalog, "tester", START).add_task(a_task("sst2", dataset_kwargs=files))
+    with pytest.raises(ConfigError, match="the data of sst2 is fetched from an URL, which is not watched"):
+        schedule(jobs, on="data")
+
+
+def test_a_schedule_that_is_added_again_goes_on_where_it_was(jobs: Jobs, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    watching(jobs, file)
+    schedule(jobs, "trec", every=timedelta(days=2))
+    file.write_text('{"text": "b"}\n')
+    for _ in range(3):
+        jobs.clock.move(days=1)
+        schedule(jobs, on="data")
+        schedule(jobs, "trec", every=timedelta(days=2))
+    assert sorted(job.task for job in looks(jobs)) == ["sst2", "trec"]
+    jobs.store.pause("retrain:trec")
+    jobs.clock.move(days=5)
+    assert schedule(jobs, "trec", every=timedelta(days=2)).active
+    assert looks(jobs) == []
+
+
+def broken_off(kind: str, task: str | None) -> str:
+    raise DataError("no such field")
+
+
+def test_a_change_whose_learning_broke_off_is_submitted_again_after_a_day(jobs: Jobs, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    watching(jobs, file)
+    file.write_text('{"text": "b"}\n')
+    jobs.clock.move(minutes=2)
+    (first,) = jobs.store.dispatch()
+    jobs.work(broken_off)
+    assert looks(jobs) == []
+    jobs.clock.move(days=1)
+    (again,) = jobs.store.dispatch()
+    assert (again.id != first.id, again.task) == (True, "sst2")
+    jobs.work(lambda kind, task: "done")
+    jobs.clock.move(days=2)
+    assert looks(jobs) == []
+
+
+def test_a_schedule_whose_last_job_is_in_another_catalog_still_sees_a_change(jobs: Jobs, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    found = watching(jobs, file)
+    jobs.catalog.ledger.save_schedule(replace(found, last_job="20250101-0", last_at=START - timedelta(days=9)))
+    assert looks(jobs) == []
+    file.write_text('{"text": "b"}\n')
+    assert len(looks(jobs)) == 1
+
+
+def test_a_change_that_was_learned_by_hand_is_not_submitted_again(jobs: Jobs, tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    watching(jobs, file)
+    file.write_text('{"text": "b"}\n')
+    jobs.clock.move(minutes=2)
+    jobs.store.dispatch()
+    jobs.work(broken_off)
+    jobs.clock.move(hours=2)
+    learn(jobs.catalog, "sst2", at=jobs.clock())
+    jobs.clock.move(days=2)
+    assert looks(jobs) == []
+
+
+def test_a_clock_that_was_put_back_lets_no_schedule_sleep(jobs: Jobs) -> None:
+    schedule(jobs, "sst2", cron="0 3 * * *")
+    schedule(jobs, "trec", every=timedelta(hours=1))
+    jobs.clock.move(days=900)
+    assert len(looks(jobs)) == 2
+    jobs.clock.move(days=-900)
+    jobs.store.dispatch()
+    assert {job.task for job in at_work_once(jobs, hours=30)} == {"sst2", "trec"}
+
+
+def at_work_once(jobs: Jobs, hours: float) -> list[Job]:
+    jobs.clock.move(hours=hours)
+    return jobs.store.dispatch()
+
+
+def test_a_last_time_that_passed_and_an_unknown_zone_hold_up_no_other(jobs: Jobs) -> None:
+    found = schedule(jobs, "sst2", cron="0 3 * * *")
+    jobs.catalog.ledger.save_schedule(replace(found, cron="0 0 3 1 1 * 2026"))
+    jobs.catalog.ledger.save_schedule(replace(schedule(jobs, "bad", cron="0 3 * * *"), timezone="Mars/Olympus"))
+    schedule(jobs, "trec", every=timedelta(hours=1))
+    assert sorted(job.task for job in at_work_once(jobs, hours=4)) == ["sst2", "trec"]
+    assert [job.task for job in at_work_once(jobs, hours=24)] == ["trec"]
+    assert {found.name: found.next_at for found in jobs.store.schedules()}["retrain:sst2"] is None
+
+
 def test_a_schedule_that_cannot_look_holds_up_no_other(jobs: Jobs, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -305,6 +428,18 @@ def test_a_base_model_whose_files_change_submits_a_job(jobs: Jobs, tmp_path: Pat
     assert len(looks(jobs)) == 1
 
 
+def test_a_base_model_that_is_away_for_a_while_submits_nothing(jobs: Jobs, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"first")
+    by(jobs.catalog, "tester", START).bind_base_model(replace(BASE, source=str(folder)))
+    schedule(jobs, None, "check", on="base")
+    folder.rename(tmp_path / "away")
+    assert looks(jobs) == []
+    (tmp_path / "away").rename(folder)
+    assert looks(jobs) == []
+
+
 def test_an_old_version_is_retrained_once_in_its_age_whatever_comes_of_it(jobs: Jobs) -> None:
     learn(jobs.catalog, "sst2", at=START)
     schedule(jobs, on="age", every=timedelta(days=30))
@@ -328,6 +463,15 @@ def test_the_plan_lists_what_is_known_with_what_it_took_last(jobs: Jobs) -> None
     assert [(job.task, f"{job.at:%a %H}") for job in planned if job.task == "trec"] == [("trec", "Sun 04")]
     assert len(planned) == 8
     assert {(job.task, job.seconds is None) for job in planned} == {("sst2", False), ("trec", True)}
+
+
+def test_the_plan_begins_with_what_was_missed_and_says_what_then_happens(jobs: Jobs) -> None:
+    schedule(jobs, "sst2", cron="0 3 * * *")
+    jobs.clock.move(hours=76)
+    now = jobs.clock()
+    planned = [job.at for job in plan(jobs.catalog, jobs.store.schedules(), now, now + timedelta(days=1))]
+    assert planned == [now, now + timedelta(hours=23)]
+    assert at_work(jobs, 24) == [(f"{now + timedelta(minutes=5):%a %H:%M}", "sst2"), (f"{planned[1]:%a %H:%M}", "sst2")]
 
 
 @pytest.mark.parametrize("ends", [True, False])

@@ -127,6 +127,29 @@ def test_ticks_are_the_same_from_wherever_they_are_counted(
     assert known == [tick for tick in some(cron, zone, middle) if tick < end]
 
 
+@pytest.mark.parametrize(
+    ("cron", "hours"),
+    [("0 8-18/2 * * *", "08 10 12 14 16 18"), ("0 5/20 * * *", "05"), ("0 0-8/4 * * *", "00 04 08")],
+)
+@pytest.mark.parametrize("start", [SPRING, AUTUMN])
+def test_a_step_through_a_part_of_the_day_names_its_hours(cron: str, hours: str, start: datetime) -> None:
+    found = some(cron, "Europe/Berlin", start - timedelta(hours=15), hours=50)
+    days = [[tick for tick in found if tick.astimezone(BERLIN).day == day] for day in (start.day, start.day + 1)]
+    assert [[f"{tick.astimezone(BERLIN):%H}" for tick in day] for day in days] == [hours.split()] * 2
+
+
+def test_after_its_last_time_a_schedule_is_never_due() -> None:
+    schedule = moved(a_schedule(cron="0 0 3 1 5 * 2026"), SPRING)
+    assert schedule.next_at == datetime(2026, 5, 1, 3, tzinfo=UTC)
+    later = moved(schedule, schedule.next_at)
+    assert (later.next_at, is_due(later, AUTUMN), list(ticks(later, AUTUMN))) == (None, False, [])
+
+
+def test_a_clock_that_went_back_leaves_no_interval_waiting_for_longer() -> None:
+    far = a_schedule(every_seconds=3600.0, next_at=SPRING + timedelta(days=900))
+    assert moved(far, SPRING).next_at == SPRING + timedelta(hours=1)
+
+
 def test_an_hour_of_one_day_a_year_is_read_by_the_clock_of_that_day() -> None:
     assert local("0 * 1 1 *", AUTUMN - timedelta(days=30), 2) == ["01 00:00 +0100", "01 01:00 +0100"]
 
@@ -171,8 +194,17 @@ def test_what_rests_is_never_due() -> None:
         ({"cron": ""}, "is no schedule"),
         ({"cron": "99 * * * *"}, "is no schedule"),
         ({"cron": "0 0 30 2 *"}, "is no schedule"),
-        ({"cron": "0 3 * * *", "timezone": "Mars/Olympus"}, "time zone Mars/Olympus"),
-        ({"cron": "0 3 * * *", "timezone": "../../etc/passwd"}, "is no schedule"),
+        ({"cron": "0 3 * * *", "timezone": "Mars/Olympus"}, "no time zone 'Mars/Olympus'; known: Africa/"),
+        ({"cron": "0 3 * * *", "timezone": "europe/berlin"}, "no time zone .* did you mean 'Europe/Berlin'"),
+        ({"cron": "0 3 * * *", "timezone": "../../etc/passwd"}, "no time zone"),
+        ({"every_seconds": 60.0, "timezone": "Europe/Berlin"}, "time zone Europe/Berlin is for cron"),
+        ({"cron": "R 3 * * *"}, "'R' stands for a time by chance"),
+        ({"cron": "0 3 * * mon,r(0-5)"}, "stands for a time by chance"),
+        ({"cron": "H(0-9) 3 * * *"}, "stands for a time by chance"),
+        ({"cron": "*/90 * * * *"}, "the step of '.*' is greater than its 60 values"),
+        ({"cron": "0 0 */36 * * *"}, "the step of '.*' is greater than its 24 values"),
+        ({"cron": "0 0 3 * * * 2027"}, "it has 7 fields"),
+        ({"cron": "0 3 */2 * 1"}, "either or both of the days"),
         ({}, "one of cron, every and on"),
         ({"cron": "0 3 * * *", "every_seconds": 60.0}, "one of cron, every and on"),
         ({"every_seconds": 0.1}, "every is 0.1 seconds"),

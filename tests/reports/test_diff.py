@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from torch.nn import functional
 
 import multiprompt as mp
 from multiprompt.errors import NotFoundError
 from multiprompt.serving.prompts import load_prompt
-from tests.conftest import MakeTask
+from tests.conftest import COLOURS, MakeTask, nudged
 
 
 def two_versions(workspace: mp.Workspace, path: Path) -> None:
@@ -52,13 +54,63 @@ def test_flips_are_the_rows_that_one_version_has_right(workspace: mp.Workspace, 
     for flip in found.flips:
         right = (flip.after if flip.better else flip.before, flip.before if flip.better else flip.after)
         assert right[0] == flip.reference != right[1]
-        assert (flip.before, flip.after) == (old.predictions[flip.row], new.predictions[flip.row])
+        answers = (COLOURS[int(side.predictions[flip.row])] for side in (old, new))
+        assert (flip.before, flip.after) == tuple(answers), "a choice is told by its text"
     better = sum(flip.better for flip in found.flips)
     gained = (better - (len(found.flips) - better)) / old.rows
     assert gained == pytest.approx(new.score - old.score)
     (score,) = found.scores
     assert score.interval is not None
     assert score.interval.low <= gained <= score.interval.high
+
+
+def edited(path: Path, **keys: Any) -> Path:
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | keys, sort_keys=False))
+    return path
+
+
+def test_versions_of_files_with_other_orders_of_choices_are_compared_by_the_texts(
+    workspace: mp.Workspace, make_task: MakeTask
+) -> None:
+    path = make_task("colour")
+    workspace.add_task(path)
+    workspace.learn("colour")
+    workspace.add_task(edited(path, doc_to_choice=[*COLOURS[::-1]]))
+    workspace.learn("colour")
+    old, new = (workspace.catalog.baseline(workspace.version(label)) for label in ("colour@1", "colour@2"))
+    found = workspace.diff("colour@1", "colour@2", tokens=False)
+    hits = [[p == r for p, r in zip(side.predictions, side.references, strict=True)] for side in (old, new)]
+    assert [flip.row for flip in found.flips] == [row for row in range(12) if hits[0][row] != hits[1][row]]
+    assert {flip.reference for flip in found.flips} <= set(COLOURS[:2])
+    assert found.scores[0].interval is not None
+
+
+def test_versions_of_other_rows_with_the_same_answers_have_no_flips(
+    workspace: mp.Workspace, make_task: MakeTask
+) -> None:
+    path = make_task("colour")
+    workspace.add_task(path)
+    workspace.learn("colour")
+    file = path.parent / "test.jsonl"
+    file.write_text(file.read_text().replace("sky", "a").replace("sea", "b").replace("rose", "c"))
+    workspace.add_task(edited(path, description="Name the colour.\n"))
+    workspace.learn("colour")
+    found = workspace.diff("colour@1", "colour@2", tokens=False)
+    assert "evaluation data" in {change.name for change in found.changes}
+    assert (found.flips, found.scores[0].interval) == ((), None)
+
+
+def test_a_metric_whose_answers_were_not_kept_has_no_interval(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    """acc@1 keeps what acc reads of the choices, and acc@2 what acc_norm does."""
+    metrics = [{"metric": "acc"}, {"metric": "acc_norm"}]
+    path = make_task("colour", metric_list=metrics)
+    workspace.add_task(path)
+    workspace.learn("colour")
+    workspace.add_task(edited(path, metric_list=metrics[::-1]))
+    workspace.learn("colour")
+    found = workspace.diff("colour@1", "colour@2", tokens=False)
+    assert [(score.metric, score.interval) for score in found.scores] == [("acc_norm", None), ("acc", None)]
+    assert found.flips == ()
 
 
 def test_tokens_are_compared_and_read(workspace: mp.Workspace, make_task: MakeTask) -> None:
@@ -96,7 +148,7 @@ def test_an_imported_version_is_compared_without_a_training(
     workspace.add_task(make_task("colour"))
     workspace.learn("colour")
     workspace.export("colour@1", tmp_path / "out")
-    workspace.import_adapter("colour", tmp_path / "out")
+    workspace.import_adapter("colour", nudged(tmp_path / "out"))
     shutil.rmtree(tmp_path / "out")
     changes = {change.name for change in workspace.diff("colour@1", "colour@2", tokens=False).changes}
     assert "training data" in changes

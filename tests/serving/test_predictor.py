@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
+import numpy
 import pytest
 
 import multiprompt as mp
-from multiprompt.errors import DataError
+from multiprompt.errors import BaseModelError, ConfigError, DataError, NotFoundError
+from multiprompt.tasks.pattern import Pattern, PatternError
 from tests.conftest import COLOURS, MakeTask
 
 
@@ -52,7 +57,6 @@ def test_a_row_that_has_no_tokens_fails_alone(workspace: mp.Workspace, make_task
     rows: list[Any] = [("colour", "sky"), ("colour", "a \ud800"), ("own", "sea"), ("own", "a \udfff"), ("own", "sky")]
     found = workspace.predict(rows, strict=False)
     assert [one.error is None for one in found] == [True, False, True, False, True]
-    assert "row 1 of the call" in str(found[1].error)
     assert "U+D800 is half of a character" in str(found[1].error)
     (alone,) = workspace.predict([rows[4]])
     assert alone.probabilities == pytest.approx(found[4].probabilities, abs=1e-5)
@@ -70,7 +74,7 @@ def test_a_choice_without_a_token_fails_its_row_alone(workspace: mp.Workspace, m
     workspace.base_model().tokenizer.backend_tokenizer.normalizer = _without_tilde()
     found = workspace.predict(rows, strict=False)
     assert [one.error is None for one in found] == [True, False, True]
-    assert "row 1 of the call: own: the row: the choice '~' adds no token" in str(found[1].error)
+    assert "own: the row: the choice '~' adds no token" in str(found[1].error)
     with pytest.raises(DataError, match="row 1 of the call: own: the row: the choice '~' adds no token"):
         workspace.predict(rows)
 
@@ -120,7 +124,7 @@ def test_what_is_no_pair_of_label_and_row_fails_alone(
     workspace.add_task(make_task())
     workspace.learn("colour")
     refused, answered = workspace.predict([asking, ("colour", "sky")], strict=False)
-    assert "row 0 of the call: it must be a pair" in str(refused.error)
+    assert "it must be a pair" in str(refused.error)
     assert answered.output in COLOURS
     with pytest.raises(DataError, match="row 0 of the call: it must be a pair"):
         workspace.predict([asking])
@@ -139,3 +143,151 @@ def test_a_bare_text_is_given_to_the_column_that_the_task_names(workspace: mp.Wo
     assert row.probabilities == bare.probabilities != other.probabilities
     with pytest.raises(DataError, match="lacks the field 'Review Text'"):
         workspace.predict([("colour", {"text": "sky 1"})])
+
+
+def _spoil(workspace: mp.Workspace, monkeypatch: pytest.MonkeyPatch, letter: str) -> None:
+    """Makes the model give no finite numbers for a text that holds a letter."""
+    base = workspace.base_model()
+    embeddings = base.model.get_input_embeddings().weight
+    spoilt = embeddings.detach().clone()
+    spoilt[base.encode(letter)] = float("nan")
+    monkeypatch.setattr(embeddings, "data", spoilt)
+
+
+@pytest.mark.parametrize("kind", ["choice", "generate"])
+def test_a_row_without_finite_numbers_fails_alone(
+    workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    workspace.add_task(make_task(kind=kind))
+    workspace.learn("colour")
+    rows: list[Any] = [("colour", text) for text in ("sky", "Zebra", "sea", "a Z", "rose")]
+    expected = workspace.predict([rows[0], rows[2], rows[4]])
+    _spoil(workspace, monkeypatch, "Z")
+    found = workspace.predict(rows, strict=False)
+    assert [one.error is None for one in found] == [True, False, True, False, True]
+    assert [one.output for one in found[::2]] == [one.output for one in expected]
+    assert "colour: the row: tiny gives numbers that are not finite" in str(found[3].error)
+    with pytest.raises(BaseModelError, match="colour: the row: tiny gives numbers"):
+        workspace.predict(rows)
+
+
+def test_a_filter_that_takes_too_long_on_a_text_fails_its_row_alone(
+    workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = {"function": "regex", "regex_pattern": "(.*)"}
+    filters = [{"name": "none", "filter": [step, {"function": "take_first"}]}]
+    workspace.add_task(make_task(kind="generate", filter_list=filters))
+    workspace.learn("colour")
+    slow = workspace.predict([("colour", "sea")])[0].output
+    monkeypatch.setattr(Pattern, "findall", lambda _, text: _too_long() if text.strip() == slow else [text])
+    rows = [("colour", text) for text in ("sky", "sea", "rose")]
+    found = workspace.predict(rows, strict=False)
+    assert "colour: the row: filter_list: the pattern" in str(found[1].error)
+    assert [one.error is None for one in found] == [True, False, True]
+    with pytest.raises(DataError, match="colour: the row: filter_list"):
+        workspace.predict(rows)
+
+
+def _too_long() -> list[str]:
+    raise PatternError("the pattern took more than 2 seconds on one text; make it simpler")
+
+
+@pytest.mark.parametrize("seed", ["x", None, 1.5, True])
+def test_a_seed_that_is_no_whole_number_is_refused(workspace: mp.Workspace, make_task: MakeTask, seed: Any) -> None:
+    workspace.add_task(make_task(kind="generate"))
+    workspace.learn("colour")
+    for ask in (
+        lambda: workspace.predict([("colour", "sky")], seed=seed),
+        lambda: workspace.stream("colour", "sky", seed=seed),
+    ):
+        with pytest.raises(ConfigError, match="seed is .*; it must be a whole number"):
+            ask()
+
+
+@pytest.mark.parametrize("rows", [None, 3, "colour", {"colour": "sky"}])
+def test_rows_that_are_no_rows_are_refused(workspace: mp.Workspace, rows: Any) -> None:
+    with pytest.raises(DataError, match="it must be a list of pairs"):
+        workspace.predict(rows)
+
+
+def test_rows_may_come_from_a_generator(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    workspace.add_task(make_task())
+    workspace.learn("colour")
+    assert len(workspace.predict(("colour", text) for text in ("sky", "sea"))) == 2
+
+
+@pytest.mark.parametrize("label", [None, 3, ["colour"]])
+def test_a_label_that_is_no_text_is_refused(workspace: mp.Workspace, make_task: MakeTask, label: Any) -> None:
+    workspace.add_task(make_task())
+    for ask in (workspace.stream, workspace.render):
+        with pytest.raises(NotFoundError, match="is no name of a task or version"):
+            ask(label, "sky")
+
+
+def test_a_row_that_is_none_or_a_truth_is_refused(workspace: mp.Workspace, make_task: MakeTask) -> None:
+    workspace.add_task(make_task())
+    workspace.learn("colour")
+    for row in (None, True, 1.5):
+        with pytest.raises(DataError, match="it must be a mapping of fields or a text"):
+            workspace.stream("colour", row)  # type: ignore[arg-type]
+        with pytest.raises(DataError, match="it must be a mapping of fields or a text"):
+            workspace.render("colour", row)  # type: ignore[arg-type]
+
+
+def test_a_task_that_is_not_there_is_named_before_the_base_model_is_loaded(
+    workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.add_task(make_task())
+    monkeypatch.setattr(workspace, "base_model", lambda: pytest.fail("the base model was loaded"))
+    for ask in (
+        lambda: workspace.predict([("nosuch", "sky")]),
+        lambda: workspace.predict([("colour", "sky")]),
+        lambda: workspace.stream("nosuch", "sky"),
+        lambda: workspace.render("nosuch", "sky"),
+    ):
+        with pytest.raises(NotFoundError):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"caf\xc3\xa9", "café"),
+        (numpy.int64(7), "7"),
+        (numpy.float32(0.1), "0.1"),
+        (numpy.array(["a", "b"]), "['a', 'b']"),
+        (("a", "b"), "['a', 'b']"),
+        (MappingProxyType({"b": 1, "a": 2}), "{'a': 2, 'b': 1}"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (Decimal("1.10"), "1.10"),
+        (7, "7"),
+        (True, "True"),
+    ],
+)
+def test_a_value_is_read_as_from_a_data_file(
+    workspace: mp.Workspace, make_task: MakeTask, value: object, text: str
+) -> None:
+    workspace.add_task(make_task())
+    assert workspace.render("colour", {"text": value, "unread": object()}).text == f"Which colour?\n{text}\nAnswer:"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (float("nan"), "the field 'text' is empty"),
+        (numpy.float32("nan"), "the field 'text' is empty"),
+        (None, "the field 'text' is empty"),
+        ({"a"}, "the field 'text' holds a set"),
+        (object(), "the field 'text' holds a object"),
+        (b"\xff", "the field 'text' holds bytes that are not UTF-8"),
+        ({(1, 2): 3}, "the field 'text' holds a"),
+        pytest.param(10**5000, "the field 'text' holds a", id="a number of many digits"),
+    ],
+)
+def test_a_value_that_no_data_file_holds_is_refused(
+    workspace: mp.Workspace, make_task: MakeTask, value: object, says: str
+) -> None:
+    workspace.add_task(make_task())
+    workspace.learn("colour")
+    (found,) = workspace.predict([("colour", {"text": value})], strict=False)
+    assert says in str(found.error)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+from decimal import Decimal
+from enum import IntEnum
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +18,11 @@ from multiprompt.tasks.example import Budget, Example, Query, constant_text, exa
 from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 from tests.conftest import task_mapping
+
+
+class Colour(IntEnum):
+    RED = 1
+
 
 WORDS = Budget(1000, lambda text: len(text.split()))
 CHARACTERS = Budget(1000, len)
@@ -80,7 +90,7 @@ def test_an_index_stays_an_index_where_the_choices_are_numbers() -> None:
     assert answers == ["1", "2", "3", "4", "5"]
 
 
-@pytest.mark.parametrize("label", ["purple", 4, -1, "-1", "1.0", "", 1.0])
+@pytest.mark.parametrize("label", ["purple", "٣", 4, -1, "-1", "1.0", "", 1.0])
 def test_a_label_outside_the_choices_names_the_row(label: Any) -> None:
     message = refusal(task(), {"text": "sky", "label": label})
     assert f"has the label {str(label)!r}, which is none of the choices: 'red', 'green', 'blue', 'yellow'." in message
@@ -122,6 +132,7 @@ def test_choices_come_from_a_template_per_row(template: str) -> None:
     [
         ("__import__('os').getcwd()", "which is no list of texts"),
         ([1, 2], "'[1, 2]', which is no list of texts"),
+        ("['a', 'b']", "which is no list of texts"),  # of a column, the harness takes each letter for a choice
         (["a", ""], "which is no list of texts"),
         ({"a": "b"}, "which is no list of texts"),
         ("[" * 5000, "which is no list of texts"),
@@ -210,7 +221,9 @@ def test_a_context_fits_its_budget_and_keeps_instruction_and_template(first: str
 @settings(deadline=None, database=None)
 def test_every_context_starts_with_the_constant_text(description: str, text: str, keep: bool, value: str) -> None:
     one = task(description=description, doc_to_text=text, multiprompt={"keep_description": keep})
-    context = made(one, {"text": value, "topic": value, "label": "red"}, CHARACTERS).query.context
+    context = made(
+        one, {"text": value, "topic": value, "label": "red", "Always the same": value}, CHARACTERS
+    ).query.context
     assert context.startswith(constant_text(one))
 
 
@@ -268,7 +281,8 @@ def test_the_first_of_several_right_answers_is_trained_on() -> None:
     [
         (GENERATE, [["a"], [1]], "must hold at least one text"),
         (GENERATE, [["a"], []], "must hold at least one text"),
-        (GENERATE, ["a", ["a", "b"]], "row 0 has a text; write that of row 0 as a list"),
+        (GENERATE, ["a", ["a", "b"]], "row 0 has a text; write every answer as a list"),
+        (GENERATE, [["a", "b"], "a"], "row 0 has a list; write every answer as a list"),
         (GENERATE | {"metric_list": [{"metric": "bleu"}]}, ["a", ["b"]], "which the metric bleu cannot score"),
     ],
 )
@@ -337,6 +351,77 @@ def test_bare_column_names_with_spaces_are_text_choices_and_target() -> None:
     assert made(text, {"text": "a", "Gold Label": "cold"}).target == "cold"
     long = {"Review Text": "one two three four", "All Options": ["x", "y"], "Gold Label": 0}
     assert made(named, long, words(2)).query.context == "one two "
+
+
+def test_a_bare_text_is_a_column_whatever_else_is_read() -> None:
+    named = task(doc_to_text="Review Text", description="About {{topic}}: ")
+    row = {"Review Text": "fine lamp", "topic": "lamps", "label": "red"}
+    assert made(named, row).query.context == query_of(named, row, WORDS).context == "About lamps: fine lamp"
+    for keys in ({"description": "About {{topic}}: "}, {"description": ""}):
+        bare = task(doc_to_text="Review Text", **keys)
+        with pytest.raises(DataError, match="lacks the field 'Review Text'"):
+            made(bare, {"topic": "lamps", "label": "red"})
+        with pytest.raises(DataError, match="lacks the field 'Review Text'"):
+            query_of(bare, {"topic": "lamps"}, WORDS)
+    constant = task(doc_to_text="{{'Review Text'}}", description="About {{topic}}: ")
+    assert query_of(constant, {"topic": "lamps"}, WORDS).context == "About lamps: Review Text"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"caf\xc3\xa9", "café"),
+        (date(2024, 5, 3), "2024-05-03"),
+        (datetime(2024, 5, 3, 10), "2024-05-03 10:00:00"),
+        (Decimal("1.10"), "1.10"),
+        (np.float32(0.1), "0.1"),
+        (np.float16(0.1), "0.1"),
+        (np.int64(7), "7"),
+        (np.bool_(True), "True"),
+        ([np.float32(0.1), np.float64(0.1), np.int64(7), np.str_("a")], "[0.1, 0.1, 7, 'a']"),
+        (np.array(["a", "b"]), "['a', 'b']"),
+        (np.array([[0.1]], np.float32), "[[0.1]]"),
+        (("a", 1), "['a', 1]"),
+        ({"z": 1, "day": date(2024, 5, 3)}, "{'day': '2024-05-03', 'z': 1}"),
+        (Colour.RED, "1"),
+        ([Colour.RED], "[1]"),
+    ],
+    ids=repr,
+)
+def test_a_value_of_a_call_is_read_as_a_data_file_would_give_it(value: Any, text: str) -> None:
+    assert query_of(task(description=""), {"text": value, "unread": object()}, WORDS).context == f"{text}\nAnswer:"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (float("nan"), "is empty"),
+        (np.float32("nan"), "is empty"),
+        (pd.NaT, "is empty"),
+        (pd.NA, "is empty"),
+        (float("inf"), "holds a number that is too large"),
+        ("a\0", "holds a NUL"),
+        ([b"a\0"], "holds a NUL"),
+        (b"\xff", "holds bytes that are not UTF-8 text"),
+        (object(), "holds a object"),
+        ({"a"}, "holds a set"),
+        ({1: "a"}, "holds a mapping with a int as a key"),
+        (1j, "holds a complex"),
+    ],
+    ids=repr,
+)
+def test_a_value_of_a_call_that_no_data_file_holds_is_refused(value: Any, says: str) -> None:
+    with pytest.raises(DataError, match=f"colour: the row: the field 'text' {says}"):
+        query_of(task(), {"text": value}, WORDS)
+    with pytest.raises(DataError, match="colour: the row: the field 'text' (is empty|holds)"):
+        query_of(task(doc_to_text="text"), {"text": value}, WORDS)
+
+
+def test_the_choices_of_a_call_are_read_as_a_data_file_would_give_them() -> None:
+    for choices in ("{{options}}", "options", "My Options"):
+        named = task(doc_to_choice=choices, description="")
+        row = {"text": "a", "options": np.array(["x", "y"]), "My Options": (np.str_("x"), "y")}
+        assert query_of(named, row, WORDS).choices == ("x", "y")
 
 
 @pytest.mark.parametrize(

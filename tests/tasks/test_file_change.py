@@ -27,6 +27,15 @@ def test_the_keys_that_changed_are_named_down_to_the_setting() -> None:
     assert difference(old, old) == ()
 
 
+def test_a_difference_shows_no_secret_of_a_url() -> None:
+    old = {"dataset_kwargs": {"data_files": {"test": "https://me:hunter2@host/a.csv?token=hunter2"}}}
+    new = {"dataset_kwargs": {"data_files": {"test": ["a.csv"]}}}
+    assert difference(old, new) == (
+        '-dataset_kwargs.data_files.test: "https://***@host/a.csv?token=***"',
+        '+dataset_kwargs.data_files.test: ["a.csv"]',
+    )
+
+
 def test_a_difference_is_bounded() -> None:
     told = difference({}, {f"k{n}": "x" * 1000 for n in range(50)})
     assert len(told) == 20

@@ -11,6 +11,7 @@ import datasets
 import pytest
 
 from multiprompt.errors import DataError, TaskFileError
+from multiprompt.tasks import reading
 from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.split import Split, load_test_split
 from multiprompt.tasks.task import Task
@@ -153,12 +154,16 @@ def test_a_dataset_of_the_hub_is_no_folder_of_the_working_directory(
 
     def load_dataset(path: str, *_: Any, **__: Any) -> Any:
         asked.append(path)
-        return datasets.Dataset.from_list([{"text": b"caf\xc3\xa9"}])
+        return datasets.Dataset.from_list(
+            [{"text": b"caf\xc3\xa9", "number": [0.1]}],
+            datasets.Features(text=datasets.Value("binary"), number=datasets.List(datasets.Value("float32"))),
+        )
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setattr("multiprompt.tasks.source.hub_revision", lambda *_: None)
     for path in ("owner/name", "hf://datasets/owner/name"):
         split = read(tmp_path, path=path)
+        assert split.rows[0]["number"] == [0.1]
         assert (texts(split), split.notes) == (["café"], ("column 'text': binary is read as text",))
     assert asked == ["hf://datasets/owner/name"] * 2
 
@@ -273,3 +278,118 @@ def test_configurations_are_seen_behind_a_byte_order_mark(tmp_path: Path) -> Non
 def test_a_split_without_a_name_is_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(TaskFileError, match=f"{key} is empty"):
         Task.from_mapping(task_mapping() | {key: ""}, tmp_path)
+
+
+def test_files_of_a_dataset_folder_are_named_relative_to_it_or_to_the_task_file_but_not_to_both(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.jsonl", "inner")
+    assert texts(read(tmp_path, "a.jsonl", path="data")) == ["inner"]
+    assert (
+        texts(read(tmp_path, "data/a.jsonl", path="data")) == texts(read(tmp_path, "*.jsonl", path="data")) == ["inner"]
+    )
+    assert texts(read(tmp_path / "data", "a.jsonl", path=".")) == ["inner"]
+    write(tmp_path / "a.jsonl", "outer")
+    for paths in ("a.jsonl", "*.jsonl"):
+        with pytest.raises(DataError, match=r"may be .*/a.jsonl or .*/data/a.jsonl"):
+            read(tmp_path, paths, path="data")
+    with pytest.raises(DataError, match="b.jsonl does not exist"):
+        read(tmp_path, "b.jsonl", path="data")
+
+
+def test_a_file_that_would_be_read_twice_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", "first")
+    (tmp_path / "latest.jsonl").symlink_to("a.jsonl")
+    for paths in (["a.jsonl", "a.jsonl"], ["a.jsonl", "./a.jsonl"], ["a.jsonl", "*.jsonl"], "*.jsonl", "[al]*.jsonl"):
+        with pytest.raises(DataError, match="would be read twice"):
+            read(tmp_path, paths)
+    with pytest.raises(DataError, match="latest.jsonl would be read twice, also as .*a.jsonl"):
+        read(tmp_path, path=".", split="train")
+    assert texts(read(tmp_path, "latest.jsonl")) == ["first"]
+
+
+def test_nothing_of_a_dataset_folder_is_left_out_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("linked", "zipped", "closed"):
+        write(tmp_path / name / "train" / "a.jsonl", "first")
+    write(tmp_path / "more" / "b.jsonl", "second")
+    (tmp_path / "linked" / "train" / "more").symlink_to(tmp_path / "more")
+    with pytest.raises(DataError, match="train/more is a link to a folder"):
+        read(tmp_path, path="linked", split="train")
+    (tmp_path / "linked" / "train" / "more").unlink()
+    (tmp_path / "linked" / "train" / "again").symlink_to(tmp_path / "linked")
+    assert texts(read(tmp_path, path="linked", split="train")) == ["first"]
+    (tmp_path / "zipped" / "train" / "b.jsonl.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match="b.jsonl.zip: it is a zip archive"):
+        read(tmp_path, path="zipped", split="train")
+    scandir = os.scandir
+
+    def closed(path: Any) -> Any:
+        if str(path).endswith("closed/train"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(DataError, match="closed/train cannot be read: Permission denied"):
+        read(tmp_path, path="closed", split="train")
+
+
+def test_a_saved_dataset_is_read_without_the_caches_beside_it(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        made = datasets.Dataset.from_list([{"text": f"{split} {n}", "label": "red"} for n in range(3)])
+        made.save_to_disk(tmp_path / "saved" / split)
+    kept = datasets.load_from_disk(str(tmp_path / "saved" / "test"))
+    kept.map(lambda row: {"text": row["text"] + " mapped"}, cache_file_name=str(tmp_path / "saved/test/cache-1.arrow"))
+    assert texts(read(tmp_path, path="saved")) == ["test 0", "test 1", "test 2"]
+
+
+def test_a_format_is_read_off_an_url_s_path(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("text\tlabel\none, two\tred\n")
+    (tmp_path / "a.tsv?v=1").write_text("text\tlabel\nthree\tred\n")
+    keys = task_mapping() | {"dataset_path": "csv"}
+    for name, expected in (("a.tsv", "one, two"), ("a.tsv?v=1", "three")):
+        files = {"data_files": {"test": f"file://{tmp_path}/{name}"}}
+        assert texts(load_test_split(Task.from_mapping(keys | {"dataset_kwargs": files}))) == [expected]
+
+
+def test_a_pointer_of_git_lfs_is_no_data(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 12\n")
+    with pytest.raises(DataError, match="a pointer of Git LFS"):
+        read(tmp_path, "a.txt", path="text")
+
+
+def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.jsonl"
+    write(file, *map(str, range(9)))
+    read_rows = reading.read_rows
+
+    def appended_meanwhile(*arguments: Any) -> Any:
+        yield from read_rows(*arguments)
+        with file.open("a") as more:
+            more.write("\n")
+
+    monkeypatch.setattr(reading, "read_rows", appended_meanwhile)
+    with pytest.raises(DataError, match="a.jsonl: it changed while it was read"):
+        read(tmp_path, "a.jsonl")
+
+
+@pytest.mark.parametrize("other", ["label,Text\n", "label\n", "label,text,more\n"])
+def test_tables_of_one_split_have_the_same_columns(tmp_path: Path, other: str) -> None:
+    (tmp_path / "a.csv").write_text("text,label\none,red\n")
+    (tmp_path / "b.csv").write_text("label,text\nred,two\n")
+    (tmp_path / "c.csv").write_text("other\n")
+    split = read(tmp_path, "*.csv", path="csv")
+    assert (texts(split), split.notes) == (["one", "two"], (f"{tmp_path}/c.csv holds no rows",))
+    (tmp_path / "c.csv").write_text(other + ",".join("x" for _ in other.split(",")) + "\n")
+    with pytest.raises(DataError, match="c.csv has the columns (Text|none|more), where .*a.csv has (text|none)"):
+        read(tmp_path, "*.csv", path="csv")
+
+
+def test_a_split_in_capital_letters_is_refused(tmp_path: Path) -> None:
+    for names in (
+        ("Train.jsonl", "Test.jsonl"),
+        ("train.jsonl", "TEST.jsonl", "Train-2.jsonl"),
+        ("Train/a.jsonl", "b.jsonl"),
+    ):
+        folder = tmp_path / names[-1]
+        for name in names:
+            write(folder / name, name)
+        with pytest.raises(DataError, match="names a split in capital letters"):
+            read(folder, path=".", split="train")

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -185,6 +186,33 @@ def test_values_of_a_table_that_json_has_no_kind_for_become_text_and_are_told(tm
     ]
 
 
+@pytest.mark.parametrize("builder", ["parquet", "arrow"])
+def test_short_floats_have_few_digits_wherever_they_stand(tmp_path: Path, builder: str) -> None:
+    single, half = pa.float32(), pa.float16()
+    split = table(
+        tmp_path,
+        builder,
+        listed=pa.array([[0.1, None, float("nan")], None], pa.list_(single)),
+        pair=pa.array([[0.1, 0.2], None], pa.list_(single, 2)),
+        inner=pa.array([{"a": np.float16(0.1), "b": [0.1], "c": 0.1}, None],
+                       pa.struct({"a": half, "b": pa.list_(single), "c": pa.float64()})),
+        mapped=pa.array([[("a", 0.1)], None], pa.map_(pa.string(), single)),
+        coded=pa.array([0.1, None], single).dictionary_encode(),
+    )  # fmt: skip
+    assert split.rows[0] == {
+        "listed": [0.1, None, None], "pair": [0.1, 0.2], "inner": {"a": 0.1, "b": [0.1], "c": 0.1},
+        "mapped": [["a", 0.1]], "coded": 0.1,
+    }  # fmt: skip
+    assert set(split.rows[1].values()) == {None}
+
+
+def test_an_arrow_file_is_read_as_an_arrow_stream_is(tmp_path: Path) -> None:
+    made = pa.table({"text": ["a", "b"]})
+    with pa.ipc.new_file(tmp_path / "test.arrow", made.schema) as writer:
+        writer.write_table(made)
+    assert [row["text"] for row in read(tmp_path / "test.arrow", "arrow").rows] == ["a", "b"]
+
+
 def test_a_column_of_bytes_that_are_no_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="test.parquet: the column 'image' holds bytes that are not UTF-8 text"):
         table(tmp_path, "parquet", text=["a"], image=[b"\xff\xd8"])
@@ -214,7 +242,7 @@ def test_a_deeply_nested_table_is_a_data_error(tmp_path: Path) -> None:
     for _ in range(70):
         kind, value = pa.struct({"a": kind}), {"a": value}
     pq.write_table(pa.table({"text": pa.array([value], kind)}), tmp_path / "test.parquet")
-    with pytest.raises(DataError, match="line 1 is nested"):
+    with pytest.raises(DataError, match="test.parquet: row 0 is nested"):
         read(tmp_path / "test.parquet", "parquet")
 
 

@@ -52,7 +52,7 @@ def test_a_group_may_hold_groups_that_are_written_out(tree: Path) -> None:
     ("entry", "error", "says"),
     [
         ("nothing", NotFoundError, "names 'nothing', but no file at or below"),
-        ({"task": "a", "num_fewshot": 5}, TaskFileError, "changes num_fewshot of a task"),
+        ({"task": "a", "num_fewshot": 5}, TaskFileError, "changes num_fewshot of its tasks"),
         ("mine", TaskFileError, "names the group 'mine', which contains it"),
         (3, TaskFileError, "holds '3'; a group lists the names of its tasks"),
         ({"group": "written"}, TaskFileError, "holds 'None'"),
@@ -76,3 +76,17 @@ def test_a_name_of_two_files_and_a_file_that_is_no_group_are_refused(tree: Path)
 def test_a_group_is_refused_as_a_task_with_the_way_to_add_it(tree: Path) -> None:
     with pytest.raises(MultipromptError, match=r"is a group of tasks; add its tasks with `multiprompt add --group "):
         Task.from_file(grouped(tree, "a"))
+
+
+def test_a_group_that_changes_its_tasks_is_refused_whichever_way_it_is_named(tree: Path) -> None:
+    group = write(tree / "_group.yaml", group="mine", task=["a", "b"], target_delimiter="", tag="all")
+    outer = write(tree / "_outer.yaml", group="outer", task=["mine"])
+    for asked in (group, "mine", outer, "outer"):
+        with pytest.raises(TaskFileError, match="_group.yaml changes target_delimiter of its tasks"):
+            group_files(asked, tree)
+
+
+def test_a_group_of_two_files_is_refused(tree: Path) -> None:
+    write(tree / "y" / "_inner.yaml", group="inner", task=["a"])
+    with pytest.raises(TaskFileError, match="names 'inner', a group in .*x/_inner.yaml and in .*y/_inner.yaml"):
+        group_files("inner", tree)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.metadata import version
 from typing import Any
 
 import evaluate
@@ -18,7 +19,7 @@ from multiprompt.errors import MetricError, TaskFileError
 from multiprompt.tasks import metric as metrics
 from multiprompt.tasks.metric import (
     MetricConfig,
-    check_aggregation,
+    check_as_harness,
     metric_version,
     per_example_scores,
     row_statistics,
@@ -172,7 +173,7 @@ def test_a_metric_of_the_hub_is_refused_unless_allowed(from_hub: Any) -> None:
     assert hub.loaded == []
     assert score(chrf, ["a"], ["b"], hub_metrics=True) == 31.5
     assert hub.loaded == ["chrf"]
-    assert metric_version(chrf) == f"evaluate=={evaluate.__version__}"
+    assert metric_version(chrf) == f"evaluate=={evaluate.__version__}, mean over rows"
 
 
 def test_a_metric_of_the_hub_that_has_the_name_of_ours_is_the_hub_s(from_hub: Any) -> None:
@@ -202,6 +203,22 @@ def test_a_metric_that_the_hub_does_not_have_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setattr(evaluate, "load", missing)
     with pytest.raises(MetricError, match="metric chrf could not be loaded from the evaluate hub: no module chrf"):
         score(metric("chrf", TEXT, hf_evaluate=True), ["a"], ["b"], hub_metrics=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "library"),
+    [("bleu", TEXT, "sacrebleu"), ("ter", TEXT, "sacrebleu"), ("rouge_l", TEXT, "rouge_score"),
+     ("macro_f1", CHOICE, "scikit-learn")],
+)  # fmt: skip
+def test_a_metric_of_a_library_has_that_librarys_version(
+    name: str, kind: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another release may split words otherwise; a score of before is none of now."""
+    before = metric_version(metric(name, kind))
+    assert before.endswith(f" {library}=={version(library)}")
+    monkeypatch.setattr("multiprompt.tasks.metric.version", lambda _: "99")
+    assert metric_version(metric(name, kind)) != before
+    assert metric_version(metric("acc")) == "acc==1", "what needs no library keeps its key"
 
 
 def test_every_metric_of_ours_has_a_version_of_its_own() -> None:
@@ -280,6 +297,11 @@ def test_exact_match_takes_out_of_both_texts_what_it_ignores(options: dict[str, 
     assert score(metric("exact_match", TEXT, **options), ["a1b"], ["a2b"]) == float(hit)
 
 
+def test_exact_match_compares_lower_case_as_numpy_writes_it() -> None:
+    lower = metric("exact_match", TEXT, ignore_case=True)
+    assert per_example_scores(lower, ["İ", "İx", "a\0", "Iı"], ["i", "İy", "A", "iI"]) == [1.0, 1.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize("value", ["[0-9]", [1], ["("]])
 def test_patterns_that_cannot_be_ignored_are_refused(value: Any) -> None:
     with pytest.raises(TaskFileError):
@@ -319,9 +341,26 @@ def test_the_sum_over_rows_gives_the_score(name: str) -> None:
             {"metric": "acc_norm", "aggregation": "median"},
             "acc_norm has aggregation: 'median'; only 'mean' is supported",
         ),
+        ({"metric": "bleu", "hf_evaluate": True, "aggregation": "bleu"}, "bleu has aggregation: 'bleu'; only 'mean'"),
         ({"metric": "f1", "aggregation": "mean"}, "f1 has aggregation: 'mean'; only 'f1' is supported"),
     ],
 )
 def test_an_aggregation_that_is_not_the_metric_s_own_is_refused(entry: dict[str, Any], says: str) -> None:
     with pytest.raises(TaskFileError, match=says):
-        check_aggregation(entry)
+        check_as_harness(entry, TEXT)
+
+
+def test_a_metric_of_the_hub_is_one_of_texts() -> None:
+    check_as_harness({"metric": "squad", "hf_evaluate": True, "aggregation": "mean"}, TEXT)
+    with pytest.raises(TaskFileError, match="metric f1 is one of the hub .* does not use for multiple_choice"):
+        check_as_harness({"metric": "f1", "hf_evaluate": True}, "multiple_choice")
+
+
+def test_a_metric_of_the_hub_scores_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ByLength:
+        def compute(self, predictions: list[str], references: list[str]) -> dict[str, float]:
+            return {"by_length": len("".join(predictions)) / len("".join(references))}
+
+    monkeypatch.setattr(evaluate, "load", lambda name: ByLength())
+    by_length = metric("by_length", TEXT, hf_evaluate=True)
+    assert score(by_length, ["a", "bb"], ["a", "bbbb"], hub_metrics=True) == 0.75

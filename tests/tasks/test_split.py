@@ -312,3 +312,49 @@ def test_a_fingerprint_depends_on_name_content_order_and_number_of_rows() -> Non
 def test_a_fingerprint_does_not_depend_on_the_order_of_a_row_s_fields() -> None:
     turned = tuple(dict(reversed(row.items())) for row in ROWS)
     assert Split("test", turned).fingerprint == Split("test", tuple(ROWS)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("write", "builder", "choices", "labels", "says"),
+    [
+        (lines, "json", ["no", "yes"], ["0", "1"], "row 0 of split 'test' has the label '0' as text, which is none of"),
+        (parquet, "parquet", ["no", "yes"], ["no", "1"], "row 1 of split 'test' has the label '1' as text"),
+        (table, "csv", ["no", "yes"], ["no", "1"], "the harness takes no text of a column for a number"),
+        (table, "csv", ["1", "2", "3"], ["1", "2"], "which is the choice of the number 0; the harness takes the label"),
+        (lines, "json", ["1", "2", "3"], ["1", "2"], None),
+        (lines, "json", ["no", "yes"], [0, 1], None),
+        (table, "csv", ["no", "yes"], [0, 1], None),
+        (table, "csv", ["0", "1"], [0, 1], None),
+        (table, "csv", ["1", "2", "none"], ["1", "none"], None),
+    ],
+)
+def test_digits_as_labels_are_read_as_in_the_harness_or_refused(
+    tmp_path: Path,
+    write: Callable[[Path, list[dict[str, Any]]], None],
+    builder: str,
+    choices: list[str],
+    labels: list[Any],
+    says: str | None,
+) -> None:
+    write(tmp_path / "test.data", [{"text": "sky", "label": label} for label in labels])
+    keys = {"doc_to_target": "label", "doc_to_choice": choices}
+    made = task(tmp_path, builder, files={"test": "test.data"}, **keys)
+    if says is None:
+        assert len(load_test_split(made).rows) == len(labels)
+        return
+    with pytest.raises(DataError, match=says):
+        load_test_split(made)
+    written = task(tmp_path, builder, files={"test": "test.data"}, **keys | {"doc_to_target": "{{label}}"})
+    assert len(load_test_split(written).rows) == len(labels)
+
+
+@pytest.mark.parametrize(("write", "builder"), [(lines, "json"), (array, "json"), (parquet, "parquet")])
+def test_keys_within_a_field_keep_their_order_in_files_and_in_stored_rows(
+    tmp_path: Path, write: Callable[[Path, list[dict[str, Any]]], None], builder: str
+) -> None:
+    rows = [{"text": "sky", "options": {"z": "no", "a": {"y": 1, "b": 2}}, "label": "red"}]
+    write(tmp_path / "test.data", rows)
+    split = load_test_split(task(tmp_path, builder, files={"test": "test.data"}))
+    for read in (split, Split.unpack("test", split.pack())):
+        assert json.dumps(read.rows[0]["options"]) == json.dumps(rows[0]["options"])
+        assert list(read.rows[0]) == ["label", "options", "text"]

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from multiprompt.errors import ConfigError, MetricError, MultipromptError, TaskFileError, TemplateError
+from multiprompt.tasks.file_change import difference
 from multiprompt.tasks.task import Task
 from tests.conftest import COLOURS, task_mapping
 
@@ -218,8 +219,11 @@ def test_an_unknown_key_gives_the_nearest(tmp_path: Path) -> None:
         ({"num_fewshot": 5}, "asks for 5 few-shot examples"),
         ({"generation_kwargs": [1]}, "generation_kwargs is [1]"),
         ({"generation_kwargs": {"temperature": -0.7}}, "generation_kwargs.temperature is -0.7"),
+        ({"generation_kwargs": {"do_sample": "no"}}, "generation_kwargs.do_sample is 'no'"),
         ({"generation_kwargs": {"do_sample": True, "top_p": 0}}, "generation_kwargs.top_p is 0"),
         ({"generation_kwargs": {"do_sample": True, "top_k": 1.5}}, "generation_kwargs.top_k is 1.5"),
+        ({"generation_kwargs": {"do_sample": "no"}}, "generation_kwargs.do_sample is 'no'; it must be true or false"),
+        ({"generation_kwargs": {"do_sample": 1}}, "generation_kwargs.do_sample is 1; it must be true or false"),
         ({"generation_kwargs": {"untl": ["x"]}}, "did you mean 'until'?"),
         ({"generation_kwargs": {"until": [""]}}, "generation_kwargs.until is ['']"),
         ({"generation_kwargs": {"max_gen_toks": 0}}, "generation_kwargs.max_gen_toks is 0"),
@@ -328,6 +332,17 @@ def test_what_moves_no_score_keeps_the_fingerprint(keys: dict[str, Any]) -> None
     assert task(**keys).fingerprint == task().fingerprint
 
 
+def test_choices_of_a_mapping_in_another_order_are_another_task() -> None:
+    first, second = ({"A": "red", "B": "green"}, {"B": "green", "A": "red"})
+    before, after = (task(doc_to_choice=choices) for choices in (first, second))
+    assert before.doc_to_choice != after.doc_to_choice
+    assert before.fingerprint != after.fingerprint
+    assert difference(before.mapping, after.mapping) == (
+        '-doc_to_choice: ["red", "green"]',
+        '+doc_to_choice: ["green", "red"]',
+    )
+
+
 def test_comments_key_order_and_folder_keep_the_fingerprint(tmp_path: Path) -> None:
     source = yaml.safe_dump(dict(reversed(task_mapping().items())), sort_keys=False)
     moved = Task.from_source("# a comment\n" + source, tmp_path / "elsewhere", where="moved")
@@ -348,3 +363,22 @@ def test_a_bare_word_is_a_field() -> None:
     read = task(doc_to_text="text")
     assert read.fields == {"text"}
     assert read.doc_to_text.render({"text": "a {{ b }}"}) == "a {{ b }}"
+
+
+def test_sampling_that_is_left_open_follows_the_temperature() -> None:
+    def temperature(**options: Any) -> float:
+        return task("text", generation_kwargs=options).generation.temperature
+
+    assert temperature(do_sample=None, temperature=0.7) == temperature(temperature=0.7) == 0.7
+    assert temperature(do_sample=None) == temperature(do_sample=False, temperature=0.7) == 0.0
+
+
+def test_sampling_draws_from_the_fifty_likeliest_tokens_as_in_the_harness() -> None:
+    def top_k(**options: Any) -> int:
+        return task("text", generation_kwargs=options).generation.top_k
+
+    assert [top_k(temperature=0.7), top_k(temperature=0.7, top_k=0), top_k(do_sample=False, temperature=0.7)] == [
+        50,
+        0,
+        0,
+    ]

@@ -247,6 +247,7 @@ def test_a_rendering_may_be_long_but_not_endless() -> None:
 NULL_ROWS: list[tuple[str, str]] = [
     ("{% if note %}({{ note }}){% else %}no{% endif %}", "no"),
     ("{% if note is none %}no{% endif %}", "no"),
+    ("{% if note is sameas none %}no{% endif %}", "no"),
     ("{% if note is not none %}{{ note }}{% else %}no{% endif %}", "no"),
     ("{% if note == none %}no{% endif %}", "no"),
     ("{% if note != None %}{{ note }}{% else %}no{% endif %}", "no"),
@@ -285,11 +286,15 @@ def test_a_template_may_test_for_null_as_in_jinja(source: str, text: str) -> Non
         ("{{ note.strip() }}", "note"),
         ("{% for word in note %}{{ word }}{% endfor %}", "note"),
         ("{% if note > 1 %}many{% endif %}", "note"),
+        ("{{ note | int }}", "note"),
+        ("{{ note | float }}", "note"),
+        ("{{ pair }}", "pair"),
+        ("{{ pair[1] }}", "pair"),
     ],
 )
 def test_a_null_never_becomes_text(source: str, field: str) -> None:
     with pytest.raises(NullFieldError) as caught:
-        rendered(source, note=None, deep={"inner": None}, listed=[None])
+        rendered(source, note=None, deep={"inner": None}, listed=[None], pair=("a", None))
     assert str(caught.value.args[0]) == field
 
 
@@ -313,6 +318,29 @@ def test_regex_replace_and_range_are_those_of_the_harness() -> None:
 )
 def test_ranges_and_replacements_are_bounded(source: str) -> None:
     refusal(source)
+
+
+def test_a_column_may_have_the_name_of_the_one_function() -> None:
+    read = Template("{{ range }}{% for i in range(2) %}, {{ i }}{% endfor %}", "doc_to_text")
+    assert read.fields == {"range"}
+    assert read.render({"range": "0-5"}) == "0-5, 0, 1"
+    assert rendered("{{ range(*[1, 3]) | list }}") == "[1, 2]"
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("{{ x.lower }}", "lower is a method; write lower()"),
+        ("{{ x['lower'] }}", "lower is a method; write lower()"),
+        ("{{ [x.lower] }}", "lower is a method; write lower()"),
+        ("{{ 'a' ~ x.lower }}", "lower is a method; write lower()"),
+        ("{{ {'a': 1}.get('b') }}", "writes out a null"),
+        ("{{ 'a' ~ {'a': 1}.get('b') }}", "writes out a null"),
+        ("{{ self }}", "self and super are names of jinja"),
+    ],
+)
+def test_what_is_no_text_of_the_row_is_not_written_out(source: str, says: str) -> None:
+    assert says in refusal(source)
 
 
 def test_a_row_s_key_comes_before_a_method_of_a_mapping() -> None:
@@ -352,3 +380,84 @@ def test_a_null_column_is_named() -> None:
 @pytest.mark.parametrize("source", ["{{text}}", "{% if a %}b{% endif %}", "a {# b #}", " ", ""])
 def test_markup_names_no_column(source: str) -> None:
     assert not isinstance(template(source, "doc_to_text"), Column)
+
+
+@pytest.mark.parametrize("source", ["{{self}}", "{{ super }} {{text}}", "{% if self %}a{% endif %}"])
+def test_a_field_with_a_name_of_jinja_is_refused(source: str) -> None:
+    with pytest.raises(TemplateError, match="self and super are names of jinja"):
+        Template(source, "doc_to_text")
+    assert template("self", "doc_to_text").render({"self": "a"}) == "a"
+
+
+def test_a_field_may_have_the_name_of_the_count_of_loops() -> None:
+    assert Template("{% for c in text %}{{c}}.{% endfor %}", "x").render({"text": "ab", "loop steps": "3"}) == "a.b."
+
+
+TEN = "[" + "a," * 10 + "]"
+MANY = "{% set a = range(99999) | list %}{% set a = a + a + a + a + a + a + a + a %}"
+LONG = "{% set a = 'x' | string %}" + "{% set a = a ~ a %}" * 21
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set a = 99999 %}" + "{% set a = a * a %}" * 40 + "{{ a % 7 }}",
+        "{{ 5 | round(-1000000000) }}",
+        "{{ 5.5 | round(1000000000, 'ceil') }}",
+        "{{ '{:>1000000000}'.format(x) }}",
+        "{% set a = [x] %}" + f"{{% set a = {TEN} %}}" * 9 + "{{ a }}",
+        "{% set a = [x] %}" + f"{{% set a = {TEN} %}}" * 9 + "{{ (a | string) | length }}",
+        "{% set a = [1] %}{% set b = [1] %}"
+        + f"{{% set a = {TEN} %}}{{% set b = {TEN.replace('a', 'b')} %}}" * 9
+        + "{{ a == b }}",
+        MANY + "{{ [" + "a," * 3000 + "] | sum(start=[]) | length }}",
+        MANY + "{{ [" + "a[:]," * 3000 + "] | length }}",
+        LONG + "{{ [" + "a," * 5000 + "] | map('upper') | list | length }}",
+        LONG + "{{ [" + "a.split('x')," * 500 + "] | length }}",
+        MANY + "{% for i in range(90000) if -1 in a %}{% endfor %}",
+        "{% for i in range(90000) %}{{ range(100000) | sort | first }}{% endfor %}",
+        "{% for i in range(90000) if range(100000) | select('eq', -1) | list %}{% endfor %}",
+    ],
+    ids=lambda source: source[-40:],
+)
+def test_what_a_template_makes_on_the_way_is_bounded(source: str) -> None:
+    assert "tried to leave the sandbox" in refusal(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ [[1], [2, 3]] | sum(start=[]) }}", "[1, 2, 3]"),
+        ("{{ [{'a': [1]}, {'a': [2]}] | sum('a', []) }}", "[1, 2]"),
+        ("{{ [1, 2] | sum }} {{ [{'a': 1}] | sum(attribute='a') }}", "3 1"),
+        ("{{ 2.345 | round(2, 'floor') }} {{ 7 | round }}", "2.34 7"),
+        ("{{ 1 < n < 5 and n not in [4] and x is string }}", "True"),
+        ("{{ words | map('length') | map('string') | join('+') }}", "3+3"),
+        ("{{ [3, 1, 2] | sort(reverse=true) | first }} {{ words | select('in', ['two']) | list }}", "3 ['two']"),
+        ("{{ (words | map('upper') | list)[1:] }}", "['TWO']"),
+    ],
+)
+def test_counting_changes_no_text(source: str, text: str) -> None:
+    assert rendered(source) == text
+    assert jinja2.Template(source).render(ROW) == text
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("{{ x.upper }}", "upper is a method"),
+        ("{{ words | map('upper') }}", "it writes out a"),
+        ("{{ words | reverse }}", "it writes out a"),
+    ],
+)
+def test_an_address_in_memory_is_no_text(source: str, says: str) -> None:
+    assert says in refusal(source)
+
+
+@pytest.mark.parametrize("source", ["{{ 'sky'.upper }}", "{{ {'a': 1}.items }}", "{% set f = 'a'.upper %}{{ f() }}"])
+def test_a_method_that_is_not_called_never_becomes_text(source: str) -> None:
+    assert "is a method; write" in refusal(source)
+
+
+def test_of_what_a_row_lacks_a_template_may_ask_whether_it_is_there() -> None:
+    assert rendered("{{ row.b is defined }}{{ row.b | default('d') }}", row={"a": 1}) == "Falsed"
