@@ -90,7 +90,8 @@ def learn_each(context: Context, names: Sequence[str], *, as_added: bool) -> Ite
     if len(set(names)) < len(names):
         raise ConfigError(f"learn_many got a task twice: {', '.join(sorted(names))}.")
     tasks = [context.task(name) if as_added else require_as_added(context, name) for name in names]
-    snapshots = [take_snapshot(context, task) for task in tasks]
+    before = context.catalog.digests()
+    snapshots = [take_snapshot(context, task, before) for task in tasks]
     hooks = Hooks(lambda t: context.progress(f"{t.name}: training", t.step, t.config.steps))
     outcomes = train(context, snapshots, hooks)
     for snapshot, outcome in zip(snapshots, outcomes, strict=True):
@@ -101,9 +102,8 @@ def learn_each(context: Context, names: Sequence[str], *, as_added: bool) -> Ite
             raise outcome
 
 
-def take_snapshot(context: Context, task: Task, *, retrain: bool = False) -> Snapshot:
-    """Read the rows and the published digests; a retraining starts from the published version where it can."""
-    before = context.catalog.digests()
+def take_snapshot(context: Context, task: Task, before: Mapping[str, str], *, retrain: bool = False) -> Snapshot:
+    """Read a task's rows; a retraining starts from the published version where it can."""
     start, afresh = find_start(context, task, retrain=retrain)
     data = load_data(task)
     notes = (*([afresh] if afresh else []), *data_faults(task, data))
