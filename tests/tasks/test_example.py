@@ -408,7 +408,6 @@ def test_a_value_of_a_call_is_read_as_a_data_file_would_give_it(value: Any, text
         ({1: "a"}, "holds a mapping with a int as a key"),
         (1j, "holds a complex"),
     ],
-    ids=repr,
 )
 def test_a_value_of_a_call_that_no_data_file_holds_is_refused(value: Any, says: str) -> None:
     with pytest.raises(DataError, match=f"colour: the row: the field 'text' {says}"):
