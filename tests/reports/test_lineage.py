@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from multiprompt.catalog import provenance
 from multiprompt.records import Edge
+from multiprompt.reports import lineage
 
 
 def test_a_name_is_no_markup_of_mermaid() -> None:
     name = 'a"]; click n0 "x" <b>#1\n`@1'
-    drawn = provenance.mermaid([Edge(name, "retrained-from", "b@1")], [name])
+    drawn = lineage.mermaid([Edge(name, "retrained-from", "b@1")], [name])
     (line,) = [line for line in drawn.splitlines() if "click" in line]
     label = line.partition("[")[2].rpartition("]")[0]
     assert label[0] == label[-1] == '"'
