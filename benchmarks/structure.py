@@ -14,7 +14,7 @@ import re
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -43,9 +43,9 @@ def main() -> None:
     pages = [README, *sorted((PACKAGE / "docs").rglob("*.md"))]
     prose = {page: _BLOCK.sub("\n\n", page.read_text(encoding="utf-8")) for page in pages}
     print(f"README {len(README.read_text(encoding='utf-8').splitlines())} lines, {len(prose[README].split())} words")
-    print(_sentence_line("sentences of README", _sentences([prose[README]])))
-    print(_sentence_line("sentences of all pages", _sentences(prose.values())))
-    print(_sentence_line("sentences of docstrings", _sentences(_docstrings(trees.values()))))
+    print(_sentence_line("sentences of README", sentence_lengths([prose[README]])))
+    print(_sentence_line("sentences of all pages", sentence_lengths(prose.values())))
+    print(_sentence_line("sentences of docstrings", sentence_lengths(_docstrings(trees.values()))))
     if arguments.journeys:
         _journeys()
 
@@ -113,9 +113,9 @@ def _docstrings(trees: Any) -> Iterator[str]:
         yield from filter(None, (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds)))
 
 
-def _sentences(texts: Any) -> list[int]:
+def sentence_lengths(texts: Iterable[str]) -> list[int]:
     """The words of each sentence of three words or more."""
-    words = [len(sentence.split()) for text in texts for sentence in _SENTENCE_END.split(text)]
+    words = [len(part.split()) for text in texts for part in _SENTENCE_END.split(_BLOCK.sub("\n\n", text))]
     return [count for count in words if count >= 3]
 
 

@@ -15,6 +15,7 @@ import click
 from multiprompt.catalog.labels import parse_label
 from multiprompt.cli import jobs as job_commands
 from multiprompt.cli import keeping, listings
+from multiprompt.cli.docs import docs
 from multiprompt.cli.options import (
     catalog_option,
     force_option,
@@ -77,7 +78,7 @@ def cli() -> None:
     """One frozen language model, many soft prompts: a catalog of them, and a gate that checks for forgetting."""
 
 
-for command in (*listings.COMMANDS, *keeping.COMMANDS, *job_commands.COMMANDS, render):
+for command in (*listings.COMMANDS, *keeping.COMMANDS, *job_commands.COMMANDS, render, docs):
     cli.add_command(command)
 
 

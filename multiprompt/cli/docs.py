@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 import multiprompt
+from multiprompt.cli.output import echo
 from multiprompt.errors import NotFoundError, nearest
 
 _FOLDER = Path(multiprompt.__file__).parent / "docs"
@@ -33,11 +34,11 @@ def docs(page: str | None) -> None:
     """Print a PAGE of the guide, or the list of pages."""
     if page is None:
         for name in page_names():
-            click.echo(f"{name:<32} {read_page(name).splitlines()[0].removeprefix('# ')}")
+            echo(f"{name:<32} {read_page(name).splitlines()[0].removeprefix('# ')}")
     elif sys.stdout.isatty():
         from rich.console import Console
         from rich.markdown import Markdown
 
         Console().print(Markdown(read_page(page)))
     else:
-        click.echo(read_page(page), nl=False)
+        echo(read_page(page).rstrip())
