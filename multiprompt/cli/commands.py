@@ -16,6 +16,7 @@ from multiprompt.catalog.labels import parse_label
 from multiprompt.cli import jobs as job_commands
 from multiprompt.cli import keeping, listings
 from multiprompt.cli.docs import docs
+from multiprompt.cli.new import new
 from multiprompt.cli.options import (
     catalog_option,
     force_option,
@@ -78,7 +79,7 @@ def cli() -> None:
     """One frozen language model, many soft prompts: a catalog of them, and a gate that checks for forgetting."""
 
 
-for command in (*listings.COMMANDS, *keeping.COMMANDS, *job_commands.COMMANDS, render, docs):
+for command in (*listings.COMMANDS, *keeping.COMMANDS, *job_commands.COMMANDS, render, docs, new):
     cli.add_command(command)
 
 

@@ -75,7 +75,7 @@ def split_files(task: Task, split: str) -> list[DataFile] | None:
     if source.data_files is None and _is_folder(folder):
         files = _in_folder(task, folder, split)
         _require_different(list(map(str, files)), task.name)
-        return [DataFile(str(file), str(_by_suffix(file.name))) for file in files]
+        return [DataFile(str(file), str(format_of(file.name))) for file in files]
     if "://" in source.path.removeprefix(HUB):
         shown = without_secrets(source.path)
         raise DataError(f"{task.name}: dataset_path {shown} is a URL; name its files by dataset_kwargs.data_files.")
@@ -236,14 +236,15 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _by_suffix(name: str) -> str | None:
+def format_of(name: str) -> str | None:
+    """The format that a file's name says, whether compressed or not."""
     path = PurePosixPath(name.lower())
     return _FORMATS.get(PurePosixPath(path.stem).suffix if path.suffix in _COMPRESSED else path.suffix)
 
 
 def _format(builder: str | None, location: str, task: str) -> str:
     """The format of a file: its builder's, or by its name where a folder is the builder."""
-    named = _by_suffix(re.split("[?#]", location)[0] if "://" in location else location)
+    named = format_of(re.split("[?#]", location)[0] if "://" in location else location)
     if builder is None and named is None:
         shown = without_secrets(location)
         raise DataError(f"{task}: the name of {shown} does not say its format; set dataset_path to json, csv, …")
@@ -270,7 +271,7 @@ def _in_folder(task: Task, folder: Path, split: str) -> list[Path]:
             "name the files by dataset_kwargs.data_files."
         )
     for name in found[1:]:
-        if _by_suffix(name) != _by_suffix(found[0]):
+        if format_of(name) != format_of(found[0]):
             raise DataError(
                 f"{task.name}: {folder} holds split {split!r} both as {found[0]} and as {name}; "
                 "name the files by dataset_kwargs.data_files."
@@ -308,7 +309,7 @@ def _data_names(folder: Path, task: str) -> Iterator[str]:
         saved = _saved_names(Path(place)) if "state.json" in files else None
         for name in files:
             is_saved = saved is None or name in saved or not name.endswith(".arrow")
-            if is_saved and _by_suffix(name) and not name.startswith(".") and name not in _ABOUT_A_FOLDER:
+            if is_saved and format_of(name) and not name.startswith(".") and name not in _ABOUT_A_FOLDER:
                 yield (Path(place) / name).relative_to(folder).as_posix()
 
 

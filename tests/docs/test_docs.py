@@ -42,7 +42,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 rows = path.with_name(f"{split}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
                 path.with_name(f"{split}.jsonl").write_text("".join(rows[:32]), encoding="utf-8")
             settings = {"training": {"steps": 4, "batch_size": 4}, "regression": {"floor": "none"}}
-            mapping = {**Task.from_file(path).mapping, "multiprompt": settings}
+            mapping = {**Task.from_file(path).mapping, "metadata": {"multiprompt": settings}}
             path.write_text(mp_yaml(mapping), encoding="utf-8")
             ws.add_task(path)
             ws.learn(sample.name)

@@ -1,0 +1,196 @@
+"""A new task from a data file: a seeded split of its rows, and a readable task file."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from multiprompt.errors import DataError, NotFoundError, StateError, nearest
+from multiprompt.tasks.files import BUILDERS, format_of
+from multiprompt.tasks.reading import read_split
+from multiprompt.tasks.task import Task
+from multiprompt.tasks.task_file import write
+
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+MAX_TEST_ROWS, MAX_VALIDATION_ROWS = 1000, 200
+MAX_LABELS = 100
+# The longest list of labels that a default instruction names.
+_NAMED_LABELS = 30
+_SPLITS = ("train", "validation", "test")
+_RESERVED = {"self", "super", "range", "loop", "true", "false", "none"}
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """The task file that was written, the rows of each split, the labels of a choice, and notes of left-out rows."""
+
+    file: Path
+    rows: Mapping[str, int]
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def write_new_task(
+    data: Path,
+    text: str,
+    label: str | None = None,
+    target: str | None = None,
+    *,
+    instruction: str | None = None,
+    name: str | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+) -> NewTask:
+    """Write the splits and the task file of a data file, or of a folder that `datasets` saved.
+
+    A `label` column makes a multiple-choice task, a `target` column a generation task. Raises DataError, NotFoundError
+    for an unknown column, and StateError where the folder holds something already.
+    """
+    answer = label or target
+    if answer is None or (label and target):
+        raise DataError("give one of label (a column of choices) and target (a column of texts to generate).")
+    name = name or _slug(data.stem.partition(".")[0])
+    folder = out or Path(name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StateError(f"{folder} exists and is no empty folder: choose another with out (--out).")
+    rows, notes = _pairs(_read(data, name), text, answer)
+    labels = _labels(rows, answer) if label else ()
+    splits = _split(rows, labels, seed)
+    fields = _field(text, "text"), _field(answer, "answer")
+    mapping = _task_file(name, fields, (text, answer), labels, instruction)
+    Task.from_mapping(mapping, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, part in splits.items():
+        lines = (json.dumps(dict(zip(fields, _row(pair, labels), strict=True)), ensure_ascii=False) for pair in part)
+        (folder / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    file = folder / "task.yaml"
+    file.write_text(write(mapping), encoding="utf-8")
+    return NewTask(file, {split: len(part) for split, part in splits.items()}, labels, notes)
+
+
+def _read(data: Path, name: str) -> Sequence[Mapping[str, Any]]:
+    """The rows of a data file, or of the train split of a folder."""
+    if not data.exists():
+        raise NotFoundError(f"{data} does not exist.")
+    source: dict[str, Any] = {"dataset_path": str(data.resolve()), "test_split": "train"}
+    if not data.is_dir():
+        kind = format_of(data.name)
+        if kind is None:
+            raise DataError(f"{data} has no known format; give one of: {', '.join(sorted(BUILDERS))}.")
+        files = {"data_files": {"train": str(data.resolve())}}
+        source = {"dataset_path": "csv" if kind == "tsv" else kind, "dataset_kwargs": files, "test_split": "train"}
+    task = {"task": name, "output_type": "generate_until", "doc_to_text": "{{''}}", "doc_to_target": "{{''}}"}
+    return read_split(Task.from_mapping({**task, **source}), "train").rows
+
+
+def _pairs(rows: Sequence[Mapping[str, Any]], text: str, answer: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """Texts and answers, each text once, and notes of the rows that were left out."""
+    for column in (text, answer):
+        if column not in rows[0]:
+            raise NotFoundError(f"there is no column {column!r}; {nearest(column, rows[0])}")
+    kept: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
+    for row in rows:
+        one, other = ("" if row[column] is None else str(row[column]).strip() for column in (text, answer))
+        if not one or not other:
+            left_out["without a text or an answer"] += 1
+        elif one not in kept:
+            kept[one] = other
+        else:
+            left_out["with a known text" if kept[one] == other else "with a known text and another answer"] += 1
+    if not kept:
+        raise DataError(f"no row has both {text!r} and {answer!r}.")
+    return list(kept.items()), tuple(f"{count} rows {why} were left out" for why, count in left_out.items())
+
+
+def _labels(rows: Sequence[tuple[str, str]], column: str) -> tuple[str, ...]:
+    labels = sorted({answer for _, answer in rows})
+    if len(labels) < 2:
+        raise DataError(f"the column {column!r} holds one label only; a choice needs two.")
+    if len(labels) > MAX_LABELS:
+        raise DataError(
+            f"the column {column!r} holds {len(labels)} labels, and the most are {MAX_LABELS}: give it as the target "
+            "(--target) of a generation task."
+        )
+    return tuple(labels)
+
+
+def _split(rows: Sequence[tuple[str, str]], labels: Sequence[str], seed: int) -> dict[str, list[tuple[str, str]]]:
+    """Shuffle rows with a seed, and give each split its share of every label."""
+    shuffled = random.Random(seed).sample(rows, len(rows))
+    groups = [[row for row in shuffled if row[1] == label] for label in labels] if labels else [shuffled]
+    shrunk = min(1.0, MAX_TEST_ROWS / (TEST_SHARE * len(rows))), min(1.0, MAX_VALIDATION_ROWS / (0.1 * len(rows)))
+    splits: dict[str, list[tuple[str, str]]] = {split: [] for split in _SPLITS}
+    for group in groups:
+        test = round(TEST_SHARE * shrunk[0] * len(group))
+        validation = round(VALIDATION_SHARE * shrunk[1] * len(group))
+        splits["test"] += group[:test]
+        splits["validation"] += group[test : test + validation]
+        splits["train"] += group[test + validation :]
+    for split, part in splits.items():
+        if not part:
+            raise DataError(f"{len(rows)} rows are too few, as split {split} is empty; ten rows a label are enough.")
+    return {split: random.Random(seed).sample(part, len(part)) for split, part in splits.items()}
+
+
+def _task_file(
+    name: str, fields: tuple[str, str], columns: tuple[str, str], labels: Sequence[str], instruction: str | None
+) -> dict[str, Any]:
+    text, answer = fields
+    common = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {split: f"{split}.jsonl" for split in _SPLITS}},
+        "training_split": "train",
+        "validation_split": "validation",
+        "test_split": "test",
+        "description": (instruction or _instruction(columns, labels)).rstrip() + "\n\n",
+        "doc_to_text": f"{{{{{text}}}}}\n{columns[1].strip().capitalize()}:",
+    }
+    if labels:
+        return {
+            **common,
+            "output_type": "multiple_choice",
+            "doc_to_target": answer,
+            "doc_to_choice": list(labels),
+            "metric_list": [{"metric": "acc"}],
+        }
+    return {
+        **common,
+        "output_type": "generate_until",
+        "doc_to_target": f"{{{{{answer}}}}}",
+        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 64},
+        "filter_list": [{"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
+        "metric_list": [{"metric": "exact_match"}],
+    }
+
+
+def _instruction(columns: tuple[str, str], labels: Sequence[str]) -> str:
+    text, answer = columns
+    if not labels:
+        return f"Write the {answer} for the {text}."
+    named = f" It is one of: {', '.join(labels)}." if len(labels) <= _NAMED_LABELS else ""
+    return f"Name the {answer} of the {text}.{named}"
+
+
+def _row(pair: tuple[str, str], labels: Sequence[str]) -> tuple[str, Any]:
+    """Labels of digits are written as the number of the choice, as the harness reads them."""
+    text, answer = pair
+    digits = bool(labels) and all(label.isdecimal() for label in labels)
+    return text, labels.index(answer) if digits else answer
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "_", name.lower()).strip("_") or "task"
+
+
+def _field(column: str, otherwise: str) -> str:
+    """A column's name as a template can read it."""
+    name = re.sub(r"\W+", "_", column).strip("_")
+    return name if name.isidentifier() and name.lower() not in _RESERVED else otherwise

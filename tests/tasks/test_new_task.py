@@ -1,0 +1,143 @@
+"""New tasks from data files: the split, the task file, and what is left out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import multiprompt as mp
+from multiprompt.errors import DataError, NotFoundError, StateError
+from multiprompt.tasks.new_task import write_new_task
+from multiprompt.tasks.split import load_data
+from multiprompt.tasks.task import Task
+
+QUEUES = ("billing", "shipping", "returns")
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]], header: tuple[str, str] = ("message", "queue")) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def tickets(count: int = 90) -> list[tuple[str, str]]:
+    return [(f"message {number}, please help", QUEUES[number % 3]) for number in range(count)]
+
+
+def read_jsonl(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_csv_becomes_a_task_that_a_catalog_takes(tmp_path: Path, tiny_model: Path) -> None:
+    made = write_new_task(write_csv(tmp_path / "tickets.csv", tickets()), "message", "queue", out=tmp_path / "out")
+    assert (made.rows, made.labels, made.notes) == (
+        {"train": 63, "validation": 9, "test": 18},
+        ("billing", "returns", "shipping"),
+        (),
+    )
+    ws = mp.open(tmp_path / "catalog.db", str(tiny_model), dtype="float32")
+    added = ws.add_task(made.file)
+    assert (added.name, added.metric, added.change) == ("tickets", "acc", "new")
+    shown = ws.render("tickets", 0, split="training")
+    assert shown.text.startswith("Name the queue of the message. It is one of: billing, returns, shipping.\n\nmessage ")
+    assert [choice.text for choice in shown.choices] == [" billing", " returns", " shipping"]
+
+
+def test_every_split_has_every_label_and_no_text_is_in_two(tmp_path: Path) -> None:
+    rows = [(f"rare {n}", "rare") for n in range(10)] + [(f"common {n}", "common") for n in range(190)]
+    made = write_new_task(write_csv(tmp_path / "a.csv", rows), "message", "queue", out=tmp_path / "out")
+    data = load_data(Task.from_file(made.file))
+    splits = [data.training.rows, data.validation.rows, data.test.rows]
+    assert [Counter(row["queue"] for row in split)["rare"] for split in splits] == [7, 1, 2]
+    texts = [row["message"] for split in splits for row in split]
+    assert len(set(texts)) == len(texts) == 200
+
+
+def test_the_same_seed_gives_the_same_files_and_another_one_other_rows(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "a.csv", tickets())
+    files = {
+        (seed, again): write_new_task(data, "message", "queue", out=tmp_path / f"{seed} {again}", seed=seed).file
+        for seed, again in ((0, 0), (0, 1), (1, 0))
+    }
+    tests = {key: file.with_name("test.jsonl").read_text(encoding="utf-8") for key, file in files.items()}
+    assert tests[0, 0] == tests[0, 1]
+    assert tests[0, 0] != tests[1, 0]
+
+
+def test_empty_and_repeated_rows_are_left_out_and_counted(tmp_path: Path) -> None:
+    extra = [("", "billing"), ("x", ""), ("message 0, please help", "billing"), ("message 1, please help", "billing")]
+    made = write_new_task(write_csv(tmp_path / "a.csv", tickets() + extra), "message", "queue", out=tmp_path / "out")
+    assert sum(made.rows.values()) == 90
+    assert made.notes == (
+        "2 rows without a text or an answer were left out",
+        "1 rows with a known text were left out",
+        "1 rows with a known text and another answer were left out",
+    )
+
+
+def test_labels_of_digits_are_written_as_numbers_of_choices(tmp_path: Path) -> None:
+    rows = [(f"film {n}", str(1 + n % 5)) for n in range(100)]
+    made = write_new_task(write_csv(tmp_path / "stars.csv", rows), "message", "queue", out=tmp_path / "out")
+    task = Task.from_file(made.file)
+    assert made.labels == ("1", "2", "3", "4", "5")
+    for row in read_jsonl(made.file.with_name("test.jsonl")):
+        assert task.doc_to_choice[row["queue"]] == str(1 + int(str(row["message"]).split()[1]) % 5)  # type: ignore[index]
+
+
+def test_a_target_makes_a_generation_task(tmp_path: Path) -> None:
+    rows = [(f"word{n}", f"words{n}") for n in range(40)]
+    data = write_csv(tmp_path / "plurals.csv", rows, ("the word", "its plural"))
+    made = write_new_task(data, "the word", target="its plural", instruction="Give the plural.", out=tmp_path / "out")
+    task = Task.from_file(made.file)
+    assert (task.is_multiple_choice, task.description.source, made.labels) == (False, "Give the plural.\n\n", ())
+    assert set(read_jsonl(made.file.with_name("train.jsonl"))[0]) == {"the_word", "its_plural"}
+
+
+def test_a_parquet_file_and_a_saved_dataset_are_read(tmp_path: Path) -> None:
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"message": [text for text, _ in tickets()], "queue": [queue for _, queue in tickets()]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict(columns)}).save_to_disk(tmp_path / "saved")
+    made = [
+        write_new_task(tmp_path / source, "message", "queue", name="t", out=tmp_path / f"of {source}")
+        for source in ("t.parquet", "saved")
+    ]
+    assert made[0].rows == made[1].rows == {"train": 63, "validation": 9, "test": 18}
+    assert made[0].file.read_text(encoding="utf-8") == made[1].file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"text": "mesage", "label": "queue"}, NotFoundError, "no column 'mesage'; did you mean 'message'"),
+        ({"text": "message", "label": "message"}, DataError, "holds 120 labels, and the most are 100"),
+        ({"text": "message"}, DataError, "give one of label"),
+        ({"text": "message", "label": "queue", "target": "queue"}, DataError, "give one of label"),
+    ],
+)
+def test_what_makes_no_task_is_refused_and_writes_nothing(
+    tmp_path: Path, arguments: dict[str, str], error: type[Exception], says: str
+) -> None:
+    data = write_csv(tmp_path / "a.csv", tickets(120))
+    with pytest.raises(error, match=says):
+        write_new_task(data, **arguments, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_few_rows_one_label_and_a_used_folder_are_refused(tmp_path: Path) -> None:
+    for rows, says in ((tickets(4), "rows are too few"), ([(f"m {n}", "one") for n in range(20)], "one label only")):
+        with pytest.raises(DataError, match=says):
+            write_new_task(write_csv(tmp_path / "a.csv", rows), "message", "queue", out=tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(StateError, match="is no empty folder"):
+        write_new_task(write_csv(tmp_path / "a.csv", tickets()), "message", "queue", out=tmp_path / "out")
+    with pytest.raises(NotFoundError, match="does not exist"):
+        write_new_task(tmp_path / "nothing.csv", "message", "queue")
