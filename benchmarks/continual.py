@@ -38,7 +38,8 @@ from multiprompt.engine.adapter import to_adapter, write_adapter
 from multiprompt.engine.answering import budget
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.evaluation import Subject, evaluate
-from multiprompt.engine.learning import TrainedPrompt, TrainingInput, _encode, learn_prompts
+from multiprompt.engine.inputs import taught
+from multiprompt.engine.learning import TrainedPrompt, TrainingInput, learn_prompts
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.engine.training import picks
 from multiprompt.records import Matrix
@@ -209,7 +210,7 @@ def lora(course: Course, steps: int, seed: int) -> Way:
 def train_lora(
     base: BaseModel, model: Any, parameters: list[torch.Tensor], task: Task, training: Split, steps: int
 ) -> None:
-    rows = _encode(base, task, examples(task, training, budget(base, task, 0)))
+    rows = taught(base, task, examples(task, training, budget(base, task, 0)))
     config = replace(task.config.recipe, steps=steps)
     optimizer = torch.optim.AdamW(parameters, lr=LORA_LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

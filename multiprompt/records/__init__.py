@@ -44,7 +44,6 @@ from multiprompt.records.diff import (
 from multiprompt.records.job import (
     Claim,
     Job,
-    JobKind,
     JobLog,
     JobProgress,
     JobState,
@@ -56,7 +55,6 @@ from multiprompt.records.job import (
 from multiprompt.records.listing import (
     Listing,
     Progress,
-    Rows,
 )
 from multiprompt.records.rendering import (
     RenderedAnswer,
@@ -84,7 +82,6 @@ __all__ = [
     "Impact",
     "Interval",
     "Job",
-    "JobKind",
     "JobLog",
     "JobProgress",
     "JobState",
@@ -100,7 +97,6 @@ __all__ = [
     "PromptKind",
     "RenderedAnswer",
     "Rendering",
-    "Rows",
     "Run",
     "Schedule",
     "ScoreChange",

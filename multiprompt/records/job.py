@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 JobState = Literal["queued", "running", "done", "failed", "parked", "cancelled"]
-JobKind = Literal["learn", "retrain", "evaluate", "check"]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # What is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
-Rows = Sequence[Mapping[str, Any]]
 
 
 class Listing(list[T], Generic[T]):
