@@ -175,7 +175,7 @@ def shared(workspace: mp.Workspace, course: Course, folder: Path) -> Way:
     rows, prompt, seconds = [], None, 0.0
     for task, data in zip(course.tasks, course.data, strict=True):
         started = time.perf_counter()
-        prompt = taught(course.base, task, data, prompt)
+        prompt = trained(course.base, task, data, prompt)
         seconds += time.perf_counter() - started
         rows.append(course.row(course.base, prompt))
         print(f"  shared, after {task.name}: {rows[-1]}", flush=True)
@@ -256,13 +256,13 @@ def joint(course: Course, steps: int, seed: int) -> Way:
     )
     data = TaskData(Split("train", tuple(rows)), Split("validation", tuple(held)), Split("test", tuple(held)))
     started = time.perf_counter()
-    prompt = taught(course.base, mixture, data, None)
+    prompt = trained(course.base, mixture, data, None)
     seconds = time.perf_counter() - started
     size = len(to_adapter(prompt).weights) / len(course.tasks)
     return Way("joint", course.matrix([course.row(course.base, prompt)]), seconds, size)
 
 
-def taught(base: BaseModel, task: Task, data: TaskData, start: SoftPrompt | None) -> SoftPrompt:
+def trained(base: BaseModel, task: Task, data: TaskData, start: SoftPrompt | None) -> SoftPrompt:
     if start is not None:
         config = PromptConfig(init="version", init_version="shared@1")
         task = replace(task, config=replace(task.config, prompt=config))

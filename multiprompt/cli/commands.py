@@ -87,9 +87,9 @@ for command in (*listings.COMMANDS, *keeping.COMMANDS, *job_commands.COMMANDS, r
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="multiprompt-quickstart")
 @json_option
 def quickstart(folder: Path, as_json: bool) -> None:
-    """Learn three real tasks on a real model, into FOLDER, checking the earlier ones each time.
+    """Learn three real tasks on a real model into FOLDER, and check the earlier ones each time.
 
-    Run again after an interruption, it goes on where it stopped.
+    An interrupted run continues when it runs again.
     """
     from multiprompt.cli.quickstart import print_summary, run
 
@@ -241,11 +241,10 @@ def check(
     hub_metrics: bool,
     as_json: bool,
 ) -> None:
-    """Hold every published prompt against its baseline; exit 0: no regression, 1: a regression, 2: an error.
+    """Compare every published prompt with its baseline. Exit 0: no regression, 1: a regression, 2: an error.
 
-    Where nothing that can move a score has changed, a few rows a task show that nothing moved; else rows are run until
-    the verdict is certain. A drop counts where the task does not tolerate it and chance does not explain it. On another
-    base model than the catalog's it is a trial.
+    An unchanged key needs a few canary rows only; otherwise rows run until the verdict is certain. A drop counts where
+    the task does not tolerate it and chance does not explain it. On another base model the check is a trial.
     """
     for file in (page, junit):
         if file is not None and not file.parent.is_dir():
@@ -269,7 +268,7 @@ def check(
 @catalog_option
 @hub_metrics_option
 def bless(label: str, reason: str, catalog: str, hub_metrics: bool) -> None:
-    """Take what a published version scores now as its baseline; only this moves a baseline."""
+    """Make the present score of a published version its baseline; nothing else changes a baseline."""
     with working(catalog, hub_metrics=hub_metrics) as workspace:
         version = workspace.version(label).label
         evaluation = workspace.bless(label, reason)
@@ -283,7 +282,7 @@ def bless(label: str, reason: str, catalog: str, hub_metrics: bool) -> None:
 @reason_option
 @catalog_option
 def policy(policy: str | None, reason: str, catalog: str) -> None:
-    """Show or set what a regression does, where a task's file does not say.
+    """Show or set the effect of a regression where a task file names none.
 
     block: a new regression keeps candidates of other tasks out, and a check fails. warn: it is told only. rollback: as
     block, and a check gives the task its previous version back where that one is better now.
@@ -299,7 +298,7 @@ def policy(policy: str | None, reason: str, catalog: str) -> None:
 @catalog_option
 @json_option
 def evaluation(number: int, catalog: str, as_json: bool) -> None:
-    """Show an evaluation with what each row got; `multiprompt evaluations` gives the IDs."""
+    """Show an evaluation with the prediction of each row; `multiprompt evaluations` gives the IDs."""
     found = open_workspace(catalog, create=False).evaluation(number)
     if as_json:
         print_json(found)
@@ -456,7 +455,7 @@ def publish(label: str, reason: str, force: bool, catalog: str) -> None:
 @reason_option
 @catalog_option
 def guard(task: str, off: bool, reason: str, catalog: str) -> None:
-    """Hold what TASK would publish until `publish --force --reason` says so."""
+    """Hold new versions of TASK until `publish --force --reason` publishes one."""
     open_workspace(catalog, create=False).guard(task, not off, reason)
     echo(f"{task} is {'guarded no longer' if off else 'guarded'}")
 

@@ -139,7 +139,7 @@ def job_logs(identity: str, catalog: str, as_json: bool) -> None:
 @catalog_option
 @json_option
 def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
-    """Stop a job; nothing of it stays but its log."""
+    """Stop a job; only its log stays."""
     _show(_opened(catalog).jobs.cancel(identity), as_json)
 
 
@@ -184,7 +184,7 @@ def add_schedule(
     catalog: str,
     as_json: bool,
 ) -> None:
-    """Retrain TASK, or check all tasks, again and again.
+    """Retrain TASK, or check all tasks, by a schedule.
 
     A schedule of the same name is replaced. So that a task has two by time, give one a --name.
     """
@@ -233,7 +233,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
 @click.argument("name")
 @catalog_option
 def pause_schedule(name: str, catalog: str) -> None:
-    """Let a schedule rest until it is resumed."""
+    """Pause a schedule until it is resumed."""
     echo(f"{_opened(catalog).schedules.pause(name).name} is paused")
 
 
@@ -241,7 +241,7 @@ def pause_schedule(name: str, catalog: str) -> None:
 @click.argument("name")
 @catalog_option
 def resume_schedule(name: str, catalog: str) -> None:
-    """Wake a paused schedule; ticks that it missed are not made up for."""
+    """Resume a paused schedule; missed ticks are not made up."""
     echo(f"{_opened(catalog).schedules.resume(name).name} is active")
 
 
@@ -268,7 +268,7 @@ def remove_schedule(name: str, catalog: str) -> None:
 @catalog_option
 @json_option
 def plan(days: float, catalog: str, as_json: bool) -> None:
-    """Print what the schedules will do, and what such jobs cost when they ran last."""
+    """Print the jobs that the schedules will submit, and the last cost of such jobs."""
     from multiprompt.jobs.plan import TICKS_A_SCHEDULE
 
     workspace = _opened(catalog)

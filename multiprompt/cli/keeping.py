@@ -51,7 +51,7 @@ def upgrade(catalog: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @catalog_option
 def backup(file: Path, catalog: str) -> None:
-    """Copy the catalog into FILE while others work in it; from PostgreSQL, too, it is a catalog on SQLite."""
+    """Copy the catalog into FILE, a SQLite catalog, while others work in it."""
     with progress_bars() as progress:
         echo(f"wrote {open_workspace(catalog, create=False, progress=progress).backup(file)}")
 

@@ -23,7 +23,7 @@ from multiprompt.records import RenderedAnswer, Rendering, Token
 def render(
     label: str, texts: tuple[str, ...], row: int | None, split: str, tokens: bool, catalog: str, as_json: bool
 ) -> None:
-    """Print what the model reads for TEXTs, or for a row with its answer."""
+    """Print the model's exact input for TEXTs, or for a row with its answer."""
     if bool(texts) == (row is not None):
         raise click.UsageError("give TEXT…, or --row")
     with working(catalog) as workspace:
