@@ -151,7 +151,7 @@ def evaluations(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
     }
 )
 def events(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
-    """List the events that moved a pointer, with time, actor and reason, for example "at > '2026-11-01' and kind = 'rolled-back'"."""
+    """List events with time, actor and reason, for example "at > '2026-11-01' and kind = 'rolled-back'"."""
     return workspace.events(query, **page)
 
 
