@@ -32,6 +32,7 @@ from multiprompt.records.check import (
     LearnReport,
     LearnState,
     Matrix,
+    Rollback,
     Verdict,
     measured,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "PromptKind",
     "RenderedAnswer",
     "Rendering",
+    "Rollback",
     "Rows",
     "Run",
     "Schedule",
