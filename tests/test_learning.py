@@ -81,6 +81,18 @@ def change(workspace: mp.Workspace, path: Path, **multiprompt: Any) -> None:
     workspace.add_task(path)
 
 
+def test_an_import_of_a_held_version_does_not_say_that_a_task_is_guarded_which_is_no_more(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    add(workspace, make_task, "colour")
+    workspace.guard("colour", reason="in a contract")
+    assert workspace.learn("colour").reason.startswith("the task is guarded; ")
+    workspace.guard("colour", False, "it ended")
+    report = workspace.import_adapter("colour", workspace.export("colour@1", tmp_path / "out"))
+    assert (report.state, report.is_new) == ("held", False)
+    assert report.reason.startswith("nothing new to learn: the adapter has the bytes of colour@1, a candidate")
+
+
 def publish_before(name: str, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something while a task's version is being published."""
     admit = pipeline.admit

@@ -167,7 +167,7 @@ def publish(context: Context, snapshot: Snapshot, trained: Trained, measured: Me
     report = _report(snapshot, trained, measured, version, state)
     return replace(
         report,
-        reason=f"the task is guarded; {reason}" if state == "held" else reason,
+        reason=f"the task is guarded; {reason}" if is_new and state == "held" else reason,
         check=check,
         untouched=is_untouched(context.catalog, snapshot.before),
         majority=None if most is None else most.score,
