@@ -443,7 +443,7 @@ def test_data_files_that_were_replaced_under_their_old_time_are_measured(opened:
 
 def test_what_an_older_reader_made_of_a_file_is_not_believed(opened: Opened) -> None:
     workspace = opened()
-    task = workspace.task("sky")
+    task = workspace.context.task("sky")
     old = hashlib.sha256(f"{source_digest(task)} {task.data}".encode()).hexdigest()
     by(workspace.catalog, "tester", datetime.now(UTC)).save_source(old, "sha256:of other rows")
     assert all(result.verdict == "identical" for result in workspace.check().results)
