@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,8 @@ import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import digest
 from multiprompt.errors import AdapterError, ConfigError, DataError, IntegrityError, NotFoundError, TrainingError
-from tests.conftest import MakeTask, between_versions
+from multiprompt.learning import pipeline
+from tests.conftest import MakeTask, between_versions, nudged
 
 METHODS: dict[str, dict[str, Any]] = {
     "colour": {"method": "prompt-tuning", "num_virtual_tokens": 4},
@@ -33,7 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
 STEPS = {"steps": 6, "batch_size": 4, "validate_every": 3}
 ROWS = (12, 4, 6)
 # Whatever it scores, a candidate is published.
-TOLERANT = {"max_drop": 1.0}
+TOLERANT = {"max_drop": 1.0, "floor": "none"}
 
 
 def settings(method: dict[str, Any] | None = None, **training: Any) -> dict[str, Any]:
@@ -78,6 +79,88 @@ def change(workspace: mp.Workspace, path: Path, **multiprompt: Any) -> None:
     mapping["multiprompt"] = settings(**multiprompt)
     path.write_text(yaml.safe_dump(mapping))
     workspace.add_task(path)
+
+
+def test_an_import_of_a_held_version_does_not_say_that_a_task_is_guarded_which_is_no_more(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    add(workspace, make_task, "colour")
+    workspace.guard("colour", reason="in a contract")
+    assert workspace.learn("colour").reason.startswith("the task is guarded; ")
+    workspace.guard("colour", False, "it ended")
+    report = workspace.import_adapter("colour", workspace.export("colour@1", tmp_path / "out"))
+    assert (report.state, report.is_new) == ("held", False)
+    assert report.reason.startswith("nothing new to learn: the adapter has the bytes of colour@1, a candidate")
+
+
+def publish_before(name: str, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something while a task's version is being published."""
+    admit = pipeline.admit
+
+    def acting(scores: Any, checking: Any, candidate: Any) -> Any:
+        if candidate.task.name == name:
+            act()
+        return admit(scores, checking, candidate)
+
+    monkeypatch.setattr(pipeline, "admit", acting)
+
+
+def swap_bytes(workspace: mp.Workspace, one: str, other: str) -> None:
+    """Give the version of a task the files of another one, as no statement of the catalog can."""
+    with sqlite3.connect(workspace.catalog.path) as raw:
+        for (trigger,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            raw.execute(f'DROP TRIGGER "{trigger}"')
+        ids = "SELECT v.weights_sha256 FROM prompt_versions v JOIN tasks t ON t.id = v.task_id WHERE t.name = ?"
+        raw.execute(
+            f"UPDATE prompt_versions SET weights_sha256 = ({ids}) WHERE task_id = "
+            "(SELECT id FROM tasks WHERE name = ?)",
+            (other, one),
+        )
+    raw.close()
+
+
+def test_a_version_that_changed_while_another_was_published_is_not_told_to_be_untouched(
+    workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("colour", "shape", "size"):
+        add(workspace, make_task, name)
+    workspace.learn("colour")
+    workspace.learn("shape")
+    publish_before("size", monkeypatch, lambda: swap_bytes(workspace, "colour", "shape"))
+    assert not workspace.learn("size").untouched
+
+
+def test_a_version_that_the_same_call_published_is_watched_while_the_next_is(
+    workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("colour", "shape", "size"):
+        add(workspace, make_task, name)
+    workspace.learn("colour")
+    publish_before("size", monkeypatch, lambda: swap_bytes(workspace, "shape", "colour"))
+    first, second = workspace.learn_many(["shape", "size"])
+    assert (first.untouched, second.untouched) == (True, False)
+
+
+def test_a_version_that_is_published_while_rows_are_read_is_no_parent(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lineage names what was published when the training began."""
+    path = add(workspace, make_task, "colour")
+    workspace.learn("colour")
+    other = nudged(workspace.export("colour@1", tmp_path / "other"))
+    change(workspace, path, learning_rate=0.1)
+    load_data = pipeline.load_data
+
+    def slow(task: Any) -> Any:
+        assert workspace.import_adapter("colour", other).version == "colour@2"
+        return load_data(task)
+
+    monkeypatch.setattr(pipeline, "load_data", slow)
+    assert workspace.learn("colour").version == "colour@3"
+    edges = between_versions(workspace.lineage("colour@3"))
+    assert [(edge.relation, edge.parent) for edge in edges if edge.child == "colour@3"] == [
+        ("retrained-from", "colour@1")
+    ]
 
 
 def test_several_tasks_are_learned_at_once_and_published_in_order(

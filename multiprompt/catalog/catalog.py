@@ -55,6 +55,7 @@ from multiprompt.records import (
     Matrix,
     Outcome,
     Problem,
+    Rollback,
     Run,
     SqlResult,
     TaskRecord,
@@ -506,10 +507,13 @@ class Catalog:
             self._end(connection, decision == "publish", ended, stamp)
             return version
 
-    def save_check(self, check: CheckReport) -> None:
+    def save_check(self, check: CheckReport, rollbacks: Collection[Rollback] = ()) -> list[str]:
+        """Store a check with the rollbacks that it asks for, in one transaction. Gives a line for each of these."""
         with self._write() as (connection, stamp):
+            told = [checks.roll_back(connection, rollback, stamp) for rollback in rollbacks]
             checks.save_check(connection, check, None, stamp, self.job)
             self._end(connection, check.passed, check.summary, stamp)
+            return told
 
     def save_evaluation(self, version: VersionRecord, split: Split, evaluation: Evaluation) -> None:
         """Store a score of a version on rows that need not be those of its baseline."""

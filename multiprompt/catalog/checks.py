@@ -11,8 +11,9 @@ from sqlalchemy import Connection, func, select
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.reading import BLESSED, MAX_NAMES, batched, evaluation_query, key_digest, task_id
 from multiprompt.catalog.reading import evaluation as read_evaluation
-from multiprompt.catalog.writing import Stamp, event, insert, save_evaluation, task_file
-from multiprompt.records import CheckReport, CheckResult, Evaluation, VersionRecord
+from multiprompt.catalog.writing import Stamp, event, insert, move, save_evaluation, task_file
+from multiprompt.errors import StateError
+from multiprompt.records import CheckReport, CheckResult, Evaluation, Rollback, VersionRecord
 from multiprompt.tasks.canaries import canaries
 
 if TYPE_CHECKING:
@@ -56,6 +57,16 @@ def save_check(
             for result in told
         ],
     )
+
+
+def roll_back(connection: Connection, rollback: Rollback, stamp: Stamp) -> str:
+    """Move a regressed task back, unless it is guarded or moved meanwhile. Gives a line of what was done."""
+    version, earlier = rollback.version, rollback.earlier
+    try:
+        move(connection, version.task, earlier.number, "rolled-back", rollback.reason, False, stamp, version.number)
+    except StateError as error:
+        return f"{version.label} stays: {error}"
+    return f"{version.task} went back to {earlier.label}, which has {rollback.score:.4f} now"
 
 
 def save_comparison(

@@ -81,13 +81,18 @@ def nothing_new(version: VersionRecord, came: str = "the training gave") -> str:
 
 
 def require_untouched(catalog: Catalog, before: Mapping[str, str]) -> None:
-    """Raises IntegrityError unless every version of `before` still has its digest, recomputed from its stored bytes."""
-    versions = catalog.versions_labelled(before)
-    if {version.label: digest(catalog.adapter(version)) for version in versions} != dict(before):
+    """Raises IntegrityError unless every version of `before` still has its digest."""
+    if not is_untouched(catalog, before):
         raise IntegrityError(
             "a version that was published before the training has other bytes now; nothing was published. "
             "Run `multiprompt verify`."
         )
+
+
+def is_untouched(catalog: Catalog, before: Mapping[str, str]) -> bool:
+    """Whether every version of `before` still has its digest, recomputed from its stored bytes."""
+    versions = catalog.versions_labelled(before)
+    return {version.label: digest(catalog.adapter(version)) for version in versions} == dict(before)
 
 
 def yardsticks(scores: Scores, candidate: Candidate) -> tuple[Yardstick, ...]:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from multiprompt.context import Context
 from multiprompt.errors import StateError
 from multiprompt.gate.check import Checking, served_task
-from multiprompt.gate.rollback import roll_back_regressed
+from multiprompt.gate.rollback import plan_rollbacks
 from multiprompt.gate.scores import Scores
 from multiprompt.gate.task_files import file_notes
-from multiprompt.records import CheckReport, Evaluation
+from multiprompt.records import CheckReport, Evaluation, Rollback
 from multiprompt.tasks.split import load_test_split
 
 
@@ -18,6 +18,7 @@ def check_published(context: Context, *, full: bool = False, dry_run: bool = Fal
     """Compare every published prompt with its baseline, store the report, and roll back where the policy says so."""
     catalog = context.catalog
     report, served = CheckReport((), 0.0, trial=dry_run), catalog.published()[1]
+    rollbacks: list[Rollback] = []
     if served:
         base = context.base_model_to_check(dry_run=dry_run)
         trial = dry_run or context.is_foreign(base.record)
@@ -27,13 +28,13 @@ def check_published(context: Context, *, full: bool = False, dry_run: bool = Fal
         if trial:
             notes.append("this is a trial: nothing was stored, moved or triggered")
         else:
-            notes += roll_back_regressed(checking, report)
+            rollbacks, stay = plan_rollbacks(checking, report)
+            notes += stay
         report = replace(report, notes=(*report.notes, *notes), trial=trial)
     if report.trial:
         catalog.conclude(report.passed, f"trial: {report.summary}")
-    else:
-        catalog.save_check(report)
-    return report
+        return report
+    return replace(report, notes=(*report.notes, *catalog.save_check(report, rollbacks)))
 
 
 def bless(context: Context, label: str, reason: str) -> Evaluation:

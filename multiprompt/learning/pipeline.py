@@ -13,7 +13,15 @@ from multiprompt.engine.evaluation import Subject
 from multiprompt.engine.learning import TrainingInput, learn_prompts
 from multiprompt.engine.training import OnTraining
 from multiprompt.errors import ConfigError, IntegrityError, TrainingError
-from multiprompt.gate.admission import admit, end_known, find_existing, parents_of, require_untouched, yardsticks
+from multiprompt.gate.admission import (
+    admit,
+    end_known,
+    find_existing,
+    is_untouched,
+    parents_of,
+    require_untouched,
+    yardsticks,
+)
 from multiprompt.gate.check import Checking
 from multiprompt.gate.data_faults import data_faults
 from multiprompt.gate.floor import interval
@@ -96,7 +104,9 @@ def learn_each(context: Context, names: Sequence[str], *, as_added: bool) -> Ite
     outcomes = train(context, snapshots, hooks)
     for snapshot, outcome in zip(snapshots, outcomes, strict=True):
         if isinstance(outcome, Trained):
-            yield conclude(context, snapshot, outcome)
+            report = conclude(context, replace(snapshot, before=before), outcome)
+            before = before | {report.version: outcome.digest}
+            yield report
     for outcome in outcomes:
         if isinstance(outcome, TrainingError):
             raise outcome
@@ -104,11 +114,11 @@ def learn_each(context: Context, names: Sequence[str], *, as_added: bool) -> Ite
 
 def take_snapshot(context: Context, task: Task, before: Mapping[str, str], *, retrain: bool = False) -> Snapshot:
     """Read a task's rows; a retraining starts from the published version where it can."""
+    number = context.catalog.task(task.name).published
+    replaced = None if number is None else f"{task.name}@{number}"
     start, afresh = find_start(context, task, retrain=retrain)
     data = load_data(task)
     notes = (*([afresh] if afresh else []), *data_faults(task, data))
-    number = context.catalog.task(task.name).published
-    replaced = None if number is None else f"{task.name}@{number}"
     label = None if start is None else start.label
     return Snapshot(task, data.test, (data.training, data.validation), before, label, replaced, notes)
 
@@ -157,8 +167,9 @@ def publish(context: Context, snapshot: Snapshot, trained: Trained, measured: Me
     report = _report(snapshot, trained, measured, version, state)
     return replace(
         report,
-        reason=f"the task is guarded; {reason}" if state == "held" else reason,
+        reason=f"the task is guarded; {reason}" if is_new and state == "held" else reason,
         check=check,
+        untouched=is_untouched(context.catalog, snapshot.before),
         majority=None if most is None else most.score,
         p_value=others["hard prompt"].p_value,
         is_new=is_new,

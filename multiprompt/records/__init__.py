@@ -32,6 +32,7 @@ from multiprompt.records.check import (
     LearnReport,
     LearnState,
     Matrix,
+    Rollback,
     Verdict,
     measured,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "PromptKind",
     "RenderedAnswer",
     "Rendering",
+    "Rollback",
     "Run",
     "Schedule",
     "ScoreChange",

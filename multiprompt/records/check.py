@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from multiprompt.errors import counted, percent
+from multiprompt.records.catalog import VersionRecord
 
 LearnState = Literal["published", "held", "candidate", "rejected", "retired"]
 Verdict = Literal["identical", "unchanged", "improved", "inconclusive", "regressed", "failed"]
@@ -164,6 +165,16 @@ class CheckReport:
             f"{counted(self.evaluated, 'row')} evaluated, {canaries}, {counted(self.reused, 'row')} reused, "
             f"{self.seconds:.1f} s"
         )
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """A regressed `version`, and the `earlier` one that a check publishes in its place, with the `score` it has now."""
+
+    version: VersionRecord
+    earlier: VersionRecord
+    score: float
+    reason: str
 
 
 @dataclass(frozen=True)

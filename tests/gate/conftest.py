@@ -79,7 +79,7 @@ def opened(folder: Path) -> Opened:
         workspace = mp.open(folder / "catalog.db", str(folder / model), dtype=dtype, actor="tester", **options)
         for name in ("sky", "sea"):
             task = workspace.task(name)
-            if task.folder != folder / name:
+            if Path(task.folder) != folder / name:
                 workspace.add_task(folder / name / "task.yaml")
         return workspace
 

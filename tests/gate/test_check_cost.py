@@ -22,12 +22,14 @@ from multiprompt.engine.answering import Answer, Question
 from multiprompt.errors import BaseMismatchError, ConfigError, DataError, StateError
 from multiprompt.gate import check, sampling
 from multiprompt.gate.check import UNEXPLAINED
-from multiprompt.records import Change, CheckReport, CheckResult, Evidence, Flip
+from multiprompt.jobs.steps import run_job
+from multiprompt.records import Change, CheckReport, CheckResult, Evidence, Flip, Outcome
 from multiprompt.tasks import canaries
 from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.split import load_test_split
 from tests.catalog.databases import by
 from tests.conftest import write_tiny_model
+from tests.faults.test_steps import Killed, new_attempt
 from tests.gate.conftest import ROWS, Opened, write_rows, write_task
 
 
@@ -212,24 +214,56 @@ def test_an_unknown_policy_names_the_nearest(opened: Opened) -> None:
         opened().set_policy("rolback")
 
 
-def test_a_task_that_regressed_gets_its_earlier_version_back_where_that_is_better(opened: Opened, folder: Path) -> None:
-    """Version 2 learned data that the test data then moves away from, back to what version 1 knew."""
-    workspace = opened()
+def regress_sky(workspace: mp.Workspace, folder: Path) -> None:
+    """Version 2 learns data that the test data then moves away from, back to what version 1 knows."""
     workspace.set_policy("rollback")
-    file = folder / "sky" / "task.yaml"
     for split in ("train", "validation", "test"):
         rows = [json.loads(line) for line in (folder / "sky" / f"{split}.jsonl").read_text().splitlines()]
         text = "".join(json.dumps(row | {"label": 0}) + "\n" for row in rows)
         (folder / "sky" / f"{split}.jsonl").write_text(text)
-    workspace.add_task(file)
+    workspace.add_task(folder / "sky" / "task.yaml")
     assert workspace.learn("sky").published
     write_rows(folder / "sky", "test", ROWS, 0.9, random.Random(5))
+
+
+def test_a_task_that_regressed_gets_its_earlier_version_back_where_that_is_better(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    regress_sky(workspace, folder)
     report = workspace.check()
     assert not report.passed
     assert workspace.version("sky").label == "sky@1"
     assert any("sky went back to sky@1" in note for note in report.notes)
     event = workspace.events("kind = 'rolled-back'")[-1]
     assert event.reason == "sky@2 regressed: data"
+
+
+def test_a_check_that_is_killed_before_it_is_stored_rolls_nothing_back_and_finds_the_same_again(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = opened()
+    regress_sky(workspace, folder)
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Catalog, "save_check", killed)
+        run_job(new_attempt(workspace, "first", "check", None), lambda _: None)
+    assert workspace.version("sky").label == "sky@2"
+    run_job(new_attempt(workspace, "second", "check", None), lambda _: None)
+    assert workspace.version("sky").label == "sky@1"
+    outcome = workspace.catalog.ledger.outcome("job")
+    assert outcome == Outcome(False, "2 checked: 1 identical, 1 regressed")
+
+
+def test_a_check_keeps_its_report_where_the_task_was_guarded_meanwhile(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    regress_sky(workspace, folder)
+    workspace.guard("sky", reason="in a contract")
+    report = workspace.check()
+    assert any(note.startswith("sky@2 stays: task 'sky' is guarded") for note in report.notes)
+    assert workspace.version("sky").label == "sky@2"
+    assert workspace.catalog.found_worse("sky@2") is not None
 
 
 def test_an_earlier_version_with_another_metric_is_compared_by_the_one_of_now(opened: Opened, folder: Path) -> None:
@@ -409,7 +443,7 @@ def test_data_files_that_were_replaced_under_their_old_time_are_measured(opened:
 
 def test_what_an_older_reader_made_of_a_file_is_not_believed(opened: Opened) -> None:
     workspace = opened()
-    task = workspace.task("sky")
+    task = workspace.context.task("sky")
     old = hashlib.sha256(f"{source_digest(task)} {task.data}".encode()).hexdigest()
     by(workspace.catalog, "tester", datetime.now(UTC)).save_source(old, "sha256:of other rows")
     assert all(result.verdict == "identical" for result in workspace.check().results)
