@@ -25,7 +25,7 @@ from multiprompt.gate.check import UNEXPLAINED
 from multiprompt.records import Change, CheckReport, CheckResult, Evidence, Flip
 from multiprompt.tasks import canaries
 from multiprompt.tasks.source import source_digest
-from multiprompt.tasks.split import load_test_split
+from multiprompt.tasks.task_data import load_test_split
 from tests.catalog.databases import by
 from tests.conftest import write_tiny_model
 from tests.gate.conftest import ROWS, Opened, write_rows, write_task
