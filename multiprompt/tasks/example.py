@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,9 @@ from multiprompt.tasks.task import MAX_CHOICES, Task
 from multiprompt.tasks.template import Column, NullFieldError, Template
 
 CountTokens = Callable[[str], int]
+# What pandas takes for numbers and truth values, with which the harness reads a CSV file.
+_WHOLE = re.compile(r"[ \t]*[+-]?[0-9]{1,18}[ \t]*")
+_TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 
 
 @dataclass(frozen=True)
@@ -93,27 +97,38 @@ def example(task: Task, row: Row, budget: Budget, where: str) -> Example:
         return Example(query, _target(task, row, query, where))
 
 
-def check_digits(task: Task, split: Split, *, typed: bool) -> None:
-    """Refuse labels of digits, as text, that the harness reads in another way. Raises DataError naming the first.
+def check_labels(task: Task, split: Split, *, typed: bool) -> None:
+    """Refuse labels, as text, that the harness reads in another way. Raises DataError naming the first.
 
-    In a format with types they are text. In one without, a column of nothing but digits is one of numbers.
+    In a format with types they are text. In one without, a column of nothing but whole numbers is one of numbers, and
+    one of nothing but truth values is one of these.
     """
     if not isinstance(task.doc_to_target, Column) or task.doc_to_choice is None:
         return
     labels = [row.get(task.doc_to_target.source) for row in split.rows]
-    numbers = not typed and all(map(_is_digits, labels))
+    numbers = None if typed else _as_numbers(labels)
     for number, (row, label) in enumerate(zip(split.rows, labels, strict=True)):
-        if _is_digits(label):
-            where = f"{task.name}: row {number} of split {split.name!r}"
-            with _nulls(where):
-                choices = _choices(task, row, where)
-            place = choices.index(label) if label in choices else None
-            if (place is None and not numbers) or (place is not None and numbers and place != int(label)):
-                column = task.doc_to_target.source
-                raise DataError(
-                    f"{where} has the label {label!r} as text, {_read_as(place)} Write doc_to_target as a template: "
-                    f"'{{{{{column}}}}}' gives the number of a choice, counted from 0."
-                )
+        if numbers is None and not _is_digits(label):
+            continue
+        where = f"{task.name}: row {number} of split {split.name!r}"
+        with _nulls(where):
+            choices = _choices(task, row, where)
+        place = choices.index(label) if label in choices else None
+        if (place is None and numbers is None) or (place is not None and numbers and place != numbers[number]):
+            raise DataError(
+                f"{where} has the label {label!r} as text, {_read_as(place)} Write doc_to_target as a template: of "
+                f"'{{{{{task.doc_to_target.source}}}}}', digits are the number of a choice, counted from 0, and any "
+                "other text is the choice itself."
+            )
+
+
+def _as_numbers(labels: Sequence[Any]) -> list[int] | None:
+    """A column of nothing but whole numbers or truth values, as the harness reads it in CSV; None for any other."""
+    if all(label in _TRUTH for label in labels):
+        return [_TRUTH[label] for label in labels]
+    if all(isinstance(label, str) and _WHOLE.fullmatch(label) for label in labels):
+        return [int(label) for label in labels]
+    return None
 
 
 def _read_as(place: int | None) -> str:

@@ -8,7 +8,7 @@ from contextlib import closing
 from io import BufferedIOBase
 
 from multiprompt.errors import DataError, NotFoundError
-from multiprompt.tasks.example import check_digits
+from multiprompt.tasks.example import check_labels
 from multiprompt.tasks.files import DataFile, open_file, split_files
 from multiprompt.tasks.formats import TABLES, read_rows
 from multiprompt.tasks.hub import hub_rows
@@ -32,7 +32,7 @@ def read_split(task: Task, name: str) -> Split:
     split = Split(name, *hub_rows(task, name)) if files is None else _read(task, name, files)
     if not split.rows:
         raise DataError(f"{task.name}: split {name!r} is empty.")
-    check_digits(task, split, typed=files is None or any(file.format not in _UNTYPED for file in files))
+    check_labels(task, split, typed=files is None or any(file.format not in _UNTYPED for file in files))
     return split
 
 

@@ -327,9 +327,28 @@ def test_a_fingerprint_does_not_depend_on_the_order_of_a_row_s_fields() -> None:
         (table, "csv", ["no", "yes"], [0, 1], None),
         (table, "csv", ["0", "1"], [0, 1], None),
         (table, "csv", ["1", "2", "none"], ["1", "none"], None),
+        (table, "csv", ["-1", "0", "1"], ["-1", "0", "1"], "row 0 of split 'test' has the label '-1' as text"),
+        (table, "csv", ["+1", "-1"], [" +1", "-1"], "row 1 of split 'test' has the label '-1' as text"),
+        (
+            table,
+            "csv",
+            ["True", "False"],
+            ["True", "False"],
+            "label 'True' as text, which is the choice of the number 0",
+        ),
+        (
+            table,
+            "csv",
+            ["true", "false"],
+            ["false", "true"],
+            "label 'false' as text, which is the choice of the number 1",
+        ),
+        (table, "csv", ["False", "True"], ["True", "False"], None),
+        (table, "csv", ["True", "False", "open"], ["True", "open"], None),
+        (lines, "json", ["True", "False"], ["True", "False"], None),
     ],
 )
-def test_digits_as_labels_are_read_as_in_the_harness_or_refused(
+def test_digits_and_truth_values_as_labels_are_read_as_in_the_harness_or_refused(
     tmp_path: Path,
     write: Callable[[Path, list[dict[str, Any]]], None],
     builder: str,
