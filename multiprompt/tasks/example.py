@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 from multiprompt.errors import DataError
+from multiprompt.tasks.cells import whole_numbers
 from multiprompt.tasks.rows import as_read
 from multiprompt.tasks.split import Row, Split
 from multiprompt.tasks.task import MAX_CHOICES, Task
 from multiprompt.tasks.template import Column, NullFieldError, Template
 
 CountTokens = Callable[[str], int]
-# What pandas takes for numbers and truth values, with which the harness reads a CSV file.
-_WHOLE = re.compile(r"[ \t]*[+-]?[0-9]{1,18}[ \t]*")
-_TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def check_labels(task: Task, split: Split, *, typed: bool) -> None:
     if not isinstance(task.doc_to_target, Column) or task.doc_to_choice is None:
         return
     labels = [row.get(task.doc_to_target.source) for row in split.rows]
-    numbers = None if typed else _as_numbers(labels)
+    numbers = None if typed else whole_numbers(labels)
     for number, (row, label) in enumerate(zip(split.rows, labels, strict=True)):
         if numbers is None and not _is_digits(label):
             continue
@@ -120,15 +117,6 @@ def check_labels(task: Task, split: Split, *, typed: bool) -> None:
                 f"'{{{{{task.doc_to_target.source}}}}}', digits are the number of a choice, counted from 0, and any "
                 "other text is the choice itself."
             )
-
-
-def _as_numbers(labels: Sequence[Any]) -> list[int] | None:
-    """A column of nothing but whole numbers or truth values, as the harness reads it in CSV; None for any other."""
-    if all(label in _TRUTH for label in labels):
-        return [_TRUTH[label] for label in labels]
-    if all(isinstance(label, str) and _WHOLE.fullmatch(label) for label in labels):
-        return [int(label) for label in labels]
-    return None
 
 
 def _read_as(place: int | None) -> str:

@@ -37,10 +37,10 @@ def load_data(task: Task) -> TaskData:
     """
     if task.data.training is None:
         raise DataError(f"{task.name} names no training_split, so it cannot be learned.")
-    training = read_split(task, task.data.training)
-    test = load_test_split(task)
+    training = read_split(task, task.data.training, to_learn=True)
+    test = read_split(task, scored_split(task), to_learn=True)
     if task.data.validation is not None and task.data.test is not None:
-        return TaskData(training, read_split(task, task.data.validation), test)
+        return TaskData(training, read_split(task, task.data.validation, to_learn=True), test)
     return TaskData(*_hold_out(training), test)
 
 

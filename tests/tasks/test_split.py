@@ -368,6 +368,46 @@ def test_digits_and_truth_values_as_labels_are_read_as_in_the_harness_or_refused
     assert len(load_test_split(written).rows) == len(labels)
 
 
+@pytest.mark.parametrize(
+    ("template", "cells", "refused"),
+    [
+        ("{{'yes' if x == 1 else 'no'}}", ["0", "1"], True),
+        ("{% if x %}yes{% endif %}", ["True", "False"], True),
+        ("{% if x in [1, 2] %}yes{% endif %}", ["1", "3"], True),
+        ("{{x or 'none'}}", ["0.0", "1.5"], True),
+        ("{% if x is none %}no hint{% endif %}", ["warm", ""], True),
+        ("{{x + x}}", ["1", "2"], True),
+        ("{{x}}", ["007", "1"], False),
+        ("{% if x %}{{x}}{% endif %}", ["007", ""], False),
+        ("{% if x %}{{x}}{% endif %}", ["warm", ""], False),
+        ("{% if x == 'warm' %}{{x}}{% endif %}", ["warm", "1"], False),
+        ("{{'yes' if x|int == 1 else 'no'}} {{x}}", ["01", "1.0"], False),
+        ("{{x|trim}} {{x.strip()}}", ["1.10", "2"], False),
+    ],
+)
+def test_a_template_that_tells_cells_of_csv_from_numbers_is_refused(
+    tmp_path: Path, template: str, cells: list[str], refused: bool
+) -> None:
+    table(tmp_path / "test.data", [{"text": "sky", "x": cell, "label": "no"} for cell in cells])
+    made = task(tmp_path, "csv", files={"test": "test.data"}, doc_to_text="{{text}} " + template)
+    assert len(load_test_split(made).rows) == len(cells)
+    if not refused:
+        assert reading.read_split(made, "test", to_learn=True) == load_test_split(made)
+        return
+    with pytest.raises(
+        DataError, match=r"row \d of split 'test': doc_to_text tests or computes with x, which in a CSV"
+    ):
+        reading.read_split(made, "test", to_learn=True)
+
+
+def test_a_split_that_is_learned_from_is_held_against_the_harness(tmp_path: Path) -> None:
+    table(tmp_path / "rows.data", [{"text": "sky", "label": label} for label in (0, 1)])
+    files = dict.fromkeys(("train", "validation", "test"), "rows.data")
+    target = "{{'yes' if label == 1 else 'no'}}"
+    with pytest.raises(DataError, match="row 1 of split 'train': doc_to_target tests or computes with label"):
+        load_data(task(tmp_path, "csv", files=files, doc_to_target=target))
+
+
 @pytest.mark.parametrize(("write", "builder"), [(lines, "json"), (array, "json"), (parquet, "parquet")])
 def test_keys_within_a_field_keep_their_order_in_files_and_in_stored_rows(
     tmp_path: Path, write: Callable[[Path, list[dict[str, Any]]], None], builder: str
