@@ -64,16 +64,16 @@ def check_cells(task: Task, split: Split) -> None:
 
     One that only writes fields out does not; it writes each as its cell.
     """
+    _refuse_several_inputs(task, split)
     parts = (task.description, task.doc_to_text, task.doc_to_target, task.doc_to_choice)
     templates = [part for part in parts if isinstance(part, Template) and not isinstance(part, Column)]
-    working = [one for one in templates if not one.only_writes]
-    fields = sorted(frozenset().union(*(one.fields for one in working)))
+    fields = sorted(frozenset().union(*(one.worked_fields for one in templates)))
     readings = {name: found for name in fields if (found := _reading([row.get(name) for row in split.rows]))}
     for number, row in enumerate(split.rows if readings else ()):
         typed = {**row, **{name: reading(row[name]) for name, reading in readings.items()}}
-        for one in working:
+        for one in templates:
             if _differ(one, row, typed):
-                names = ", ".join(sorted(one.fields & readings.keys()))
+                names = ", ".join(sorted(one.worked_fields & readings.keys()))
                 raise DataError(
                     f"{task.name}: row {number} of split {split.name!r}: {one.where} tests or computes with {names}, "
                     "which in a CSV file is text here, but numbers, truth values or nulls in the harness. "
@@ -81,10 +81,22 @@ def check_cells(task: Task, split: Split) -> None:
                 )
 
 
+def _refuse_several_inputs(task: Task, split: Split) -> None:
+    """The harness takes a text that is a whole number for the index of one of several inputs."""
+    column = task.doc_to_text
+    if not isinstance(column, Column) or task.doc_to_choice is None:
+        return
+    if whole_numbers([row.get(column.source) for row in split.rows]) is not None:
+        raise DataError(
+            f"{task.name}: split {split.name!r} has numbers as doc_to_text, by which the harness would choose one of "
+            "several inputs; write doc_to_text as a template with a word before or behind the number."
+        )
+
+
 def _reading(cells: Sequence[Any]) -> Callable[[str], Any] | None:
     """How the harness reads a cell of this column; None where it reads texts."""
     filled = [cell for cell in cells if cell != ""]
-    if not filled or not all(isinstance(cell, str) for cell in filled):
+    if not all(isinstance(cell, str) for cell in filled):
         return None
     if all(cell in TRUTH for cell in filled):
         return lambda cell: TRUTH[cell] if cell else _Empty(cell)

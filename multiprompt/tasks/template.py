@@ -46,7 +46,6 @@ _FORBIDDEN = (
 
 
 _RESERVED = ("self", "super")
-_WRITING = (nodes.Output, nodes.TemplateData, nodes.Name)
 
 
 class NullFieldError(Exception):
@@ -346,8 +345,8 @@ _ENVIRONMENT = _environment()
 class Template:
     """A template, parsed once.
 
-    `fields` are the fields of a row that it reads; `constant_head` is the text before the first. With
-    `only_writes` it does nothing with fields but write them out.
+    `fields` are the fields of a row that it reads, `worked_fields` those that it does not only write out.
+    `constant_head` is the text before the first.
     """
 
     def __init__(self, source: str, where: str) -> None:
@@ -364,7 +363,7 @@ class Template:
         self.where = where
         self.fields: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
         self.constant_head = _constant_head(tree)
-        self.only_writes = all(isinstance(node, _WRITING) or _is_shown(node) for node in tree.find_all(nodes.Node))
+        self.worked_fields = self.fields & _worked_names(tree)
 
     def read_by(self, _: Mapping[str, Any], /) -> frozenset[str]:
         """The fields that rendering this row reads."""
@@ -440,8 +439,10 @@ def _bounded(pieces: Any, where: str) -> Any:
         yield piece
 
 
-def _is_shown(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.Filter) and node.name == "shown"
+def _worked_names(tree: nodes.Template) -> set[str]:
+    """The names that stand elsewhere than alone between braces."""
+    written = {id(node.node) for node in tree.find_all(nodes.Filter) if node.name == "shown"}
+    return {node.name for node in tree.find_all(nodes.Name) if id(node) not in written}
 
 
 def _constant_head(tree: nodes.Template) -> str:

@@ -376,6 +376,7 @@ def test_digits_and_truth_values_as_labels_are_read_as_in_the_harness_or_refused
         ("{% if x in [1, 2] %}yes{% endif %}", ["1", "3"], True),
         ("{{x or 'none'}}", ["0.0", "1.5"], True),
         ("{% if x is none %}no hint{% endif %}", ["warm", ""], True),
+        ("{% if x is none %}no hint{% endif %}", ["", ""], True),
         ("{{x + x}}", ["1", "2"], True),
         ("{{x}}", ["007", "1"], False),
         ("{% if x %}{{x}}{% endif %}", ["007", ""], False),
@@ -397,6 +398,14 @@ def test_a_template_that_tells_cells_of_csv_from_numbers_is_refused(
     with pytest.raises(
         DataError, match=r"row \d of split 'test': doc_to_text tests or computes with x, which in a CSV"
     ):
+        reading.read_split(made, "test", to_learn=True)
+
+
+def test_a_csv_column_of_whole_numbers_is_no_text_to_choose_an_answer_for(tmp_path: Path) -> None:
+    table(tmp_path / "test.data", [{"n": n, "label": "even"} for n in (12, 14)])
+    keys = {"doc_to_text": "n", "doc_to_target": "label", "doc_to_choice": ["even", "odd"]}
+    made = task(tmp_path, "csv", files={"test": "test.data"}, **keys)
+    with pytest.raises(DataError, match="by which the harness would choose one of several inputs"):
         reading.read_split(made, "test", to_learn=True)
 
 
