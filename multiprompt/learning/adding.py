@@ -40,7 +40,7 @@ def _changes(context: Context, task: Task) -> tuple[str, ...] | None:
 def _check(context: Context, task: Task) -> tuple[str, ...]:
     """Read every row once. Gives warnings of what makes the scores doubtful."""
     if task.data.training is None:
-        test = load_test_split(task)
+        test = load_test_split(task, to_learn=True)
         examples(task, test, UNCOUNTED)
         _tell(context, task, test.notes)
         return (f"{task.name}: it names no training_split, so it can be imported only", *few_rows(task, test))

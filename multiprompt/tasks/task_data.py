@@ -38,15 +38,15 @@ def load_data(task: Task) -> TaskData:
     if task.data.training is None:
         raise DataError(f"{task.name} names no training_split, so it cannot be learned.")
     training = read_split(task, task.data.training, to_learn=True)
-    test = read_split(task, scored_split(task), to_learn=True)
+    test = load_test_split(task, to_learn=True)
     if task.data.validation is not None and task.data.test is not None:
         return TaskData(training, read_split(task, task.data.validation, to_learn=True), test)
     return TaskData(*_hold_out(training), test)
 
 
-def load_test_split(task: Task) -> Split:
-    """The rows that scores are taken on. Raises DataError."""
-    return read_split(task, scored_split(task))
+def load_test_split(task: Task, *, to_learn: bool = False) -> Split:
+    """The rows that scores are taken on, with `to_learn` those of a new version. Raises DataError."""
+    return read_split(task, scored_split(task), to_learn=to_learn)
 
 
 def scored_split(task: Task) -> str:

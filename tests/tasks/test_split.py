@@ -393,12 +393,12 @@ def test_a_template_that_tells_cells_of_csv_from_numbers_is_refused(
     made = task(tmp_path, "csv", files={"test": "test.data"}, doc_to_text="{{text}} " + template)
     assert len(load_test_split(made).rows) == len(cells)
     if not refused:
-        assert reading.read_split(made, "test", to_learn=True) == load_test_split(made)
+        assert load_test_split(made, to_learn=True) == load_test_split(made)
         return
     with pytest.raises(
         DataError, match=r"row \d of split 'test': doc_to_text tests or computes with x, which in a CSV"
     ):
-        reading.read_split(made, "test", to_learn=True)
+        load_test_split(made, to_learn=True)
 
 
 def test_a_csv_column_of_whole_numbers_is_no_text_to_choose_an_answer_for(tmp_path: Path) -> None:
@@ -406,7 +406,7 @@ def test_a_csv_column_of_whole_numbers_is_no_text_to_choose_an_answer_for(tmp_pa
     keys = {"doc_to_text": "n", "doc_to_target": "label", "doc_to_choice": ["even", "odd"]}
     made = task(tmp_path, "csv", files={"test": "test.data"}, **keys)
     with pytest.raises(DataError, match="by which the harness would choose one of several inputs"):
-        reading.read_split(made, "test", to_learn=True)
+        load_test_split(made, to_learn=True)
 
 
 def test_a_split_that_is_learned_from_is_held_against_the_harness(tmp_path: Path) -> None:
