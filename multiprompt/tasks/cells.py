@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -111,8 +112,16 @@ def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
 
 
 def _differ(template: Template, row: Row, typed: Row) -> bool:
-    """Whether both can be rendered, and as other texts."""
+    """Whether both can be rendered, and as other texts. The harness fails on choices that are no texts."""
     try:
-        return template.render(row) != template.render(typed)
+        here, there = template.render(row), template.render(typed)
     except (TemplateError, NullFieldError):
         return False
+    return here != there and not (template.where == "doc_to_choice" and _holds_others_than_texts(there))
+
+
+def _holds_others_than_texts(text: str) -> bool:
+    try:
+        return not all(isinstance(choice, str) for choice in ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return True

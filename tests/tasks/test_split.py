@@ -401,6 +401,13 @@ def test_a_template_that_tells_cells_of_csv_from_numbers_is_refused(
         load_test_split(made, to_learn=True)
 
 
+def test_choices_may_be_numbers_of_a_csv_file(tmp_path: Path) -> None:
+    table(tmp_path / "test.data", [{"text": "3 * 4", "a": "12", "b": "7", "label": 0}] * 2)
+    keys = {"doc_to_target": "label", "doc_to_choice": "{{[a, b]}}", "output_type": "multiple_choice"}
+    made = task(tmp_path, "csv", files={"test": "test.data"}, **keys)
+    assert len(load_test_split(made, to_learn=True).rows) == 2
+
+
 def test_a_csv_column_of_whole_numbers_is_no_text_to_choose_an_answer_for(tmp_path: Path) -> None:
     table(tmp_path / "test.data", [{"n": n, "label": "even"} for n in (12, 14)])
     keys = {"doc_to_text": "n", "doc_to_target": "label", "doc_to_choice": ["even", "odd"]}
