@@ -46,8 +46,9 @@ from multiprompt.learning.pipeline import Snapshot, Trained, evaluate, make_cand
 from multiprompt.records import CheckReport, Evaluation
 from multiprompt.tasks.example import Example, examples, predicted
 from multiprompt.tasks.metric import score
-from multiprompt.tasks.split import Split, load_test_split
+from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.task_data import load_test_split
 from tests.conftest import task_mapping, without_floor, write_tiny_model
 from tests.gate.test_streams import stream
 

@@ -39,7 +39,7 @@ from multiprompt.cli.output import (
 from multiprompt.cli.rendering import render
 from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError, counted
 from multiprompt.records import AddedTask, LearnReport, Prediction
-from multiprompt.workspace import open_workspace
+from multiprompt.workspace import Workspace, open_workspace
 
 _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 
@@ -198,13 +198,16 @@ def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str,
     """Answer TEXTs of one task, or the rows of a file.
 
     A row of --input is an object with the task's fields, and with "task" where no TASK is given. A row that cannot be
-    answered is named on standard error, the others are answered, and the exit status is 2.
+    answered is named on standard error, the others are answered, and the exit status is 2. A file with a row for
+    another task than TASK is refused.
     """
     if bool(texts) == (source is not None) or (task is None and source is None):
         raise click.UsageError("give TASK and TEXT…, or --input")
     rows: list[tuple[str, Any]] = [(task, text) for text in texts] if task and texts else []
     lines = () if rows else _read_rows(source, task)
     with working(catalog) as workspace:
+        if task and lines:
+            _refuse_other_tasks(workspace, task, lines)
         found = workspace.predict(rows or [(row.label, row.fields) for row in lines], strict=source is None)
     predictions = [_on_line(row.line, one) for row, one in zip(lines, found, strict=True)] if lines else found
     failed = [prediction.error for prediction in predictions if prediction.error is not None]
@@ -545,6 +548,20 @@ def _with_all_fields(rows: list[_InputRow]) -> list[_InputRow]:
     if sum(len(names[row.label]) - len(row.fields) for row in rows) > MAX_MISSING_VALUES:
         raise DataError(f"the rows of --input lack over {MAX_MISSING_VALUES} values; give each row the same fields.")
     return [replace(row, fields=names[row.label] | row.fields) for row in rows]
+
+
+def _refuse_other_tasks(workspace: Workspace, label: str, rows: list[_InputRow]) -> None:
+    """Raises DataError where a row's "task" names another task or version of the catalog, unless `label` reads it."""
+    own = parse_label(label)[0]
+    named = {row.fields["task"]: row.line for row in reversed(rows) if isinstance(row.fields.get("task"), str)}
+    known = {record.name for record in workspace.tasks()} if named.keys() - {own, label} else set()
+    others = [name for name in named if name not in (own, label) and name.partition("@")[0] in known]
+    if others and "task" not in workspace.catalog.task_file(workspace.version(label)).fields:
+        first = min(others, key=named.__getitem__)
+        raise DataError(
+            f"line {named[first]} of --input names the task {first}, but TASK is {label}; leave TASK out, and "
+            "each row is answered by the task that it names."
+        )
 
 
 def _on_line(line: int, prediction: Prediction) -> Prediction:

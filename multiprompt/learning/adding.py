@@ -11,8 +11,8 @@ from multiprompt.gate.data_faults import data_faults, few_rows
 from multiprompt.records import AddedTask, TaskChange
 from multiprompt.tasks.example import UNCOUNTED, examples
 from multiprompt.tasks.file_change import difference
-from multiprompt.tasks.split import load_data, load_test_split
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.task_data import load_data, load_test_split
 
 
 def add_task(context: Context, task: Task | str | Path) -> AddedTask:
@@ -40,7 +40,7 @@ def _changes(context: Context, task: Task) -> tuple[str, ...] | None:
 def _check(context: Context, task: Task) -> tuple[str, ...]:
     """Read every row once. Gives warnings of what makes the scores doubtful."""
     if task.data.training is None:
-        test = load_test_split(task)
+        test = load_test_split(task, to_learn=True)
         examples(task, test, UNCOUNTED)
         _tell(context, task, test.notes)
         return (f"{task.name}: it names no training_split, so it can be imported only", *few_rows(task, test))

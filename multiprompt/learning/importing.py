@@ -14,7 +14,7 @@ from multiprompt.gate.task_files import file_notes
 from multiprompt.learning.pipeline import Snapshot, Trained, evaluate, publish
 from multiprompt.records import Adapter, LearnReport
 from multiprompt.reports.model_card import identity_on_card
-from multiprompt.tasks.split import load_test_split
+from multiprompt.tasks.task_data import load_test_split
 
 
 def import_adapter(context: Context, name: str, folder: Path) -> LearnReport:
@@ -26,7 +26,7 @@ def import_adapter(context: Context, name: str, folder: Path) -> LearnReport:
     trainable(base, adapter, str(folder))
     if adapter.encoder is not None:
         files = replace(files, encoder=adapter.encoder)
-    test = load_test_split(task)
+    test = load_test_split(task, to_learn=True)
     notes = (*file_notes(context.catalog, {name}), *doubts, *few_rows(task, test))
     snapshot = Snapshot(task, test, None, before, notes=notes)
     imported = Trained(files, None, imported_from=str(folder))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 from multiprompt.errors import DataError
+from multiprompt.tasks.cells import whole_numbers
 from multiprompt.tasks.rows import as_read
 from multiprompt.tasks.split import Row, Split
 from multiprompt.tasks.task import MAX_CHOICES, Task
@@ -93,27 +94,29 @@ def example(task: Task, row: Row, budget: Budget, where: str) -> Example:
         return Example(query, _target(task, row, query, where))
 
 
-def check_digits(task: Task, split: Split, *, typed: bool) -> None:
-    """Refuse labels of digits, as text, that the harness reads in another way. Raises DataError naming the first.
+def check_labels(task: Task, split: Split, *, typed: bool) -> None:
+    """Refuse labels, as text, that the harness reads in another way. Raises DataError naming the first.
 
-    In a format with types they are text. In one without, a column of nothing but digits is one of numbers.
+    In a format with types they are text. In one without, a column of nothing but whole numbers is one of numbers, and
+    one of nothing but truth values is one of these.
     """
     if not isinstance(task.doc_to_target, Column) or task.doc_to_choice is None:
         return
     labels = [row.get(task.doc_to_target.source) for row in split.rows]
-    numbers = not typed and all(map(_is_digits, labels))
+    numbers = None if typed else whole_numbers(labels)
     for number, (row, label) in enumerate(zip(split.rows, labels, strict=True)):
-        if _is_digits(label):
-            where = f"{task.name}: row {number} of split {split.name!r}"
-            with _nulls(where):
-                choices = _choices(task, row, where)
-            place = choices.index(label) if label in choices else None
-            if (place is None and not numbers) or (place is not None and numbers and place != int(label)):
-                column = task.doc_to_target.source
-                raise DataError(
-                    f"{where} has the label {label!r} as text, {_read_as(place)} Write doc_to_target as a template: "
-                    f"'{{{{{column}}}}}' gives the number of a choice, counted from 0."
-                )
+        if numbers is None and not _is_digits(label):
+            continue
+        where = f"{task.name}: row {number} of split {split.name!r}"
+        with _nulls(where):
+            choices = _choices(task, row, where)
+        place = choices.index(label) if label in choices else None
+        if (place is None and numbers is None) or (place is not None and numbers and place != numbers[number]):
+            raise DataError(
+                f"{where} has the label {label!r} as text, {_read_as(place)} Write doc_to_target as a template: of "
+                f"'{{{{{task.doc_to_target.source}}}}}', digits are the number of a choice, counted from 0, and any "
+                "other text is the choice itself."
+            )
 
 
 def _read_as(place: int | None) -> str:

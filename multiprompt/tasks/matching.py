@@ -26,7 +26,7 @@ class StoppedError(Exception):
 
 
 class Matcher:
-    """The process, started when it is first asked; a fork starts its own."""
+    """The process, started when it is first asked, and again after its end; a fork starts its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,6 +51,8 @@ class Matcher:
         return result
 
     def _answer(self, request: str) -> str:
+        if self._child is not None and self._child.poll() is not None:
+            self.close()
         child = self._child = self._child or _start()
         assert child.stdin is not None
         assert child.stdout is not None
@@ -128,8 +130,12 @@ def _answer(limit: int, source: str, text: str, *replacement: Any) -> list[Any]:
 
 
 def main() -> None:
-    """Answer until the standard input ends; the signal of the timer ends the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Answer until the standard input ends; the signal of the timer ends the process.
+
+    Signals that ask a group of processes to end are for the parent, which may finish its work first.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))

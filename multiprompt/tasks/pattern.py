@@ -48,7 +48,8 @@ class Pattern:
             return MATCHER.ask(MAX_SECONDS, MAX_MADE_CHARACTERS, self._source, text, *replacement)
         except StoppedError:
             raise PatternError(
-                f"the pattern {self._source[:80]!r} took more than {MAX_SECONDS:g} seconds on one text; make it simpler"
+                f"the pattern {self._source[:80]!r} took more than {MAX_SECONDS:g} seconds on one text, or too much "
+                "memory; make it simpler"
             ) from None
         except ValueError as error:
             raise PatternError(str(error)) from None

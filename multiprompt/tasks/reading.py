@@ -8,7 +8,8 @@ from contextlib import closing
 from io import BufferedIOBase
 
 from multiprompt.errors import DataError, NotFoundError
-from multiprompt.tasks.example import check_digits
+from multiprompt.tasks.cells import check_cells
+from multiprompt.tasks.example import check_labels
 from multiprompt.tasks.files import DataFile, open_file, split_files
 from multiprompt.tasks.formats import TABLES, read_rows
 from multiprompt.tasks.hub import hub_rows
@@ -19,12 +20,15 @@ from multiprompt.tasks.streams import FileStream
 from multiprompt.tasks.task import Task
 from multiprompt.tasks.urls import without_secrets
 
-# Formats that hold nothing but text.
-_UNTYPED = ("csv", "tsv", "text")
+# Formats that hold nothing but text, in which the harness finds other types.
+_UNTYPED = ("csv", "tsv")
 
 
-def read_split(task: Task, name: str) -> Split:
-    """Read a split of a task. Raises DataError where it is missing, empty, or no rows."""
+def read_split(task: Task, name: str, *, to_learn: bool = False) -> Split:
+    """Read a split of a task. Raises DataError where it is missing, empty, or no rows.
+
+    What is to be learned from may not hold cells from which the harness would make another text.
+    """
     try:
         files = split_files(task, name)
     except NotFoundError as error:
@@ -32,7 +36,10 @@ def read_split(task: Task, name: str) -> Split:
     split = Split(name, *hub_rows(task, name)) if files is None else _read(task, name, files)
     if not split.rows:
         raise DataError(f"{task.name}: split {name!r} is empty.")
-    check_digits(task, split, typed=files is None or any(file.format not in _UNTYPED for file in files))
+    typed = files is None or any(file.format not in _UNTYPED for file in files)
+    check_labels(task, split, typed=typed)
+    if to_learn and not typed:
+        check_cells(task, split)
     return split
 
 

@@ -52,7 +52,7 @@ class NullFieldError(Exception):
     """A template would write out a field that is null in this row."""
 
 
-class _Null:
+class Null:
     """A null of a row: false and equal to none where a template tests for it, an error where it is used otherwise."""
 
     def __init__(self, field: str) -> None:
@@ -68,7 +68,7 @@ class _Null:
         return False
 
     def __eq__(self, other: object) -> bool:
-        return other is None or isinstance(other, _Null)
+        return other is None or isinstance(other, Null)
 
     def __hash__(self) -> int:
         return hash(None)
@@ -77,7 +77,7 @@ class _Null:
 def _marked(value: Any, field: str) -> Any:
     """A value with its nulls marked by the field that they stand in."""
     if value is None:
-        return _Null(field)
+        return Null(field)
     if isinstance(value, dict):
         return {key: _marked(inner, f"{field}.{key}") for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -94,7 +94,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """A row's key comes before a method of the same name, which only a call means: its text is an address."""
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
-        if isinstance(obj, _Null):
+        if isinstance(obj, Null):
             obj.refuse()
         return _no_method(super().getattr(obj, attribute), attribute)
 
@@ -102,7 +102,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return _no_method(super().getitem(obj, argument), argument)
 
     def method(self, obj: Any, name: str) -> Any:
-        if isinstance(obj, _Null):
+        if isinstance(obj, Null):
             obj.refuse()
         return super().getattr(obj, name)
 
@@ -326,8 +326,8 @@ def _plain_environment() -> _Sandbox:
     environment.filters.clear()
     environment.filters.update(allowed, replace=_replace, join=_join, regex_replace=_regex_replace)
     environment.filters.update(round=_round, sum=_sum)
-    environment.tests["none"] = lambda value: value is None or isinstance(value, _Null)
-    environment.tests["sameas"] = lambda value, other: value is other or (value == other and isinstance(value, _Null))
+    environment.tests["none"] = lambda value: value is None or isinstance(value, Null)
+    environment.tests["sameas"] = lambda value, other: value is other or (value == other and isinstance(value, Null))
     return environment
 
 
@@ -345,7 +345,8 @@ _ENVIRONMENT = _environment()
 class Template:
     """A template, parsed once.
 
-    `fields` are the fields of a row that it reads; `constant_head` is the text before the first.
+    `fields` are the fields of a row that it reads, `worked_fields` those that it does not only write out.
+    `constant_head` is the text before the first.
     """
 
     def __init__(self, source: str, where: str) -> None:
@@ -362,6 +363,7 @@ class Template:
         self.where = where
         self.fields: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
         self.constant_head = _constant_head(tree)
+        self.worked_fields = self.fields & _worked_names(tree)
 
     def read_by(self, _: Mapping[str, Any], /) -> frozenset[str]:
         """The fields that rendering this row reads."""
@@ -435,6 +437,12 @@ def _bounded(pieces: Any, where: str) -> Any:
         if length > MAX_RENDERED_CHARACTERS:
             raise TemplateError(f"{where} renders to more than {MAX_RENDERED_CHARACTERS} characters.")
         yield piece
+
+
+def _worked_names(tree: nodes.Template) -> set[str]:
+    """The names that stand elsewhere than alone between braces."""
+    written = {id(node.node) for node in tree.find_all(nodes.Filter) if node.name == "shown"}
+    return {node.name for node in tree.find_all(nodes.Name) if id(node) not in written}
 
 
 def _constant_head(tree: nodes.Template) -> str:

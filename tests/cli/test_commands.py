@@ -153,6 +153,26 @@ def test_predict_reads_rows_as_training_does(catalog: Run, tmp_path: Path) -> No
     assert outputs == [catalog("predict", "colour", *(row["text"] for row in rows)).out] * 3
 
 
+def test_rows_for_another_task_are_not_answered_by_the_one_that_is_given(catalog: Run, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    for named in ("word", "colour@2"):
+        rows.write_text(f'{{"task": "colour", "text": "sky"}}\n{{"task": "{named}", "text": "sea"}}\n')
+        done = catalog("predict", "colour", "--input", rows)
+        assert (done.status, done.out) == (2, "")
+        assert f"error: line 2 of --input names the task {named}, but TASK is colour" in done.err
+    rows.write_text('{"task": "colour", "text": "sky"}\n{"task": "of mine", "text": "sea"}\n')
+    assert catalog("predict", "colour@1", "--input", rows).out == catalog("predict", "colour", "sky", "sea").out
+
+
+def test_a_field_called_task_that_the_task_reads_is_a_field(catalog: Run, tmp_path: Path, make_task: MakeTask) -> None:
+    file = make_task("kind", doc_to_text="{{task}}: {{text}}")
+    for data in file.parent.glob("*.jsonl"):
+        data.write_text(data.read_text().replace('{"text"', '{"task": "word", "text"'))
+    assert catalog("add", file).status == catalog("learn", "kind").status == 0
+    (tmp_path / "rows.jsonl").write_text('{"task": "word", "text": "sky"}\n')
+    assert catalog("predict", "kind", "--input", tmp_path / "rows.jsonl").status == 0
+
+
 def test_add_tells_which_columns_were_converted(catalog: Run, tmp_path: Path) -> None:
     rows = [{"text": "a", "label": "red", "day": date(2024, 5, 3)}] * 4
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")

@@ -257,7 +257,7 @@ def test_a_task_that_is_not_there_is_named_before_the_base_model_is_loaded(
         (numpy.float32(0.1), "0.1"),
         (numpy.array(["a", "b"]), "['a', 'b']"),
         (("a", "b"), "['a', 'b']"),
-        (MappingProxyType({"b": 1, "a": 2}), "{'a': 2, 'b': 1}"),
+        (MappingProxyType({"b": 1, "a": 2}), "{'b': 1, 'a': 2}"),
         (date(2026, 1, 2), "2026-01-02"),
         (Decimal("1.10"), "1.10"),
         (7, "7"),

@@ -382,7 +382,7 @@ def test_a_bare_text_is_a_column_whatever_else_is_read() -> None:
         (np.array(["a", "b"]), "['a', 'b']"),
         (np.array([[0.1]], np.float32), "[[0.1]]"),
         (("a", 1), "['a', 1]"),
-        ({"z": 1, "day": date(2024, 5, 3)}, "{'day': '2024-05-03', 'z': 1}"),
+        ({"z": 1, "day": date(2024, 5, 3)}, "{'z': 1, 'day': '2024-05-03'}"),
         (Colour.RED, "1"),
         ([Colour.RED], "[1]"),
     ],

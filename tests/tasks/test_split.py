@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from multiprompt.errors import DataError, IntegrityError
 from multiprompt.tasks import reading
 from multiprompt.tasks.source import source_digest
-from multiprompt.tasks.split import Split, load_data, load_test_split
+from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.task_data import load_data, load_test_split
 from tests.conftest import task_mapping
 
 ROWS = [{"text": "blue as the sky", "label": "blue"}, {"text": 'zwölf, "rote"\nRosen', "label": "red"}]
@@ -326,9 +327,28 @@ def test_a_fingerprint_does_not_depend_on_the_order_of_a_row_s_fields() -> None:
         (table, "csv", ["no", "yes"], [0, 1], None),
         (table, "csv", ["0", "1"], [0, 1], None),
         (table, "csv", ["1", "2", "none"], ["1", "none"], None),
+        (table, "csv", ["-1", "0", "1"], ["-1", "0", "1"], "row 0 of split 'test' has the label '-1' as text"),
+        (table, "csv", ["+1", "-1"], [" +1", "-1"], "row 1 of split 'test' has the label '-1' as text"),
+        (
+            table,
+            "csv",
+            ["True", "False"],
+            ["True", "False"],
+            "label 'True' as text, which is the choice of the number 0",
+        ),
+        (
+            table,
+            "csv",
+            ["true", "false"],
+            ["false", "true"],
+            "label 'false' as text, which is the choice of the number 1",
+        ),
+        (table, "csv", ["False", "True"], ["True", "False"], None),
+        (table, "csv", ["True", "False", "open"], ["True", "open"], None),
+        (lines, "json", ["True", "False"], ["True", "False"], None),
     ],
 )
-def test_digits_as_labels_are_read_as_in_the_harness_or_refused(
+def test_digits_and_truth_values_as_labels_are_read_as_in_the_harness_or_refused(
     tmp_path: Path,
     write: Callable[[Path, list[dict[str, Any]]], None],
     builder: str,
@@ -346,6 +366,62 @@ def test_digits_as_labels_are_read_as_in_the_harness_or_refused(
         load_test_split(made)
     written = task(tmp_path, builder, files={"test": "test.data"}, **keys | {"doc_to_target": "{{label}}"})
     assert len(load_test_split(written).rows) == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("template", "cells", "refused"),
+    [
+        ("{{'yes' if x == 1 else 'no'}}", ["0", "1"], True),
+        ("{% if x %}yes{% endif %}", ["True", "False"], True),
+        ("{% if x in [1, 2] %}yes{% endif %}", ["1", "3"], True),
+        ("{{x or 'none'}}", ["0.0", "1.5"], True),
+        ("{% if x is none %}no hint{% endif %}", ["warm", ""], True),
+        ("{% if x is none %}no hint{% endif %}", ["", ""], True),
+        ("{{x + x}}", ["1", "2"], True),
+        ("{{x}}", ["007", "1"], False),
+        ("{% if x %}{{x}}{% endif %}", ["007", ""], False),
+        ("{% if x %}{{x}}{% endif %}", ["warm", ""], False),
+        ("{% if x == 'warm' %}{{x}}{% endif %}", ["warm", "1"], False),
+        ("{{'yes' if x|int == 1 else 'no'}} {{x}}", ["01", "1.0"], False),
+        ("{{x|trim}} {{x.strip()}}", ["1.10", "2"], False),
+    ],
+)
+def test_a_template_that_tells_cells_of_csv_from_numbers_is_refused(
+    tmp_path: Path, template: str, cells: list[str], refused: bool
+) -> None:
+    table(tmp_path / "test.data", [{"text": "sky", "x": cell, "label": "no"} for cell in cells])
+    made = task(tmp_path, "csv", files={"test": "test.data"}, doc_to_text="{{text}} " + template)
+    assert len(load_test_split(made).rows) == len(cells)
+    if not refused:
+        assert load_test_split(made, to_learn=True) == load_test_split(made)
+        return
+    with pytest.raises(
+        DataError, match=r"row \d of split 'test': doc_to_text tests or computes with x, which in a CSV"
+    ):
+        load_test_split(made, to_learn=True)
+
+
+def test_choices_may_be_numbers_of_a_csv_file(tmp_path: Path) -> None:
+    table(tmp_path / "test.data", [{"text": "3 * 4", "a": "12", "b": "7", "label": 0}] * 2)
+    keys = {"doc_to_target": "label", "doc_to_choice": "{{[a, b]}}", "output_type": "multiple_choice"}
+    made = task(tmp_path, "csv", files={"test": "test.data"}, **keys)
+    assert len(load_test_split(made, to_learn=True).rows) == 2
+
+
+def test_a_csv_column_of_whole_numbers_is_no_text_to_choose_an_answer_for(tmp_path: Path) -> None:
+    table(tmp_path / "test.data", [{"n": n, "label": "even"} for n in (12, 14)])
+    keys = {"doc_to_text": "n", "doc_to_target": "label", "doc_to_choice": ["even", "odd"]}
+    made = task(tmp_path, "csv", files={"test": "test.data"}, **keys)
+    with pytest.raises(DataError, match="by which the harness would choose one of several inputs"):
+        load_test_split(made, to_learn=True)
+
+
+def test_a_split_that_is_learned_from_is_held_against_the_harness(tmp_path: Path) -> None:
+    table(tmp_path / "rows.data", [{"text": "sky", "label": label} for label in (0, 1)])
+    files = dict.fromkeys(("train", "validation", "test"), "rows.data")
+    target = "{{'yes' if label == 1 else 'no'}}"
+    with pytest.raises(DataError, match="row 1 of split 'train': doc_to_target tests or computes with label"):
+        load_data(task(tmp_path, "csv", files=files, doc_to_target=target))
 
 
 @pytest.mark.parametrize(("write", "builder"), [(lines, "json"), (array, "json"), (parquet, "parquet")])
