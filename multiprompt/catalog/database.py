@@ -119,6 +119,15 @@ def database_path(engine: Engine) -> Path:
     return Path(name.removeprefix("file:").partition("?")[0] if name.startswith("file:") else name).resolve()
 
 
+def file_identity(engine: Engine) -> tuple[int, int] | None:
+    """Device and inode of an SQLite file, which one that takes its place has others of; None where there is no file."""
+    try:
+        found = database_path(engine).stat() if is_sqlite(engine) else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
 def location(engine: Engine) -> str:
     """Where the catalog is, to be shown: a path, or a URL without its password."""
     return str(database_path(engine)) if is_sqlite(engine) else _shown(engine.url)
