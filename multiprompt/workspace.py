@@ -443,7 +443,8 @@ def open_workspace(
     opened = Catalog.open(str(catalog), create=create).signed_by(actor or _user(), clock)
     if base_model is not None:
         folder = Path(base_model).expanduser()
-        opened.name_base_model(str(folder.resolve()) if folder.is_dir() else base_model)
+        base_model = str(folder.resolve()) if folder.is_dir() else base_model
+        opened.name_base_model(base_model)
     return Workspace(
         Context(opened, base_model, dtype=dtype, hub_metrics=hub_metrics, progress=progress, notify=notify)
     )

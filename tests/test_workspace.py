@@ -654,3 +654,33 @@ def test_the_file_of_jobs_is_as_private_as_the_catalog(workspace: mp.Workspace, 
     workspace.submit("colour")
     folder = workspace.catalog.path.parent
     assert {path.stat().st_mode & 0o777 for path in folder.glob("catalog.db*")} == {0o600}
+
+
+def test_a_working_directory_that_changes_moves_neither_catalog_nor_base_model(
+    tmp_path: Path, tiny_model: Path, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    shutil.copytree(tiny_model, here / "model")
+    write_tiny_model(elsewhere / "model", seed=1)
+    task = make_task("colour")
+    mp.open(elsewhere / "catalog.db", str(elsewhere / "model"), dtype="float32")
+    monkeypatch.chdir(here)
+    workspace = mp.open("catalog.db", "model", dtype="float32")
+    monkeypatch.chdir(elsewhere)
+    assert workspace.base_model().folder == here / "model"
+    workspace.learn(workspace.add_task(task).name)
+    assert workspace.catalog.path == here / "catalog.db"
+    row = [("colour", {"text": "sky"})]
+    assert workspace.predict(row) == mp.open(here / "catalog.db").predict(row)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///catalog.db", "sqlite:///file:catalog.db?uri=true"])
+def test_a_relative_url_names_the_file_that_it_named_when_it_was_opened(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    workspace = mp.open(url)
+    monkeypatch.chdir("/")
+    assert workspace.catalog.path == tmp_path / "catalog.db"
+    assert workspace.tasks() == []
+    assert workspace.catalog.epoch() == mp.open(tmp_path / "catalog.db").catalog.epoch()

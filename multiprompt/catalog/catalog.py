@@ -28,7 +28,14 @@ from multiprompt.catalog import (
 )
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.copying import Advance
-from multiprompt.catalog.database import database_engine, database_path, is_sqlite, location, watching_engine
+from multiprompt.catalog.database import (
+    database_engine,
+    database_path,
+    file_identity,
+    is_sqlite,
+    location,
+    watching_engine,
+)
 from multiprompt.catalog.database import reading as read_transaction
 from multiprompt.catalog.database import writing as write_transaction
 from multiprompt.catalog.garbage import LiveJobs
@@ -92,6 +99,7 @@ class Catalog:
         self._actor = actor
         self._clock = clock
         self._claim: Claim | None = None
+        self._watched: tuple[int, int] | None = None
         weakref.finalize(self, engine.dispose)
 
     @classmethod
@@ -257,10 +265,15 @@ class Catalog:
             good = known.state != "candidate" or not reading.is_below_floor(connection, known)
             self._end(connection, good, outcome, stamp)
 
-    def epoch(self) -> int:
-        """How many pointers have moved so far; quick enough to ask before each answer."""
+    def epoch(self) -> tuple[int, object]:
+        """How many pointers have moved so far, and in which file; quick enough to ask before each answer."""
+        file = file_identity(self._engine)
+        if file is not None and file != self._watched:
+            # The connections that are kept open still read a file that another one took the place of.
+            self._watching.dispose()
+            self._watched = file
         with read_transaction(self._watching) as connection:
-            return reading.epoch(connection)
+            return reading.epoch(connection), self._watched
 
     def add_task(self, task: Task) -> TaskRecord:
         with self._write() as (connection, stamp):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DisconnectionError, OperationalError
@@ -66,7 +67,16 @@ def database_engine(url: str) -> Engine:
     if not parsed.database or parsed.database == ":memory:":
         raise CatalogError("a catalog is a file: give a path, or a URL like sqlite:///multiprompt.db.")
     _require_usable(parsed)
-    return _sqlite_engine(parsed, NullPool)
+    return _sqlite_engine(_with_whole_path(parsed), NullPool)
+
+
+def _with_whole_path(url: URL) -> URL:
+    """The URL of the same file from any working directory, which a program may change later."""
+    name = str(url.database)
+    if "uri" not in url.query or not name.startswith("file:"):
+        return url.set(database=str(Path(name).absolute()))
+    path = name.removeprefix("file:")
+    return url if path.startswith("/") else url.set(database=f"file:{quote(str(Path.cwd()))}/{path}")
 
 
 def _parsed(url: str) -> URL:
@@ -107,6 +117,15 @@ def database_path(engine: Engine) -> Path:
     assert is_sqlite(engine), f"{location(engine)} is no file"
     name = str(engine.url.database)
     return Path(name.removeprefix("file:").partition("?")[0] if name.startswith("file:") else name).resolve()
+
+
+def file_identity(engine: Engine) -> tuple[int, int] | None:
+    """Device and inode of an SQLite file, which one that takes its place has others of; None where there is no file."""
+    try:
+        found = database_path(engine).stat() if is_sqlite(engine) else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def location(engine: Engine) -> str:

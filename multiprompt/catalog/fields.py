@@ -39,7 +39,8 @@ STATES = ("candidate", "published", "retired", "rejected")
 EVALUATION_KINDS = ("soft", "hard")
 EVENT_KINDS = (
     "published", "rolled-back", "rejected", "held", "below-floor", "blessed", "noted", "guarded", "unguarded",
-    "task-added", "task-changed", "base-model-bound", "base-model-renewed", "engine-fallback", "engine-packed",
+    "task-added", "task-changed", "base-model-bound", "base-model-renewed", "base-model-moved",
+    "engine-fallback", "engine-packed",
     *(f"policy-{policy}" for policy in POLICIES),
 )  # fmt: skip
 

@@ -31,6 +31,9 @@ _LENGTHS = (
     "n_ctx", "context_length",
 )  # fmt: skip
 _UNBOUNDED = 2048
+# How many keys attention chooses, in Doge and in DeepSeek's sparse attention. Among more keys, equal scores are ordered
+# by how many there are, so that later tokens would change the choice.
+_CHOSEN = ("keep_window_size", "index_topk")
 _SENSES = {"vision_tower", "vision_model", "audio_tower", "visual"}
 _POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings", "positions_embed")
 _SPACE_WITHIN = re.compile(r"\S ")
@@ -100,15 +103,15 @@ class BaseModel:
 
     @cached_property
     def max_tokens(self) -> int:
-        """The longest input the model takes, in tokens; beyond its window Doge chooses by what comes later, too."""
+        """The longest input the model takes, in tokens, and all of whose keys its attention chooses."""
         config = self.model.config.get_text_config()
         longest = int(next((n for name in _LENGTHS if (n := getattr(config, name, None))), _UNBOUNDED))
         rope = getattr(config, "rope_parameters", None) or {}
         for settings in (rope, *(nested for nested in rope.values() if isinstance(nested, dict))):
             if settings.get("rope_type") in _LENGTH_DEPENDENT:
                 longest = min(longest, int(settings.get("original_max_position_embeddings") or longest))
-        chosen = getattr(config, "keep_window_size", None) or longest
-        return min([longest, int(chosen), *self._position_tables()])
+        chosen = (int(getattr(config, name, None) or longest) for name in _CHOSEN)
+        return min([longest, *chosen, *self._position_tables()])
 
     def _position_tables(self) -> Iterator[int]:
         """How many positions each learned table of the language model has; the first ones may be set aside."""

@@ -49,7 +49,7 @@ class Predictor:
         self.base = base
         self._prefixes = PrefixCache(cache_bytes)
         self._served: dict[str, _Served] = {}
-        self._epoch = -1
+        self._epoch: object = None
         self._lock = Lock()
 
     def predict(
@@ -84,7 +84,7 @@ class Predictor:
     def _prefix(self, served: _Served) -> Prefix:
         version = served.version
         return self._prefixes.get(
-            version.id,
+            (version.digest, served.task.fingerprint),
             lambda: compile_task(self.base, served.task, load_prompt(self._catalog, self.base, version)),
         )
 
@@ -117,7 +117,7 @@ class Predictor:
         return look_up
 
     def _follow_catalog(self) -> dict[str, _Served]:
-        """What labels are known to stand for; forgotten when a pointer of the catalog has moved."""
+        """What labels are known to stand for; forgotten when a pointer of the catalog has moved, or its file."""
         epoch = self._catalog.epoch()
         with self._lock:
             if epoch != self._epoch:

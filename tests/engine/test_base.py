@@ -14,7 +14,16 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, DogeConfig, GPT2Config, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertConfig,
+    DeepseekV32Config,
+    DogeConfig,
+    GPT2Config,
+    PretrainedConfig,
+    Qwen2Config,
+)
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
@@ -499,12 +508,21 @@ def test_the_longest_input_is_read_under_each_configs_name(
     assert dataclasses.replace(base, model=model).max_tokens == longest
 
 
-def test_the_longest_input_is_within_a_window_that_later_tokens_would_move(tmp_path: Path) -> None:
-    config = DogeConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=256,
-        keep_window_size=48, num_experts=4,
-    )  # fmt: skip
-    base = load_base_model(locate(str(write_model(tmp_path / "doge", config))), "float32")
+DOGE = DogeConfig(
+    hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=256,
+    keep_window_size=48, num_experts=4,
+)  # fmt: skip
+SPARSE = DeepseekV32Config(
+    hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=256,
+    index_topk=48, index_n_heads=2, index_head_dim=16, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8,
+    qk_nope_head_dim=8, v_head_dim=12, num_key_value_heads=4, n_routed_experts=4, num_experts_per_tok=2, n_group=1,
+    topk_group=1, moe_intermediate_size=32, first_k_dense_replace=1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [DOGE, SPARSE], ids=["doge", "deepseek_v32"])
+def test_the_longest_input_has_no_more_tokens_than_attention_chooses(tmp_path: Path, config: PretrainedConfig) -> None:
+    base = load_base_model(locate(str(write_model(tmp_path / "model", config))), "float32")
     assert base.max_tokens == 48
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -291,3 +292,20 @@ def test_a_value_that_no_data_file_holds_is_refused(
     workspace.learn("colour")
     (found,) = workspace.predict([("colour", {"text": value})], strict=False)
     assert says in str(found.error)
+
+
+def test_a_catalog_file_that_is_replaced_is_served_from_then_on(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    workspace.base_model()
+    restored = tmp_path / "restored.db"
+    workspace.backup(restored)
+    workspace.learn(workspace.add_task(make_task("colour", description="Which colour?\n")).name)
+    other = mp.open(restored)
+    other.learn(other.add_task(make_task("colour", description="Name it.\n")).name)
+    rows = [("colour", {"text": f"sky {number}"}) for number in range(4)]
+    former, expected = workspace.predict(rows), other.predict(rows)
+    assert former != expected
+    other.close()
+    restored.replace(workspace.catalog.path)
+    assert workspace.predict(rows) == expected
