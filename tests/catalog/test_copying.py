@@ -122,6 +122,24 @@ def test_a_backup_that_cannot_be_written_is_one_error(tmp_path: Path, place: str
         filled(tmp_path).backup(Path(place))
 
 
+def test_of_two_backups_to_one_name_one_is_written_whole(tmp_path: Path) -> None:
+    catalog, place = filled(tmp_path), tmp_path / "backup.db"
+    done: list[str] = []
+
+    def second(what: str, _: int, __: int) -> None:
+        """Another backup to the same name, which begins when the first has copied something."""
+        if not done:
+            done.append(what)
+            catalog.backup(place)
+            done.append("second")
+
+    with pytest.raises(CatalogError, match="another process meanwhile"):
+        catalog.backup(place, second)
+    assert done[-1] == "second"
+    assert contents(Catalog.open(str(place))) == contents(catalog)
+    assert not list(tmp_path.glob("*.partial*"))
+
+
 def test_a_backup_does_not_disturb_a_writer(tmp_path: Path) -> None:
     catalog = filled(tmp_path)
     stop = threading.Event()
