@@ -700,6 +700,32 @@ def test_one_wrong_input_to_each_command_is_one_line_and_status_2(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("learn",), "error: name tasks, or give --all (see `multiprompt learn --help`)"),
+        (("evaluation", "x"), "error: Invalid value for 'ID': 'x' is not a valid integer"),
+        (("tasks", "--as-of", "yesterday"), "error: Invalid value for '--as-of': expected a time"),
+        (("predict", "--input", "nowhere"), "error: Invalid value for '--input': 'nowhere': No such file"),
+        (("submit", "colour", "--timeout", "soon"), "error: Invalid value for '--timeout': 'soon' is no duration"),
+        (("schedule", "list", "x"), "(see `multiprompt schedule list --help`)"),
+        (("lern",), "error: No such command 'lern'"),
+        (("worker", "--lease", "nan"), "error: Invalid value for '--lease': nan is no finite number"),
+        (("worker", "--grace", "nan"), "error: Invalid value for '--grace': nan is no finite number"),
+        (("gc", "--days", "inf"), "error: Invalid value for '--days': inf is no finite number"),
+        (("plan", "--days", "nan"), "error: Invalid value for '--days': nan is no finite number"),
+        (("worker", "--base-model", "nowhere"), "error: no base model 'nowhere'"),
+    ],
+)
+def test_a_command_line_that_is_not_understood_is_one_line(
+    catalog: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    done = catalog(*arguments)
+    assert (done.status, done.out) == (2, "")
+    (line,) = done.err.strip().splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("colour", "--input: line 1 is not JSON"),
