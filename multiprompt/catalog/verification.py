@@ -13,6 +13,7 @@ from multiprompt.catalog import reading, writing
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.copying import Advance, count
 from multiprompt.catalog.database import is_sqlite
+from multiprompt.catalog.storage import misplaced
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Problem
 from multiprompt.tasks.split import Split
@@ -25,6 +26,10 @@ _STEP = 1000
 def problems(connection: Connection, advance: Advance = lambda what, done, total: None) -> Iterator[Problem]:
     """What is wrong, one finding after another; nothing when all is well."""
     yield from _structure(connection, advance)
+    damage = misplaced(connection) if is_sqlite(connection) else []
+    yield from damage
+    if damage:  # what of the rest can be read says little
+        return
     artifacts = _artifacts(connection, advance)
     yield from (Problem("artifacts", wrong) for wrong in artifacts.values() if wrong)
     intact = {sha256 for sha256, wrong in artifacts.items() if not wrong}
