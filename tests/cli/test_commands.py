@@ -90,6 +90,7 @@ def test_learning_again_what_did_not_learn_is_no_success(catalog: Run, make_task
     settings = {"num_virtual_tokens": 4, "training": {"steps": 2}, "regression": {"floor": "hard"}}
     catalog("add", make_task("shade", multiprompt=settings))
     assert [catalog("learn", "shade").status for _ in range(2)] == [1, 1]
+    assert "run `multiprompt publish shade@1 --force --reason …`" in catalog("predict", "shade", "x").err
     assert [version["state"] for version in catalog("versions", "task = 'shade'", "--json").json] == ["candidate"]
 
 
