@@ -15,6 +15,7 @@ from multiprompt.records import BaseModelRecord, Claim, Progress
 
 if TYPE_CHECKING:
     from multiprompt.engine.base import BaseModel
+    from multiprompt.engine.hub import Source
     from multiprompt.tasks.task import Task
 
 Notify = Callable[[str], None]
@@ -141,12 +142,17 @@ class Context:
             return self._base
 
     def _load(self) -> BaseModel:
-        from multiprompt.engine.hub import locate
         from multiprompt.engine.loading import load_base_model
 
-        reference, dtype, bound = self.catalog.base_model()
+        return load_base_model(self.locate_base_model(), self._dtype or self.catalog.base_model()[1])
+
+    def locate_base_model(self) -> Source:
+        """Where the base model's files are on this machine. Raises NotFoundError or BaseModelError."""
+        from multiprompt.engine.hub import locate
+
+        reference, _, bound = self.catalog.base_model()
         try:
-            source = locate(self._reference or reference or DEFAULT_BASE_MODEL, self.notify)
+            return locate(self._reference or reference or DEFAULT_BASE_MODEL, self.notify)
         except NotFoundError as error:
             if self._reference is not None or bound is None:
                 raise
@@ -154,4 +160,3 @@ class Context:
                 f"{self.catalog.location} is bound to {bound}, but {error}. Where it was moved, run "
                 "`multiprompt init --base-model` with its new place."
             ) from None
-        return load_base_model(source, self._dtype or dtype)

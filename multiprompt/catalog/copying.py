@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import (
     Connection,
@@ -77,20 +78,22 @@ def backup(source: Engine, target: Path, advance: Advance = lambda what, done, t
             raise CatalogError(f"{target} exists: choose another name, nothing was written.")
         if not target.parent.is_dir():
             raise CatalogError(f"{target.parent} does not exist: create the folder, or choose another path.")
-        _write(source, target, target.absolute().with_name(f"{target.name}.partial"), advance)
+        _write(source, target, target.absolute().with_name(f"{target.name}.{uuid4().hex[:8]}.partial"), advance)
+    except FileExistsError:
+        raise CatalogError(f"{target} was written by another process meanwhile: choose another name.") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no path holds such a character"
         raise CatalogError(f"{str(target)!r} cannot be written: {reason}. Choose another path.") from error
 
 
 def _write(source: Engine, target: Path, partial: Path, advance: Advance) -> None:
-    """Copy to `partial`, and give it its name when it is whole."""
-    partial.unlink(missing_ok=True)
+    """Copy to `partial`, and give it its name when it is whole, unless another process has taken that."""
     try:
         if is_sqlite(source):
             _copy_file(database_path(source), partial, advance)
         else:
             copy_catalog(source, database_engine(str(partial)), advance)
+        make_like(target, partial)
         partial.replace(target)
     finally:
         for leftover in (partial, *(partial.with_name(partial.name + suffix) for suffix in ("-wal", "-shm"))):

@@ -18,7 +18,9 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DisconnectionError, Ope
 from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
-from multiprompt.errors import CatalogError, IntegrityError, SchemaError, UnavailableError
+from multiprompt.catalog.storage import misplaced
+from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, SchemaError, UnavailableError
+from multiprompt.records import Problem
 
 BUSY_TIMEOUT_SECONDS = 30
 # Whoever writes to a catalog on PostgreSQL holds this advisory lock, as on SQLite the one of the file.
@@ -280,6 +282,24 @@ def _translated(engine: Engine) -> Iterator[None]:
         raise CatalogError(
             f"{location(engine)}: {error.object!r} holds half a character, which no database stores."
         ) from error
+    except MultipromptError:
+        raise
+    except Exception as error:
+        damage = _damage(engine)
+        if damage:
+            raise IntegrityError(f"{location(engine)}, {damage[0].where}: {damage[0].what}.") from error
+        raise
+
+
+def _damage(engine: Engine) -> list[Problem]:
+    """The values of other types that a catalog on SQLite holds; none where it cannot be asked."""
+    if not is_sqlite(engine):
+        return []
+    try:
+        with engine.connect() as connection:
+            return misplaced(connection)
+    except DatabaseError:
+        return []
 
 
 def _first_line(error: DatabaseError) -> str:

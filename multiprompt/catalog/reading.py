@@ -210,9 +210,9 @@ def version(connection: Connection, name: str, number: int | None) -> VersionRec
     found = versions_of(connection, name)
     listed = ", ".join(f"{v.number} ({v.state})" for v in found) or "none"
     if number is None:
-        raise NotFoundError(
-            f"task {name!r} has no published version (versions: {listed}); run `multiprompt learn {name}`."
-        )
+        held = [v.label for v in found if v.state == "candidate"]
+        cure = f"publish {held[-1]} --force --reason …" if held else f"learn {name}"
+        raise NotFoundError(f"task {name!r} has no published version (versions: {listed}); run `multiprompt {cure}`.")
     raise NotFoundError(f"task {name!r} has no version {number}; its versions: {listed}.")
 
 

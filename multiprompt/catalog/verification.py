@@ -7,12 +7,13 @@ import operator
 from collections.abc import Iterable, Iterator, Set
 from typing import TypeVar
 
-from sqlalchemy import Connection, ForeignKey, exists, select, text
+from sqlalchemy import Connection, ForeignKey, LargeBinary, exists, select, text
 
 from multiprompt.catalog import reading, writing
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.copying import Advance, count
 from multiprompt.catalog.database import is_sqlite
+from multiprompt.catalog.storage import misplaced
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Problem
 from multiprompt.tasks.split import Split
@@ -25,6 +26,12 @@ _STEP = 1000
 def problems(connection: Connection, advance: Advance = lambda what, done, total: None) -> Iterator[Problem]:
     """What is wrong, one finding after another; nothing when all is well."""
     yield from _structure(connection, advance)
+    damage = misplaced(connection) if is_sqlite(connection) else []
+    yield from damage
+    if damage:  # what of the rest can be read says little
+        return
+    yield from _unreadable(connection)
+    yield from _whole("runs", _runs(connection))
     artifacts = _artifacts(connection, advance)
     yield from (Problem("artifacts", wrong) for wrong in artifacts.values() if wrong)
     intact = {sha256 for sha256, wrong in artifacts.items() if not wrong}
@@ -67,6 +74,26 @@ def _structure(connection: Connection, advance: Advance) -> Iterator[Problem]:
     for name in sorted(s.TRIGGERS[connection.dialect.name] - triggers(connection)):
         yield Problem("database", f"the trigger {name}, which protects published prompts, is missing or disabled")
     advance("verifying structure", 1, 1)
+
+
+def _unreadable(connection: Connection) -> Iterator[Problem]:
+    """The tables with a value that cannot be read; stored bytes have digests of their own."""
+    for table in s.metadata.sorted_tables:
+        columns = [column for column in table.c if not isinstance(column.type, LargeBinary)]
+        try:
+            for _ in connection.execute(select(*columns)):
+                pass
+        except IntegrityError as error:
+            yield Problem(f"table {table.name}", str(error))
+
+
+def _runs(connection: Connection) -> Iterator[Problem]:
+    """The loss curve of a training must be numbers, at least up to its best step."""
+    runs = s.runs.c
+    for row in connection.execute(select(runs.id, runs.losses, runs.best_step)):
+        losses = row.losses if isinstance(row.losses, list) else []
+        if len(losses) < row.best_step or not all(isinstance(loss, int | float) for loss in losses):
+            yield Problem(f"run {row.id}", f"its losses are no numbers up to its best step, {row.best_step}")
 
 
 def _dangling(connection: Connection, key: ForeignKey) -> Iterator[Problem]:

@@ -52,9 +52,13 @@ def main() -> NoReturn:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted; no prompt was changed, run the command again to go on", 130)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        where = f" (see `{context.command_path} --help`)" if context is not None else ""
+        _fail(f"{' '.join(error.format_message().split()).rstrip('.')}{where}", 2)
     except MultipromptError as error:
         _fail(" ".join(str(error).split()), 2)
     except BrokenPipeError:

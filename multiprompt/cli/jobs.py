@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from multiprompt.cli.options import catalog_option, hub_metrics_option, json_option
+from multiprompt.cli.options import FiniteRange, catalog_option, hub_metrics_option, json_option
 from multiprompt.cli.output import echo, print_json, print_table
 from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
 from multiprompt.errors import counted
@@ -264,7 +264,7 @@ def remove_schedule(name: str, catalog: str) -> None:
 
 
 @click.command()
-@click.option("--days", type=click.FloatRange(0, 366), default=7, show_default=True, help="How far to look.")
+@click.option("--days", type=FiniteRange(0, 366), default=7, show_default=True, help="How far to look.")
 @catalog_option
 @json_option
 def plan(days: float, catalog: str, as_json: bool) -> None:
@@ -298,10 +298,10 @@ def plan(days: float, catalog: str, as_json: bool) -> None:
 @click.option("--slots", type=click.IntRange(1, 256), default=1, show_default=True, help="Jobs at a time.")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; by default a GPU where there is one.")
 @click.option("--until-idle", is_flag=True, help="End when no job waits, instead of staying.")
-@click.option("--grace", type=click.FloatRange(0, 86400), default=20, show_default=True, help="Seconds to end in.")
+@click.option("--grace", type=FiniteRange(0, 86400), default=20, show_default=True, help="Seconds to end in.")
 @click.option(
     "--lease",
-    type=click.FloatRange(1, 86400),
+    type=FiniteRange(1, 86400),
     default=LEASE_SECONDS,
     show_default=True,
     help="Seconds without a sign of life after which this worker takes another's jobs over; the same for all.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from multiprompt.cli.options import catalog_option, json_option
+from multiprompt.cli.options import FiniteRange, catalog_option, json_option
 from multiprompt.cli.output import echo, print_json, print_rows_csv, print_table, progress_bars
 from multiprompt.errors import counted
 from multiprompt.workspace import open_workspace
@@ -74,9 +74,7 @@ def import_catalog(source: str, catalog: str) -> None:
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Delete nothing, only say what would be.")
-@click.option(
-    "--days", type=click.FloatRange(0), default=30, show_default=True, help="How long it must have lain unused."
-)
+@click.option("--days", type=FiniteRange(0), default=30, show_default=True, help="How long it must have lain unused.")
 @catalog_option
 @json_option
 def gc(dry_run: bool, days: float, catalog: str, as_json: bool) -> None:

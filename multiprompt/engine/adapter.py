@@ -89,6 +89,23 @@ def is_free(folder: Path) -> bool:
         raise _unwritable(folder, error) from None
 
 
+def claim_folder(folder: Path) -> bool:
+    """Take a new or empty folder for an adapter; False where it holds something, or another process took it.
+
+    Raises AdapterError where it cannot be written.
+    """
+    if not is_free(folder):
+        return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).open("xb").close()
+    except FileExistsError:
+        return False
+    except (OSError, ValueError) as error:
+        raise _unwritable(folder, error) from None
+    return True
+
+
 def write_adapter(adapter: Adapter, folder: Path, card: str = "") -> None:
     """Write the files into a folder, each whole or not at all, with a README where there is a `card`.
 

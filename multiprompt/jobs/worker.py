@@ -19,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from multiprompt.config import LEASE_SECONDS
+from multiprompt.context import Context
 from multiprompt.errors import ConfigError, UnavailableError
 from multiprompt.jobs.processes import Processes, WorkerOptions, visible_devices
 from multiprompt.jobs.queue import JobQueue
@@ -43,9 +44,12 @@ def work(
 ) -> None:
     """Do jobs until SIGTERM or Ctrl-C, or until none waits. What runs then has `grace` seconds to end.
 
-    Raises StateError when others took this worker for dead, and ConfigError when it has no such device.
+    Raises StateError when others took this worker for dead, ConfigError when it has no such device, and NotFoundError
+    where the base model is not on this machine, as every job would fail.
     """
     _require_device(options.device)
+    if options.base_model is not None or jobs.catalog.base_model()[0] is not None:
+        Context(jobs.catalog, options.base_model).locate_base_model()
     stop = stop or threading.Event()
     now = datetime.now(UTC)
     host = socket.gethostname()

@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from multiprompt.context import Context
-from multiprompt.engine.adapter import is_free, write_adapter
-from multiprompt.errors import StateError
+from multiprompt.engine.adapter import CONFIG_FILE, claim_folder, write_adapter
+from multiprompt.errors import AdapterError, StateError
 from multiprompt.reports.model_card import model_card
 
 
 def export(context: Context, label: str, folder: Path) -> Path:
     """Write a version into a new or empty folder. Raises StateError for any other."""
     version = context.catalog.version_labelled(label)
-    if not is_free(folder):
+    adapter, card = context.catalog.adapter(version), model_card(context.catalog, version)
+    if not claim_folder(folder):
         raise StateError(f"{folder} exists and is no empty folder: choose another, nothing was written.")
-    write_adapter(context.catalog.adapter(version), folder, model_card(context.catalog, version))
+    try:
+        write_adapter(adapter, folder, card)
+    except AdapterError:
+        (folder / CONFIG_FILE).unlink(missing_ok=True)
+        raise
     return folder

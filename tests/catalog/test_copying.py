@@ -16,7 +16,7 @@ from multiprompt.catalog.reading import sealed
 from multiprompt.catalog.writing import Parent
 from multiprompt.errors import CatalogError, IntegrityError, QueryError
 from multiprompt.records import Adapter, Run, SqlResult
-from tests.catalog.databases import DATABASES, by, contents, execute, new_database
+from tests.catalog.databases import DATABASES, by, contents, damage, execute, new_database
 from tests.catalog.test_catalog import AT, ROWS, a_task, learn, new_catalog
 
 RUN = Run({"steps": 2}, {"torch": "2"}, ROWS.fingerprint, ROWS.fingerprint, (1.5, 0.5), ((2, 0.5, 0.5),), 2, 0, 1.0)
@@ -101,6 +101,20 @@ def test_a_copy_that_differs_is_not_kept(tmp_path: Path, to: str, monkeypatch: p
     assert contents(catalog.copy_to(place)) == contents(catalog)
 
 
+@pytest.mark.parametrize("losses", ["[]", '["x", 1, 2]', "{}"])
+def test_verify_finds_a_loss_curve_that_is_none(tmp_path: Path, losses: str) -> None:
+    catalog = filled(tmp_path)
+    assert catalog.verify() == []
+    damage(catalog, f"UPDATE runs SET losses = '{losses}'")
+    assert [problem.where for problem in catalog.verify()] == ["run 1"]
+
+
+def test_verify_reads_values_that_it_holds_against_nothing(tmp_path: Path) -> None:
+    catalog = filled(tmp_path)
+    damage(catalog, "UPDATE tasks SET created_at = 'x'" if DATABASES.kind == "sqlite" else "DELETE FROM events")
+    assert catalog.verify() != []
+
+
 def test_a_backup_is_a_catalog_of_its_own(tmp_path: Path) -> None:
     catalog = filled(tmp_path)
     catalog.backup(tmp_path / "backup.db")
@@ -120,6 +134,24 @@ def test_a_backup_is_a_catalog_of_its_own(tmp_path: Path) -> None:
 def test_a_backup_that_cannot_be_written_is_one_error(tmp_path: Path, place: str) -> None:
     with pytest.raises(CatalogError, match="could not be copied|cannot be written|: the folder|does not exist"):
         filled(tmp_path).backup(Path(place))
+
+
+def test_of_two_backups_to_one_name_one_is_written_whole(tmp_path: Path) -> None:
+    catalog, place = filled(tmp_path), tmp_path / "backup.db"
+    done: list[str] = []
+
+    def second(what: str, _: int, __: int) -> None:
+        """Another backup to the same name, which begins when the first has copied something."""
+        if not done:
+            done.append(what)
+            catalog.backup(place)
+            done.append("second")
+
+    with pytest.raises(CatalogError, match="another process meanwhile"):
+        catalog.backup(place, second)
+    assert done[-1] == "second"
+    assert contents(Catalog.open(str(place))) == contents(catalog)
+    assert not list(tmp_path.glob("*.partial*"))
 
 
 def test_a_backup_does_not_disturb_a_writer(tmp_path: Path) -> None:

@@ -330,6 +330,25 @@ def test_a_damaged_value_is_one_error_and_found_by_verify(tmp_path: Path, damage
         catalog.copy_to(str(tmp_path / "copy.db"))
 
 
+OTHER_TYPES = {
+    "an adapter as text": ("artifacts", "data = 'abc'", lambda catalog: catalog.digests()),
+    "a task's file as text": ("tasks", "task_file_id = 'abc'", lambda catalog: catalog.task("colour")),
+    "a pointer as bytes": ("prompt_versions", "baseline_id = x'ff'", lambda catalog: catalog.matrix()),
+    "a description as bytes": ("task_files", "description = x'fffe'", lambda catalog: catalog.note("colour", "x")),
+}
+
+
+@pytest.mark.parametrize("stored", OTHER_TYPES)
+def test_a_value_of_another_type_is_one_error_and_found_by_verify(tmp_path: Path, stored: str) -> None:
+    catalog = new_catalog(tmp_path)
+    learn(catalog, "colour")
+    table, change, read = OTHER_TYPES[stored]
+    damage(catalog, f"UPDATE {table} SET {change}")
+    with pytest.raises(CatalogError, match="damaged"):
+        read(catalog)
+    assert any(problem.where == f"table {table}" and "another type" in problem.what for problem in catalog.verify())
+
+
 def test_a_copy_is_as_private_as_its_catalog(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     catalog.path.chmod(0o600)

@@ -90,6 +90,7 @@ def test_learning_again_what_did_not_learn_is_no_success(catalog: Run, make_task
     settings = {"num_virtual_tokens": 4, "training": {"steps": 2}, "regression": {"floor": "hard"}}
     catalog("add", make_task("shade", multiprompt=settings))
     assert [catalog("learn", "shade").status for _ in range(2)] == [1, 1]
+    assert "run `multiprompt publish shade@1 --force --reason …`" in catalog("predict", "shade", "x").err
     assert [version["state"] for version in catalog("versions", "task = 'shade'", "--json").json] == ["candidate"]
 
 
@@ -717,6 +718,32 @@ def test_one_wrong_input_to_each_command_is_one_line_and_status_2(
         assert line.startswith("error: "), arguments
         assert message in line, arguments
     assert {command for (command, *_), _ in WRONG} | {"quickstart", "learn"} == set(commands.cli.commands)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("learn",), "error: name tasks, or give --all (see `multiprompt learn --help`)"),
+        (("evaluation", "x"), "error: Invalid value for 'ID': 'x' is not a valid integer"),
+        (("tasks", "--as-of", "yesterday"), "error: Invalid value for '--as-of': expected a time"),
+        (("predict", "--input", "nowhere"), "error: Invalid value for '--input': 'nowhere': No such file"),
+        (("submit", "colour", "--timeout", "soon"), "error: Invalid value for '--timeout': 'soon' is no duration"),
+        (("schedule", "list", "x"), "(see `multiprompt schedule list --help`)"),
+        (("lern",), "error: No such command 'lern'"),
+        (("worker", "--lease", "nan"), "error: Invalid value for '--lease': nan is no finite number"),
+        (("worker", "--grace", "nan"), "error: Invalid value for '--grace': nan is no finite number"),
+        (("gc", "--days", "inf"), "error: Invalid value for '--days': inf is no finite number"),
+        (("plan", "--days", "nan"), "error: Invalid value for '--days': nan is no finite number"),
+        (("worker", "--base-model", "nowhere"), "error: no base model 'nowhere'"),
+    ],
+)
+def test_a_command_line_that_is_not_understood_is_one_line(
+    catalog: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    done = catalog(*arguments)
+    assert (done.status, done.out) == (2, "")
+    (line,) = done.err.strip().splitlines()
+    assert message in line
 
 
 @pytest.mark.parametrize(

@@ -326,6 +326,14 @@ def test_a_folder_that_lacks_a_file_is_no_adapter(base: BaseModel, tmp_path: Pat
         read_adapter(tmp_path / "nowhere")
 
 
+def test_of_two_exports_into_one_folder_one_takes_it(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "new" / "out", tmp_path / "empty"):
+        assert [adapters.claim_folder(folder) for _ in range(2)] == [True, False]
+    with pytest.raises(AdapterError, match="cannot be written"):
+        adapters.claim_folder(Path("/proc/out"))
+
+
 def test_files_beyond_the_limit_are_not_read(base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = moved(base, "p-tuning by MLP")
     write_adapter(adapter, tmp_path)
