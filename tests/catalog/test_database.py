@@ -245,7 +245,6 @@ def test_a_full_disk_in_the_middle_of_admitting_leaves_the_catalog_as_it_was(tmp
 
 KILLED = """
 import os, signal, sys
-from datetime import UTC, datetime
 from sqlalchemy import event
 from multiprompt.catalog.catalog import Catalog
 
@@ -256,7 +255,7 @@ def stop(connection, cursor, statement, parameters, context, many):
     if statement.startswith(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-catalog.roll_back("colour", 1, "", "tester", datetime.now(UTC))
+catalog.roll_back("colour", 1, "")
 """
 
 

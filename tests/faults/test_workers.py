@@ -85,7 +85,7 @@ def test_killed_cancelled_and_stopped(endless: mp.Workspace, workers: list[Worke
     job = endless.submit("colour")
 
     def step() -> int:
-        progress = endless.job(job.id).progress
+        progress = endless.jobs.get(job.id).progress
         return progress.done if progress is not None and progress.step == "training" else 0
 
     workers.append(Worker(path, "--name", "first"))
@@ -95,26 +95,26 @@ def test_killed_cancelled_and_stopped(endless: mp.Workspace, workers: list[Worke
     until(lambda: is_gone(child), 10)
 
     workers.append(Worker(path, "--name", "second"))
-    until(lambda: "goes on from step" in "".join(line.message for line in endless.job_logs(job.id)))
-    progress = endless.job(job.id).progress
+    until(lambda: "goes on from step" in "".join(line.message for line in endless.jobs.logs(job.id)))
+    progress = endless.jobs.get(job.id).progress
     assert progress is not None
     assert (progress.worker, progress.attempt) == ("second", 2)
 
-    said = workers[1].stop(signal.SIGTERM) if endless.job(job.id).state == "running" else ""
+    said = workers[1].stop(signal.SIGTERM) if endless.jobs.get(job.id).state == "running" else ""
     assert "worker second: " in said
-    assert endless.job(job.id).state == "queued"
+    assert endless.jobs.get(job.id).state == "queued"
     assert endless.catalog.ledger.workers() == []
 
     workers.append(Worker(path, "--name", "third", "--log", "json"))
-    until(lambda: step() > 0 and endless.job(job.id).state == "running")
+    until(lambda: step() > 0 and endless.jobs.get(job.id).state == "running")
     cancelled_at = time.monotonic()
-    endless.cancel(job.id)
+    endless.jobs.cancel(job.id)
     endless.add_task(make_task("shape"))
     quick = endless.submit("shape")
     assert quick.wait(60).state == "done"
     assert time.monotonic() - cancelled_at < 30
     assert [version.label for version in endless.versions()] == ["shape@1"]
-    assert endless.job(job.id).state == "cancelled"
+    assert endless.jobs.get(job.id).state == "cancelled"
     said = workers[2].stop(signal.SIGTERM)
     assert '"level": "info"' in said
     assert workers[2].process.returncode == 0
