@@ -1,3 +1,3 @@
-from multiprompt.cli.commands import main
+from multiprompt.cli.main import main
 
 main()

@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from multiprompt.catalog import database, migration, reading, schema, writing
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.cli import commands
+from multiprompt.cli.main import cli
 from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, QueryError, SchemaError
 from tests.catalog.databases import by, contents, execute, new_database
 from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
@@ -681,5 +681,5 @@ def test_upgrading_says_what_it_did(catalog: Catalog) -> None:
     with database.writing(catalog._engine) as connection:
         command.downgrade(config(connection), "0002")
     for said in (f"schema 0002 → {schema.REVISION}", f"schema {schema.REVISION} already, nothing to do"):
-        done = CliRunner().invoke(commands.cli, ["upgrade", "--catalog", url])
+        done = CliRunner().invoke(cli, ["upgrade", "--catalog", url])
         assert done.output.strip() == said

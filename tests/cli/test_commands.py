@@ -25,7 +25,7 @@ import pytest
 import yaml
 from sqlalchemy import make_url
 
-from multiprompt.cli import commands
+from multiprompt.cli.main import cli, main
 from multiprompt.cli.output import progress_bars
 from tests.catalog.databases import drop_databases, new_database
 from tests.conftest import MakeTask, nudged, task_mapping, write_tiny_model
@@ -55,7 +55,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def run_command(*arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["multiprompt", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
-            commands.main()
+            main()
         captured = capsys.readouterr()
         return Done(int(stop.value.code or 0), captured.out, captured.err)
 
@@ -717,7 +717,7 @@ def test_one_wrong_input_to_each_command_is_one_line_and_status_2(
         line = done.err.strip().splitlines()[-1]
         assert line.startswith("error: "), arguments
         assert message in line, arguments
-    assert {command for (command, *_), _ in WRONG} | {"quickstart", "learn"} == set(commands.cli.commands)
+    assert {command for (command, *_), _ in WRONG} | {"quickstart", "learn"} == set(cli.commands)
 
 
 @pytest.mark.parametrize(
@@ -796,9 +796,7 @@ def every_command(group: click.Group, *path: str) -> list[tuple[tuple[str, ...],
     return found
 
 
-@pytest.mark.parametrize(
-    ("path", "command"), [pytest.param(*c, id=" ".join(c[0])) for c in every_command(commands.cli)]
-)
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*c, id=" ".join(c[0])) for c in every_command(cli)])
 def test_every_command_has_help_and_an_example_in_the_readme(path: tuple[str, ...], command: click.Command) -> None:
     assert (command.help or "").strip().endswith((".", '"', "'"))
     assert all(option.help for option in command.params if isinstance(option, click.Option))
@@ -808,7 +806,7 @@ def test_every_command_has_help_and_an_example_in_the_readme(path: tuple[str, ..
 def test_listing_loads_no_torch(catalog: Run, tmp_path: Path) -> None:
     """What takes seconds to import must not be imported to answer a listing."""
     code = (
-        "import sys; from multiprompt.cli.commands import cli; "
+        "import sys; from multiprompt.cli.main import cli; "
         f"cli(['tasks', '--catalog', {str(tmp_path / 'catalog.db')!r}], standalone_mode=False); "
         "heavy = {'torch', 'transformers', 'peft', 'datasets', 'evaluate', 'alembic', 'jinja2', 'yaml', 'dbos'}; "
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"

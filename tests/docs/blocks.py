@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from multiprompt.cli.commands import cli
+from multiprompt.cli.main import cli
 from multiprompt.errors import MultipromptError
 
 _BLOCK = re.compile(

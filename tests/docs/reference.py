@@ -20,7 +20,7 @@ from sqlalchemy import inspect as inspect_database
 import multiprompt as mp
 from multiprompt import errors, records
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.cli.commands import cli
+from multiprompt.cli.main import cli
 from multiprompt.jobs.dbos_tables import JobTable
 from multiprompt.jobs.queue import JobQueue
 from multiprompt.jobs.schedules import Schedules
