@@ -25,12 +25,19 @@ import pytest
 import yaml
 from sqlalchemy import make_url
 
+from multiprompt.cli.docs import page_names, read_page
 from multiprompt.cli.main import cli, main
 from multiprompt.cli.output import progress_bars
 from tests.catalog.databases import drop_databases, new_database
 from tests.conftest import MakeTask, nudged, task_mapping, write_tiny_model
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+# README and the pages of the guide that people wrote.
+GUIDE = "\n".join(
+    [
+        (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8"),
+        *(read_page(name) for name in page_names() if name != "reference/cli"),
+    ]
+)
 
 
 @dataclass
@@ -797,10 +804,10 @@ def every_command(group: click.Group, *path: str) -> list[tuple[tuple[str, ...],
 
 
 @pytest.mark.parametrize(("path", "command"), [pytest.param(*c, id=" ".join(c[0])) for c in every_command(cli)])
-def test_every_command_has_help_and_an_example_in_the_readme(path: tuple[str, ...], command: click.Command) -> None:
+def test_every_command_has_help_and_an_example_in_the_guide(path: tuple[str, ...], command: click.Command) -> None:
     assert (command.help or "").strip().endswith((".", '"', "'"))
     assert all(option.help for option in command.params if isinstance(option, click.Option))
-    assert re.search(rf"^\s*(\$ )?multiprompt {' '.join(path)}\b", README, re.MULTILINE), "README.md has no example"
+    assert re.search(rf"^\s*multiprompt {' '.join(path)}\b", GUIDE, re.MULTILINE), "the guide has no example"
 
 
 def test_listing_loads_no_torch(catalog: Run, tmp_path: Path) -> None:
