@@ -164,10 +164,10 @@ def test_the_lower_priority_runs_first_and_equal_ones_in_their_order(jobs: Jobs)
 
 
 def test_a_job_that_is_submitted_again_in_a_hurry_waits_no_longer(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
-    first = jobs.store.submit("retrain", "sst2", 100)
-    jobs.store.submit("retrain", "trec", 50)
-    assert (again := jobs.store.submit("learn", "sst2", 1)).id == first.id
-    assert (again.priority, jobs.store.submit("retrain", "sst2", 70).priority) == (1, 1)
+    first = jobs.queue.submit("retrain", "sst2", 100)
+    jobs.queue.submit("retrain", "trec", 50)
+    assert (again := jobs.queue.submit("learn", "sst2", 1)).id == first.id
+    assert (again.priority, jobs.queue.submit("retrain", "sst2", 70).priority) == (1, 1)
     assert f"no job to learn sst2 was submitted: {first.id} is queued, to retrain it" in caplog.text
     done: list[str | None] = []
     jobs.work(lambda kind, task: done.append(task) or "done")  # type: ignore[func-returns-value]

@@ -227,7 +227,7 @@ def test_data_that_are_away_for_a_while_retrain_only_if_others_come_back(jobs: J
 def test_data_that_come_after_their_schedule_retrain(jobs: Jobs, tmp_path: Path) -> None:
     file = tmp_path / "train.jsonl"
     watching(jobs, file)
-    jobs.store.remove("retrain:sst2:data")
+    jobs.schedules.remove("retrain:sst2:data")
     file.unlink()
     schedule(jobs, on="data")
     assert looks(jobs) == []
@@ -253,7 +253,7 @@ def test_a_schedule_that_is_added_again_goes_on_where_it_was(jobs: Jobs, tmp_pat
         schedule(jobs, on="data")
         schedule(jobs, "trec", every=timedelta(days=2))
     assert sorted(job.task for job in looks(jobs)) == ["sst2", "trec"]
-    jobs.store.pause("retrain:trec")
+    jobs.schedules.pause("retrain:trec")
     jobs.clock.move(days=5)
     assert schedule(jobs, "trec", every=timedelta(days=2)).active
     assert looks(jobs) == []
@@ -268,11 +268,11 @@ def test_a_change_whose_learning_broke_off_is_submitted_again_after_a_day(jobs: 
     watching(jobs, file)
     file.write_text('{"text": "b"}\n')
     jobs.clock.move(minutes=2)
-    (first,) = jobs.store.dispatch()
+    (first,) = jobs.schedules.dispatch()
     jobs.work(broken_off)
     assert looks(jobs) == []
     jobs.clock.move(days=1)
-    (again,) = jobs.store.dispatch()
+    (again,) = jobs.schedules.dispatch()
     assert (again.id != first.id, again.task) == (True, "sst2")
     jobs.work(lambda kind, task: "done")
     jobs.clock.move(days=2)
@@ -293,7 +293,7 @@ def test_a_change_that_was_learned_by_hand_is_not_submitted_again(jobs: Jobs, tm
     watching(jobs, file)
     file.write_text('{"text": "b"}\n')
     jobs.clock.move(minutes=2)
-    jobs.store.dispatch()
+    jobs.schedules.dispatch()
     jobs.work(broken_off)
     jobs.clock.move(hours=2)
     learn(jobs.catalog, "sst2", at=jobs.clock())
@@ -307,13 +307,13 @@ def test_a_clock_that_was_put_back_lets_no_schedule_sleep(jobs: Jobs) -> None:
     jobs.clock.move(days=900)
     assert len(looks(jobs)) == 2
     jobs.clock.move(days=-900)
-    jobs.store.dispatch()
+    jobs.schedules.dispatch()
     assert {job.task for job in at_work_once(jobs, hours=30)} == {"sst2", "trec"}
 
 
 def at_work_once(jobs: Jobs, hours: float) -> list[Job]:
     jobs.clock.move(hours=hours)
-    return jobs.store.dispatch()
+    return jobs.schedules.dispatch()
 
 
 def test_a_last_time_that_passed_and_an_unknown_zone_hold_up_no_other(jobs: Jobs) -> None:
@@ -323,7 +323,7 @@ def test_a_last_time_that_passed_and_an_unknown_zone_hold_up_no_other(jobs: Jobs
     schedule(jobs, "trec", every=timedelta(hours=1))
     assert sorted(job.task for job in at_work_once(jobs, hours=4)) == ["sst2", "trec"]
     assert [job.task for job in at_work_once(jobs, hours=24)] == ["trec"]
-    assert {found.name: found.next_at for found in jobs.store.schedules()}["retrain:sst2"] is None
+    assert {found.name: found.next_at for found in jobs.schedules()}["retrain:sst2"] is None
 
 
 def test_a_schedule_that_cannot_look_holds_up_no_other(jobs: Jobs, tmp_path: Path) -> None:
@@ -469,7 +469,7 @@ def test_the_plan_begins_with_what_was_missed_and_says_what_then_happens(jobs: J
     schedule(jobs, "sst2", cron="0 3 * * *")
     jobs.clock.move(hours=76)
     now = jobs.clock()
-    planned = [job.at for job in plan(jobs.catalog, jobs.store.schedules(), now, now + timedelta(days=1))]
+    planned = [job.at for job in plan(jobs.catalog, jobs.schedules(), now, now + timedelta(days=1))]
     assert planned == [now, now + timedelta(hours=23)]
     assert at_work(jobs, 24) == [(f"{now + timedelta(minutes=5):%a %H:%M}", "sst2"), (f"{planned[1]:%a %H:%M}", "sst2")]
 
