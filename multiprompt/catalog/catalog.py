@@ -265,8 +265,12 @@ class Catalog:
             good = known.state != "candidate" or not reading.is_below_floor(connection, known)
             self._end(connection, good, outcome, stamp)
 
-    def epoch(self) -> tuple[int, object]:
-        """How many pointers have moved so far, and in which file; quick enough to ask before each answer."""
+    def epoch(self) -> int:
+        """How many pointers have moved so far; quick enough to ask before each answer."""
+        return self.epoch_and_file()[0]
+
+    def epoch_and_file(self) -> tuple[int, object]:
+        """The epoch, and the identity of the file that it is read from; another file may take the place of this one."""
         file = file_identity(self._engine)
         if file is not None and file != self._watched:
             # The connections that are kept open still read a file that another one took the place of.

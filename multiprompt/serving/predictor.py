@@ -118,7 +118,7 @@ class Predictor:
 
     def _follow_catalog(self) -> dict[str, _Served]:
         """What labels are known to stand for; forgotten when a pointer of the catalog has moved, or its file."""
-        epoch = self._catalog.epoch()
+        epoch = self._catalog.epoch_and_file()
         with self._lock:
             if epoch != self._epoch:
                 self._served, self._epoch = {}, epoch

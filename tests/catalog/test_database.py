@@ -213,9 +213,7 @@ def test_the_file_alone_holds_what_was_published_also_while_others_have_it_open(
 
 def test_writers_in_many_threads_lose_nothing(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
-    threads = [
-        threading.Thread(target=catalog.add_task, args=(a_task(f"task{number}"), "tester", AT)) for number in range(12)
-    ]
+    threads = [threading.Thread(target=catalog.add_task, args=(a_task(f"task{number}"),)) for number in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:

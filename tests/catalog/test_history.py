@@ -497,11 +497,11 @@ import sys
 from datetime import UTC, datetime
 from multiprompt.catalog.catalog import Catalog
 
-catalog = Catalog.open(sys.argv[1])
+catalog = Catalog.open(sys.argv[1]).signed_by(sys.argv[2], lambda: datetime(2026, 1, 1, tzinfo=UTC))
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(8):
-    catalog.roll_back("colour", None, sys.argv[2], sys.argv[2], datetime(2026, 1, 1, tzinfo=UTC))
+    catalog.roll_back("colour", None, sys.argv[2])
 """
 
 

@@ -422,7 +422,7 @@ def test_a_data_frame_has_a_row_a_record_and_a_column_a_field(catalog: Catalog, 
 
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_the_data_frame_of_an_empty_page_has_no_row(catalog: Catalog, listing: str) -> None:
-    field = {"tasks": "name", "evaluations": "kind", "events": "kind"}.get(listing, "state")
+    field = "name" if listing == "tasks" else "task"
     assert len(getattr(catalog, listing)(f"{field} = 'none such'").to_pandas()) == 0
 
 

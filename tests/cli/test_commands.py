@@ -655,6 +655,8 @@ def test_a_job_is_shown_cancelled_and_retried(catalog: Run) -> None:
 
 
 WRONG = [
+    (("docs", "glosary"), "no page 'glosary'; did you mean 'glossary'?"),
+    (("new", "nothing.csv", "--text", "a", "--label", "b"), "nothing.csv does not exist"),
     (("bless", "colour"), "give one with --reason"),
     (("policy", "warm"), "no policy 'warm'; did you mean 'warn'?"),
     (("learn", "color"), "no task 'color' in the catalog; did you mean 'colour'?"),

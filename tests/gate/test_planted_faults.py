@@ -84,7 +84,7 @@ def test_a_base_model_of_another_width_cannot_be_measured_and_never_passes(opene
     assert {verdict for verdict, _ in seen(report).values()} == {"failed"}
     assert "32" in by_task(report)["sky"].cause
     assert "64" in by_task(report)["sky"].cause
-    assert by_task(report)["sky"].max_drop == opened().task("sky").config.regression.max_drop == 0.01
+    assert by_task(report)["sky"].max_drop == opened().context.task("sky").config.regression.max_drop == 0.01
 
 
 def test_a_changed_tokenizer(opened: Opened, folder: Path) -> None:
