@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 import multiprompt as mp
 from benchmarks.structure import LONG_SENTENCE, sentence_lengths
 from multiprompt.cli.docs import page_names, read_page
+from multiprompt.engine import loading
 from multiprompt.quickstart import samples
 from multiprompt.tasks.task import Task
 from tests.docs.blocks import RUN, Page, find_blocks
@@ -29,6 +31,14 @@ def page(name: str) -> str:
     return README.read_text(encoding="utf-8") if name == "README" else read_page(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_base_model() -> Iterator[None]:
+    """The base model is loaded once a process, and not anew for each command."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loading, "load_base_model", functools.cache(loading.load_base_model))
+        yield
+
+
 @pytest.fixture(scope="session")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the quickstart's catalog: its tasks on its model, learned in a few steps of a few rows."""
@@ -40,8 +50,9 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = samples.write_sample(sample, quickstart)
             for split in ("train", "validation", "test"):
                 rows = path.with_name(f"{split}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-                path.with_name(f"{split}.jsonl").write_text("".join(rows[:32]), encoding="utf-8")
-            settings = {"training": {"steps": 4, "batch_size": 4}, "regression": {"floor": "none"}}
+                path.with_name(f"{split}.jsonl").write_text("".join(rows[:12]), encoding="utf-8")
+            training = {"steps": 2, "batch_size": 4, "validate_every": 2, "validation_rows": 4}
+            settings = {"training": training, "regression": {"floor": "none"}, "max_input_tokens": 48}
             mapping = {**Task.from_file(path).mapping, "metadata": {"multiprompt": settings}}
             path.write_text(mp_yaml(mapping), encoding="utf-8")
             ws.add_task(path)
