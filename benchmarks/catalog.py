@@ -40,7 +40,7 @@ from multiprompt.catalog.search import words
 from multiprompt.catalog.writing import Candidate, Parent, digest
 from multiprompt.config import PromptConfig, TrainingConfig
 from multiprompt.records import Adapter, BaseModelRecord, CheckReport, Evaluation, PromptKind, Run
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.task import Task
 
 # Milliseconds at p95.

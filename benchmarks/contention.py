@@ -25,7 +25,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Candidate
 from multiprompt.errors import ConflictError, MultipromptError, StateError
 from multiprompt.records import Adapter, BaseModelRecord, CheckReport, Evaluation
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.task import Task
 
 TASKS = 5

@@ -46,10 +46,10 @@ from multiprompt.records import Matrix
 from multiprompt.reports.measures import measures
 from multiprompt.reports.plot import plot_matrix
 from multiprompt.serving.prompts import load_prompt
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import Budget, examples
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.split import TaskData, load_data
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import TaskData, load_data
 
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
 LORA_LEARNING_RATE = 5e-3

@@ -42,8 +42,8 @@ from multiprompt.engine.loading import load_base_model
 from multiprompt.engine.prompt import SoftPrompt, new_prompt
 from multiprompt.engine.training import Training, TrainingExample, encode_examples
 from multiprompt.tasks.example import constant_text, examples
+from multiprompt.tasks.split import load_data
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_data
 
 SECTIONS = ("step", "score", "prediction", "rows", "generation", "switch", "memory")
 RECIPE = TrainingConfig(steps=150, batch_size=16, learning_rate=0.03, validate_every=5, patience=1000)

@@ -35,8 +35,8 @@ from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
 from multiprompt.errors import MultipromptError
 from multiprompt.tasks.example import examples
+from multiprompt.tasks.split import load_test_split
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_test_split
 from multiprompt.tasks.template import Column, Template
 from tests.conftest import write_tiny_model
 

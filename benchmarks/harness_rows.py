@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, nodes
 
 from multiprompt.errors import MultipromptError
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import Budget, examples
-from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Column, Template
 

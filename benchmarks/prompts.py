@@ -21,7 +21,7 @@ from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prompt import SoftPrompt, new_prompt
 from multiprompt.records import CheckReport, Evaluation
 from multiprompt.serving.predictor import Predictor
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
 
 COUNTS = (1, 100, 1_000, 10_000)
 PEFT_COUNTS = (1, 100, 1_000)

@@ -44,11 +44,11 @@ from multiprompt.gate.scores import Scores
 from multiprompt.gate.verdict import compare
 from multiprompt.learning.pipeline import Snapshot, Trained, evaluate, make_candidate
 from multiprompt.records import CheckReport, Evaluation
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import Example, examples, predicted
 from multiprompt.tasks.metric import score
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.split import load_test_split
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_test_split
 from tests.conftest import task_mapping, without_floor, write_tiny_model
 from tests.gate.test_streams import stream
 

@@ -68,7 +68,7 @@ from multiprompt.records import (
     TaskRecord,
     VersionRecord,
 )
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
 
 if TYPE_CHECKING:
     from multiprompt.tasks.task import Task

@@ -17,7 +17,7 @@ from multiprompt.records import CheckReport, CheckResult, Evaluation, Rollback, 
 from multiprompt.tasks.canaries import canaries
 
 if TYPE_CHECKING:
-    from multiprompt.tasks.split import Split
+    from multiprompt.tasks.data import Split
     from multiprompt.tasks.task import Task
 
 

@@ -16,7 +16,7 @@ from multiprompt.catalog.database import is_sqlite
 from multiprompt.catalog.storage import misplaced
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Problem
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
 
 T = TypeVar("T")
 # Rows between two words on how far it is.

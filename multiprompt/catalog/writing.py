@@ -41,7 +41,7 @@ from multiprompt.records import (
 from multiprompt.tasks.canaries import canaries
 
 if TYPE_CHECKING:
-    from multiprompt.tasks.split import Split
+    from multiprompt.tasks.data import Split
     from multiprompt.tasks.task import Task
 
 

@@ -13,9 +13,9 @@ from multiprompt.engine.answering import Answer, Question, answer, budget, compi
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.records import Evaluation
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import UNCOUNTED, Example, Query, examples, query_of
 from multiprompt.tasks.metric import metric_version, score
-from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 
 Advance = Callable[[int], None]

@@ -18,8 +18,8 @@ from multiprompt.engine.prompt import SoftPrompt, new_prompt
 from multiprompt.engine.training import OnTraining, Training, TrainingExample, train
 from multiprompt.errors import DataError, TrainingError
 from multiprompt.records import Run
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import Example, constant_text, examples
-from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 
 _LIBRARIES = ("multiprompt", "torch", "transformers", "peft", "tokenizers", "datasets", "evaluate")

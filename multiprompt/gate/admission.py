@@ -18,7 +18,7 @@ from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, V
 from multiprompt.tasks.example import UNCOUNTED, examples
 
 if TYPE_CHECKING:
-    from multiprompt.tasks.split import Split
+    from multiprompt.tasks.data import Split
     from multiprompt.tasks.task import Task
 
 

@@ -41,13 +41,13 @@ from multiprompt.records import (
 )
 from multiprompt.serving.prompts import load_prompt
 from multiprompt.tasks.canaries import canaries
+from multiprompt.tasks.data import READER_VERSION, Split
 from multiprompt.tasks.example import Query, answer_text, examples
 from multiprompt.tasks.file_change import changed_keys
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.source import source_digest
-from multiprompt.tasks.split import READER_VERSION, Split
+from multiprompt.tasks.split import load_test_split, scored_split
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_test_split, scored_split
 
 # A version, and what it is held against.
 Held = tuple[VersionRecord, Baseline]

@@ -11,10 +11,10 @@ from itertools import combinations
 
 from multiprompt.errors import MultipromptError, counted
 from multiprompt.gate.statistics import detectable_loss
+from multiprompt.tasks.data import Row, Split
 from multiprompt.tasks.example import UNCOUNTED, examples
-from multiprompt.tasks.split import Row, Split
+from multiprompt.tasks.split import TaskData
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import TaskData
 from multiprompt.tasks.template import Template
 from multiprompt.tasks.urls import without_secrets
 

@@ -11,7 +11,7 @@ from multiprompt.gate.rollback import plan_rollbacks
 from multiprompt.gate.scores import Scores
 from multiprompt.gate.task_files import file_notes
 from multiprompt.records import CheckReport, Evaluation, Rollback
-from multiprompt.tasks.task_data import load_test_split
+from multiprompt.tasks.split import load_test_split
 
 
 def check_published(context: Context, *, full: bool = False, dry_run: bool = False) -> CheckReport:

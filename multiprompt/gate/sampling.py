@@ -14,9 +14,9 @@ from multiprompt.gate.statistics import settled
 from multiprompt.gate.verdict import compare
 from multiprompt.records import Baseline, CheckResult, Evaluation, VersionRecord
 from multiprompt.tasks.canaries import order
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import Example
 from multiprompt.tasks.metric import per_example_scores
-from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 
 # Rows before the first decision; each later one has twice as many.

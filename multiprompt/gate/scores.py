@@ -10,7 +10,7 @@ from multiprompt.records import Evaluation, VersionRecord
 from multiprompt.serving.prompts import load_prompt
 
 if TYPE_CHECKING:
-    from multiprompt.tasks.split import Split
+    from multiprompt.tasks.data import Split
     from multiprompt.tasks.task import Task
 
 

@@ -34,7 +34,7 @@ from multiprompt.learning.pipeline import (
     train,
 )
 from multiprompt.records import Adapter, Claim, Evaluation, Run
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.task import Task
 
 # The name of the result that says that a step is finished.

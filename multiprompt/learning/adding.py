@@ -11,8 +11,8 @@ from multiprompt.gate.data_faults import data_faults, few_rows
 from multiprompt.records import AddedTask, TaskChange
 from multiprompt.tasks.example import UNCOUNTED, examples
 from multiprompt.tasks.file_change import difference
+from multiprompt.tasks.split import load_data, load_test_split
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_data, load_test_split
 
 
 def add_task(context: Context, task: Task | str | Path) -> AddedTask:

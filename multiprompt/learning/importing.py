@@ -14,7 +14,7 @@ from multiprompt.gate.task_files import file_notes
 from multiprompt.learning.pipeline import Snapshot, Trained, evaluate, publish
 from multiprompt.records import Adapter, LearnReport
 from multiprompt.reports.model_card import identity_on_card
-from multiprompt.tasks.task_data import load_test_split
+from multiprompt.tasks.split import load_test_split
 
 
 def import_adapter(context: Context, name: str, folder: Path) -> LearnReport:

@@ -30,9 +30,9 @@ from multiprompt.gate.task_files import require_as_added
 from multiprompt.learning.start import find_start
 from multiprompt.records import Adapter, CheckReport, Evaluation, LearnReport, LearnState, Run, VersionRecord
 from multiprompt.serving.prompts import load_prompt
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
+from multiprompt.tasks.split import load_data
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_data
 
 # The state of a version that was just admitted.
 _STATES: Mapping[str, LearnState] = {

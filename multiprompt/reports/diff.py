@@ -10,9 +10,9 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.context import Context
 from multiprompt.gate.statistics import paired_interval
 from multiprompt.records import Change, Evaluation, Flip, ScoreChange, TokenChange, VersionDiff, VersionRecord
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import answer_text
 from multiprompt.tasks.metric import per_example_scores
-from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 
 

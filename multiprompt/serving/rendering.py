@@ -12,7 +12,7 @@ from multiprompt.engine.rendering import render
 from multiprompt.records import Rendering
 from multiprompt.serving.predictor import as_row
 from multiprompt.tasks.example import Example, Query, example, query_of
-from multiprompt.tasks.task_data import load_row
+from multiprompt.tasks.split import load_row
 
 
 def render_row(context: Context, label: str, row: Mapping[str, Any] | str | int, split: str) -> Rendering:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from multiprompt.records import Canary
 
 if TYPE_CHECKING:
-    from multiprompt.tasks.split import Split
+    from multiprompt.tasks.data import Split
 
 CANARIES = 4
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from multiprompt.errors import DataError, TemplateError
-from multiprompt.tasks.split import Row, Split
+from multiprompt.tasks.data import Row, Split
 from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Column, Null, NullFieldError, Template
 

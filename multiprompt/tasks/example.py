@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 
 from multiprompt.errors import DataError
 from multiprompt.tasks.cells import whole_numbers
+from multiprompt.tasks.data import Row, Split
 from multiprompt.tasks.rows import as_read
-from multiprompt.tasks.split import Row, Split
 from multiprompt.tasks.task import MAX_CHOICES, Task
 from multiprompt.tasks.template import Column, NullFieldError, Template
 

@@ -9,13 +9,13 @@ from io import BufferedIOBase
 
 from multiprompt.errors import DataError, NotFoundError
 from multiprompt.tasks.cells import check_cells
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import check_labels
 from multiprompt.tasks.files import DataFile, open_file, split_files
 from multiprompt.tasks.formats import TABLES, read_rows
 from multiprompt.tasks.hub import hub_rows
 from multiprompt.tasks.rows import RowList
 from multiprompt.tasks.source import files_digest
-from multiprompt.tasks.split import Split
 from multiprompt.tasks.streams import FileStream
 from multiprompt.tasks.task import Task
 from multiprompt.tasks.urls import without_secrets

@@ -34,7 +34,7 @@ from multiprompt.records import (
     VersionRecord,
 )
 from multiprompt.tasks.canaries import order
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.task import Task
 from tests.catalog.databases import DATABASES, by, contents, damage, execute
 from tests.conftest import between_versions, task_mapping

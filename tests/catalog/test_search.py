@@ -19,7 +19,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Parent
 from multiprompt.errors import QueryError
 from multiprompt.records import CheckReport, Run, VersionRecord
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
 from tests.catalog.databases import DATABASES, by, contents
 from tests.catalog.test_catalog import AT, a_check, a_task, learn, new_catalog
 

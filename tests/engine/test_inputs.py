@@ -24,8 +24,8 @@ from multiprompt.engine.learning import TrainingInput, learn_prompts
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.training import TrainingExample
 from multiprompt.errors import DataError
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import Budget, Example, examples
-from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 from tests.conftest import task_mapping
 

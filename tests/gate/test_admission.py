@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 import multiprompt as mp
 from multiprompt.errors import MetricError, StateError
 from multiprompt.gate import admission
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
 from tests.catalog.test_catalog import a_candidate, a_task, new_catalog
 from tests.catalog.test_catalog import learn as learn_scored
 from tests.conftest import COLOURS, MakeTask, nudged, write_tiny_model

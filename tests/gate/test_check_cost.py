@@ -26,7 +26,7 @@ from multiprompt.jobs.steps import run_job
 from multiprompt.records import Change, CheckReport, CheckResult, Evidence, Flip, Outcome
 from multiprompt.tasks import canaries
 from multiprompt.tasks.source import source_digest
-from multiprompt.tasks.task_data import load_test_split
+from multiprompt.tasks.split import load_test_split
 from tests.catalog.databases import by
 from tests.conftest import write_tiny_model
 from tests.faults.test_steps import Killed, new_attempt

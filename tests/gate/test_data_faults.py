@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from multiprompt.gate.data_faults import data_faults
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
+from multiprompt.tasks.split import TaskData
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import TaskData
 from tests.conftest import task_mapping
 
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiprompt.errors import DataError
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import Budget, Example, Query, constant_text, examples, predicted, query_of
-from multiprompt.tasks.split import Split
 from multiprompt.tasks.task import Task
 from tests.conftest import task_mapping
 

@@ -12,10 +12,10 @@ import pytest
 
 from multiprompt.errors import DataError, TaskFileError
 from multiprompt.tasks import reading
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.source import source_digest
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.split import load_test_split
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_test_split
 from tests.conftest import task_mapping
 
 

@@ -18,9 +18,9 @@ import pytest
 
 from multiprompt.errors import DataError
 from multiprompt.tasks import formats, streams, tables
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
+from multiprompt.tasks.split import load_test_split
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_test_split
 from tests.conftest import task_mapping
 
 

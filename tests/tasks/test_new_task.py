@@ -12,8 +12,8 @@ import pytest
 import multiprompt as mp
 from multiprompt.errors import DataError, NotFoundError, StateError
 from multiprompt.tasks.new_task import write_new_task
+from multiprompt.tasks.split import load_data
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_data
 
 QUEUES = ("billing", "shipping", "returns")
 

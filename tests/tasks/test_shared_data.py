@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from multiprompt.tasks.example import Budget, constant_text, examples
+from multiprompt.tasks.split import load_data
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_data
 from tests.conftest import SHARED_DATA
 
 FILES = sorted(SHARED_DATA.glob("*/task.yaml"))

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from multiprompt.errors import DataError, IntegrityError
 from multiprompt.tasks import reading
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.source import source_digest
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.split import load_data, load_test_split
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import load_data, load_test_split
 from tests.conftest import task_mapping
 
 ROWS = [{"text": "blue as the sky", "label": "blue"}, {"text": 'zwölf, "rote"\nRosen', "label": "red"}]

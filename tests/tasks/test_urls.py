@@ -8,9 +8,9 @@ import pytest
 
 from multiprompt.errors import DataError, TaskFileError
 from multiprompt.gate.data_faults import data_faults
-from multiprompt.tasks.split import Split
+from multiprompt.tasks.data import Split
+from multiprompt.tasks.split import TaskData, load_test_split
 from multiprompt.tasks.task import Task
-from multiprompt.tasks.task_data import TaskData, load_test_split
 from multiprompt.tasks.task_file import write
 from multiprompt.tasks.urls import has_secret, without_secrets
 from tests.conftest import task_mapping
