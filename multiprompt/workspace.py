@@ -248,8 +248,8 @@ class Workspace:
     ) -> Listing[TaskRecord]:
         """Tasks that match a query like `tag.team = 'nlp' and score.acc > 0.8`; QueryError says where it is wrong.
 
-        The language is described in catalog/query.py, the fields in catalog/fields.py. A page of `limit` records ends
-        with the `after` to ask for the next one with; `as_of` shows what was published at a time.
+        `multiprompt docs query-language` describes the language and the fields. A page of `limit` records ends with the
+        `after` that the next one is asked for with; `as_of` shows the published versions of a time.
         """
         return self.catalog.tasks(query, after=after, limit=limit, as_of=as_of)
 

@@ -87,7 +87,7 @@ def _prepare(base: BaseModel, asked: TrainingInput) -> tuple[Training, int]:
     training = examples(task, asked.training, room)
     validation = examples(task, _sample(asked.validation, config.training.validation_rows, config.training.seed), room)
     constant = constant_tokens(base, constant_text(task))
-    encoded, held_out = taught(base, task, training), taught(base, task, validation)
+    encoded, held_out = _encode(base, task, training), _encode(base, task, validation)
     for rows, taught_rows in ((training, encoded), (validation, held_out)):
         _require_room(base, rows, taught_rows, prompt.num_virtual_tokens)
     warn_of_lost_answers(base, task, training, encoded)
@@ -128,6 +128,10 @@ def _key(base: BaseModel, asked: TrainingInput, training: Training) -> str:
         "library": [library_version(name) for name in _LIBRARIES],
     }
     return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _encode(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
+    return taught(base, task, rows)
 
 
 def _require_room(
