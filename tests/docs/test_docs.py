@@ -31,9 +31,9 @@ def page(name: str) -> str:
     return README.read_text(encoding="utf-8") if name == "README" else read_page(name)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_base_model() -> Iterator[None]:
-    """The base model is loaded once a process, and not anew for each command."""
+    """The base model is loaded once, and not anew for each command; other modules' tests load it as it is."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(loading, "load_base_model", functools.cache(loading.load_base_model))
         yield
