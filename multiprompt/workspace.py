@@ -253,8 +253,12 @@ class Workspace:
         """
         return self.catalog.tasks(query, after=after, limit=limit, as_of=as_of)
 
-    def task(self, name: str) -> TaskRecord:
-        """One task. Raises NotFoundError."""
+    def task(self, name: str) -> Task:
+        """A task as its file said when it was added. Raises NotFoundError."""
+        return self.context.task(name)
+
+    def task_record(self, name: str) -> TaskRecord:
+        """The record of one task. Raises NotFoundError."""
         return self.catalog.task(name)
 
     def versions(

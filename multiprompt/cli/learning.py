@@ -118,7 +118,7 @@ def learn(
     with working(catalog, hub_metrics=hub_metrics) as workspace, told_in_json(reports, as_json):
         known = {record.name: record for record in workspace.tasks()}
         for name in tasks:
-            workspace.task(name)
+            workspace.task_record(name)
         names = list(tasks) or [name for name, record in known.items() if record.published is None]
         for group in [names] if together else [[name] for name in names]:
             for report in workspace.learn_each(group, as_added=as_added):

@@ -49,7 +49,7 @@ def show(label: str, catalog: str, as_json: bool) -> None:
     """Show a task with its published prompt, or one version."""
     workspace = open_workspace(catalog, create=False)
     name, number = parse_label(label)
-    task = workspace.task(name)
+    task = workspace.task_record(name)
     version = workspace.version(label) if number is not None or task.published is not None else None
     baseline = workspace.catalog.baseline(version) if version is not None and version.score is not None else None
     notes = workspace.notes(name)
