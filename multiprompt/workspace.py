@@ -99,9 +99,9 @@ class Workspace:
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.
 
-        One that has the bytes of a version of the task becomes none. Raises AdapterError when its method, shape or
-        numbers cannot be a prompt for the base model, and BaseMismatchError where the folder's card says that it was
-        made on another one. Where nothing but a name says so, the report warns.
+        Known bytes make no new version. Raises AdapterError when its method, shape or numbers cannot be a prompt for
+        the base model. Raises BaseMismatchError when the folder's card shows the fingerprints of another base model;
+        another name alone is a warning of the report.
         """
         from multiprompt.learning.importing import import_adapter
 
@@ -134,9 +134,8 @@ class Workspace:
     def predict(self, rows: Iterable[InputRow], *, strict: bool = True, seed: int = 0) -> list[Prediction]:
         """Answers for any mix of tasks; a row is a mapping of fields, or a text where the task reads one field.
 
-        A name may carry a version: `sst2@2`. A row that cannot be answered raises an error naming it;
-        with `strict=False` it gets a Prediction whose `error` says why, and the others their answers. `seed` is for
-        tasks that ask for sampling.
+        A name may carry a version: `sst2@2`. A row that cannot be answered raises an error naming it. With
+        `strict=False` its Prediction has an `error`, and the other rows have answers. `seed` is for sampling.
         """
         from multiprompt.serving.labels import require_versions
 
@@ -287,7 +286,7 @@ class Workspace:
         return self.catalog.notes(name)
 
     def lineage(self, label: str) -> list[Edge]:
-        """What a version (or every version of a task) came from, what came from it, and what each was made of."""
+        """The lineage edges of a version, or of all versions of a task: parents, children, and materials."""
         return self.catalog.lineage(*parse_label(label))
 
     def provenance(self, label: str, form: str) -> str:
@@ -297,9 +296,9 @@ class Workspace:
         return draw(self.catalog, label, form)
 
     def diff(self, before: str, after: str, *, tokens: bool = True) -> VersionDiff:
-        """What differs between two versions: how they were made, scores, rows that flipped, and the virtual tokens.
+        """Compare two versions: settings, data, scores, flipped rows, and virtual tokens.
 
-        The last needs the base model; without `tokens` it is not loaded.
+        The tokens need the base model; without `tokens` it is not loaded.
         """
         from multiprompt.reports.diff import compare_versions
 
@@ -383,12 +382,11 @@ class Workspace:
         priority: int = DEFAULT_PRIORITY,
         called: str | None = None,
     ) -> Schedule:
-        """Submit a job again and again: at the ticks of `cron` in a time zone, `every` so often, or `on` a change.
+        """Submit a job by a schedule: at the ticks of `cron` in a time zone, `every` so often, or `on` a change.
 
-        `on` is data (its files or hub revision changed), score (a check found a drop), base (the base model's files
-        changed) or age (the published version is older than `every`). Ticks that were missed become one job. A schedule
-        of the same kind, task and trigger is replaced; so that both stay, give one a name (`called`). Raises
-        ConfigError.
+        `on` is data (files or hub revision), score (a check found a new regression), base (the base model's files) or
+        age (the published version is older than `every`). Missed ticks become one job. A schedule of the same kind,
+        task and trigger is replaced; give one a name (`called`) to keep both. Raises ConfigError.
         """
         if name is not None:
             self.catalog.task(name)
@@ -396,7 +394,7 @@ class Workspace:
         return self.schedules.add(kind, name, cron, every, on, timezone, priority, called)
 
     def plan(self, days: float = 7) -> list[PlannedJob]:
-        """What the schedules will submit in so many days, and how long such jobs took when they ran last.
+        """The jobs that the schedules will submit in so many days, and the seconds that such jobs took last.
 
         Raises ConfigError for days that are none.
         """

@@ -243,21 +243,25 @@ def test_an_interrupted_training_leaves_the_catalog_as_it_was(
     assert snapshot(workspace.catalog.path) == before
 
 
+def before_admission(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Act once, when the first candidate is about to be admitted."""
+    admit = Catalog.admit
+    acts = [act]
+
+    def racing(self: Catalog, *args: Any, **kwargs: Any) -> Any:
+        if acts:
+            acts.pop()()
+        return admit(self, *args, **kwargs)
+
+    monkeypatch.setattr(Catalog, "admit", racing)
+
+
 def test_a_prompt_published_meanwhile_is_gated_before_publishing(
     workspace: mp.Workspace, make_task: MakeTask, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace.add_task(make_task("colour"))
     other = mp.open(workspace.catalog.path, str(tiny_model), dtype="float32")
-    admit = Catalog.admit
-    raced: list[str] = []
-
-    def racing(self: Catalog, *args: Any, **kwargs: Any) -> Any:
-        if not raced:
-            raced.append("shade")
-            learn(other, make_task("shade"))
-        return admit(self, *args, **kwargs)
-
-    monkeypatch.setattr(Catalog, "admit", racing)
+    before_admission(monkeypatch, lambda: learn(other, make_task("shade")))
     report = workspace.learn("colour")
     assert report.published
     assert [result.version for result in report.check.results] == ["shade@1"]
@@ -460,16 +464,7 @@ def test_bytes_that_were_published_meanwhile_are_not_published_again(
 ) -> None:
     workspace.add_task(make_task("colour"))
     other = mp.open(workspace.catalog.path, str(tiny_model), dtype="float32")
-    admit = Catalog.admit
-    raced: list[str] = []
-
-    def racing(self: Catalog, *args: Any, **kwargs: Any) -> Any:
-        if not raced:
-            raced.append("colour")
-            other.learn("colour")
-        return admit(self, *args, **kwargs)
-
-    monkeypatch.setattr(Catalog, "admit", racing)
+    before_admission(monkeypatch, lambda: other.learn("colour"))
     report = workspace.learn("colour")
     assert (report.version, report.is_new, report.published) == ("colour@1", False, True)
     assert [version.label for version in workspace.versions()] == ["colour@1"]

@@ -352,13 +352,13 @@ class Catalog:
             return reading.baseline(connection, version)
 
     def published_baselines(self) -> tuple[int, list[tuple[VersionRecord, Baseline]]]:
-        """The epoch, and what is published in it with what it is held against; one consistent view."""
+        """The epoch, and the published versions in it with their baselines; one consistent view."""
         with read_transaction(self._engine) as connection:
             held = baselines.baselines(connection, s.prompt_versions.c.state == "published")
             return reading.epoch(connection), [(version, held[version.id]) for version in reading.published(connection)]
 
     def baseline_of(self, version: VersionRecord) -> Baseline:
-        """What a version is held against."""
+        """A version's baseline."""
         with read_transaction(self._engine) as connection:
             return baselines.baselines(connection, s.prompt_versions.c.id == version.id)[version.id]
 

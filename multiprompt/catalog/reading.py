@@ -344,7 +344,7 @@ def unsealed(stored: bytes, where: str) -> bytes:
 
 
 def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
-    """The evaluation that a version is held against."""
+    """The baseline evaluation of a version."""
     of = select(baseline_id()).where(s.prompt_versions.c.id == record.id)
     row = connection.execute(evaluation_query().where(s.evaluations.c.id == of.scalar_subquery())).one_or_none()
     if row is None:

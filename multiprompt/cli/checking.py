@@ -77,7 +77,7 @@ def bless(label: str, reason: str, catalog: str, hub_metrics: bool) -> None:
         version = workspace.version(label).label
         evaluation = workspace.bless(label, reason)
     echo(
-        f"{version} is held against {evaluation.metric} {evaluation.score:.4f} on {counted(evaluation.rows, 'row')} now"
+        f"{version} has a new baseline: {evaluation.metric} {evaluation.score:.4f} on {counted(evaluation.rows, 'row')}"
     )
 
 
@@ -88,8 +88,8 @@ def bless(label: str, reason: str, catalog: str, hub_metrics: bool) -> None:
 def policy(policy: str | None, reason: str, catalog: str) -> None:
     """Show or set the effect of a regression where a task file names none.
 
-    block: a new regression keeps candidates of other tasks out, and a check fails. warn: it is told only. rollback: as
-    block, and a check gives the task its previous version back where that one is better now.
+    block: a new regression rejects candidates of other tasks, and a check fails. warn: it is reported only.
+    rollback: as block, and a check gives the task its previous version back where that one is better now.
     """
     workspace = open_workspace(catalog, create=False)
     if policy is not None:

@@ -145,7 +145,7 @@ def _evidence(result: CheckResult) -> tuple[str | None, float, float | None]:
 
 
 def print_diff(diff: VersionDiff) -> None:
-    """What differs, then scores, flipped rows and virtual tokens."""
+    """The differences, then scores, flipped rows and virtual tokens."""
     if diff.changes:
         rows = [(change.name, _value(change.before), _value(change.after)) for change in diff.changes]
         print_table(("made with", diff.before, diff.after), rows)

@@ -63,7 +63,7 @@ def find_existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -
 
 
 def end_known(catalog: Catalog, known: VersionRecord, *, imported: bool = False) -> str:
-    """End a training, or an import, that came to the bytes of a known version. Gives the outcome."""
+    """End a training, or an import, that gave the bytes of a known version. Gives the outcome."""
     outcome = nothing_new(known, "the adapter has" if imported else "the training gave")
     if not imported:
         catalog.end_training(known, outcome)
@@ -71,7 +71,7 @@ def end_known(catalog: Catalog, known: VersionRecord, *, imported: bool = False)
 
 
 def nothing_new(version: VersionRecord, came: str = "the training gave") -> str:
-    """The outcome of what came to the bytes of an existing version."""
+    """The outcome of a training or an import that gave the bytes of an existing version."""
     said = f"nothing new to learn: {came} the bytes of {version.label}"
     if version.state == "retired":
         return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
@@ -96,7 +96,7 @@ def is_untouched(catalog: Catalog, before: Mapping[str, str]) -> bool:
 
 
 def yardsticks(scores: Scores, candidate: Candidate) -> tuple[Yardstick, ...]:
-    """A candidate held against the hard prompt, and against the majority answer where the metric can score that."""
+    """Comparisons of a candidate with the hard prompt, and with the best single answer where the metric scores it."""
     metric, tolerated = candidate.task.metrics[0], candidate.task.config.regression
     others = {"hard prompt": candidate.hard}
     with suppress(MetricError):
@@ -107,7 +107,7 @@ def yardsticks(scores: Scores, candidate: Candidate) -> tuple[Yardstick, ...]:
 def _decide(scores: Scores, candidate: Candidate, check: CheckReport) -> tuple[Decision, str]:
     """Publish, unless an older task got worse, a version that served is better, or nothing was learned.
 
-    A regression that the check before found too is told only: it is not this candidate's.
+    A regression that the previous check found too is reported only: this candidate did not cause it.
     """
     for result in check.results:
         if result.blocks and not result.standing:

@@ -49,7 +49,7 @@ from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.split import load_test_split, scored_split
 from multiprompt.tasks.task import Task
 
-# A version, and what it is held against.
+# A version and its baseline.
 Held = tuple[VersionRecord, Baseline]
 Item = TypeVar("Item", Held, Comparison, Sampling)
 Made = TypeVar("Made")
@@ -82,7 +82,7 @@ class Checking:
         return _Check(self, as_now=True).report(held, full=full, sample=None)
 
     def check_others(self, task: str, known: dict[str, CheckResult]) -> tuple[int, CheckReport]:
-        """What other tasks have published and is not in `known`, as it was published; canaries of a sample of them.
+        """The versions of other tasks that are not in `known`, as they were published; canaries of a sample of them.
 
         Adding a task changes no other task's file or data. Gives the catalog's epoch that this holds for.
         """
@@ -161,7 +161,7 @@ class _Check:
         )
 
     def _standing(self, cases: Sequence[Comparison]) -> dict[str, CheckResult]:
-        """What need not be run: where the key is the baseline's, or was compared or scored before."""
+        """The results that stand without a run: the key is the baseline's, or was compared or scored before."""
         found = self._each(cases, lambda case: (case.label, self._stands(case)))
         return {label: result for label, result in found if result is not None}
 
@@ -179,7 +179,7 @@ class _Check:
         return judge([self._results[version.label] for version, _ in held])
 
     def case(self, held: Held) -> Comparison:
-        """What a version is measured on, without reading the rows."""
+        """The task, data and key that a version is measured with; no row is read."""
         version, baseline = held
         task, now = served_task(version, baseline), _task(*baseline.now, version.task)
         data = self._data(task, version, baseline) if self._as_now else baseline.data
@@ -286,7 +286,7 @@ class _Check:
         return case, self._prefix(case), queries, [canary.prediction for canary in watched]
 
     def _answers(self, asked: Sequence[tuple[Prefix, Task, Sequence[Query]]]) -> list[list[Answer] | Exception]:
-        """What the model answers, prompt by prompt; the error for one whose rows it fails on."""
+        """The answers of each prompt, or the error of a prompt whose rows the model fails on."""
         try:
             found = answer(self.base, [Question(task, prefix, q) for prefix, task, queries in asked for q in queries])
         except Exception as error:  # a broken base model or tokenizer raises errors of many libraries
@@ -297,7 +297,7 @@ class _Check:
         return [[next(answers) for _ in queries] for _, _, queries in asked]
 
     def _each(self, items: Sequence[Item], make: Callable[[Item], Made]) -> list[Made]:
-        """What is made of each; where that fails, the version has failed its check."""
+        """The result of `make` for each item; where it fails, the version has failed its check."""
         made = []
         for item in items:
             try:
@@ -314,7 +314,7 @@ class _Check:
         return made
 
     def _known(self, case: Comparison) -> CheckResult | None:
-        """What came of the same comparison before, under the same tolerance."""
+        """The stored result of the same comparison under the same tolerance."""
         stored = self.catalog.comparison(case.baseline.evaluation, case.key)
         if stored is None:
             return None
@@ -422,7 +422,7 @@ def _unmoved(task: Task, digest: str) -> str | None:
 
 
 def _source_key(task: Task, digest: str) -> str:
-    """What a fingerprint of rows is stored under. Another reader may read other rows, so it has a version."""
+    """The key of a stored fingerprint. It holds the version of the reader, because another one may read other rows."""
     return hashlib.sha256(f"reader {READER_VERSION} {digest} {task.data}".encode()).hexdigest()
 
 

@@ -22,7 +22,7 @@ _TRIED = 8
 
 @dataclass(frozen=True)
 class Yardstick:
-    """A score that a version is held against: the hard prompt's, or the majority answer's on the same rows.
+    """A score that a version is compared with: the hard prompt's, or the majority answer's on the same rows.
 
     `p_value` is of the version being no better, None where the rows allow no test. `shortfall` says why the version did
     not beat it; empty where it did. `is_above` says that the version scores worse.

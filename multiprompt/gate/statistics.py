@@ -61,7 +61,7 @@ def rows_needed(drop: float, error: float, rows: int, alpha: float) -> int | Non
 def settled(
     lost: int, gained: int, seen: int, rows: int, max_drop: float, miss: float, alarm: float
 ) -> Literal["kept", "dropped"] | None:
-    """What `seen` rows drawn from `rows` make certain of the drop over all of them.
+    """The certain part of the drop over all `rows`, from `seen` rows drawn from them.
 
     kept: were more than `max_drop` of the rows lost, so few of them among these would be less likely than `miss`
     (hypergeometric). dropped: up to a chance of `alarm` the drop exceeds `max_drop` (Serfling 1974, corollary 1.1), and

@@ -123,7 +123,7 @@ def _verdict(result: CheckResult) -> Verdict:
 
 
 def _evidence(baseline: Evaluation, current: Evaluation, metric: MetricConfig, alpha: float) -> Evidence:
-    """What the rows say; only their number where the metric changed or keeps to itself what each row adds."""
+    """The evidence of the rows; their number alone where the metric changed or has no score a row."""
     rows, moved_rows = current.rows, _moved(baseline, current)
     bare = Evidence(rows, rows, moved=moved_rows)
     if metric.from_hub or baseline.key.get("metric") != current.key.get("metric"):

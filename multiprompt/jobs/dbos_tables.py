@@ -184,7 +184,7 @@ class JobTable:
         return self._select(self._columns)
 
     def view(self, dialect: Dialect) -> str:
-        """What `v_jobs` shows to SQL."""
+        """The SELECT of the view `v_jobs`."""
         c = self._workflows.c
         shown = {**self._columns, "created_at": _Time(c.created_at), "updated_at": _Time(c.updated_at)}
         return str(self._select(shown).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))

@@ -26,5 +26,5 @@ def check_kind(kind: str, task: str | None) -> None:
 
 
 def live_key(kind: str, task: str | None) -> str:
-    """What at most one live job has: a task is learned or retrained by one at a time."""
+    """The key that one live job at most may have: one job at a time learns or retrains a task."""
     return f"{'learn' if kind == 'retrain' else kind}:{task or ''}"

@@ -229,7 +229,7 @@ def _out_of_memory_kills() -> int:
 
 
 def _error(kind: str, text: str) -> Exception:
-    """What a child raised, as far as it matters to the worker."""
+    """The worker's error for an error of a child."""
     raised = getattr(errors, kind, None)
     if isinstance(raised, type) and issubclass(raised, SupersededError | UnavailableError):
         return raised(text)

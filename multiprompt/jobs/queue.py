@@ -1,7 +1,7 @@
 """Durable jobs on DBOS, which only this package knows: a queue, and workers that outlive crashes and each other.
 
 On SQLite, jobs live in a file of their own beside the catalog, since DBOS and the catalog deadlock in one; on
-PostgreSQL they live in the catalog's database. What the steps of a job came to lies in the catalog (`catalog.ledger`).
+PostgreSQL they live in the catalog's database. The catalog holds the results of a job's steps (`catalog.ledger`).
 """
 
 from __future__ import annotations
@@ -157,11 +157,11 @@ class JobQueue:
         return {job.id: job.task for job in self("state in ('queued', 'running')")}
 
     def logs(self, identity: str) -> list[JobLog]:
-        """What the workers noted of a job, oldest first."""
+        """The workers' log lines of a job, oldest first."""
         return self._ledger.logs(self.get(identity).id)
 
     def retry(self, identity: str) -> Job:
-        """Queue a job that came to nothing as a new one; a training that failed goes on from its last checkpoint."""
+        """Queue a failed, parked or cancelled job again; its training continues from the last checkpoint."""
         found = self.get(identity)
         if not found.ended or found.state == "done":
             raise StateError(

@@ -260,7 +260,7 @@ class Runner:
         return [None] if self._has_any("queued") else []
 
     def _run(self, kind: str, task: str | None) -> str:
-        """Do a job, again and again where it fails for what may pass. Raises JobError where it comes to nothing."""
+        """Do a job; try again after an error that may pass. Raises JobError where the job fails."""
         context: Any = get_local_dbos_context()
         identity, owner = str(DBOS.workflow_id), str(context.owner_xid)
         self._forgive(identity)

@@ -59,7 +59,7 @@ def _fault(schedule: Schedule) -> str:
 
 
 def _unreadable(cron: str) -> str:
-    """What in an expression cron knows nothing of, or reads as other times than it says."""
+    """The part of an expression that cron does not know, or reads as other times than it says."""
     fields = cron.split()
     if len(fields) not in (5, 6) and not cron.strip().startswith("@"):
         return f"it has {len(fields)} fields; give five, or six with seconds first"

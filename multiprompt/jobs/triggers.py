@@ -1,4 +1,4 @@
-"""What schedules watch: the data of a task, its score, the base model, and the age of what is published."""
+"""Triggers of schedules: a task's data, its score, the base model, and the age of the published version."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from multiprompt.tasks.task import Task
 
 @dataclass(frozen=True)
 class Observation:
-    """What a schedule saw: whether that submits its job, and what it compares with the next time.
+    """One look of a schedule: whether it submits the job, and the state that the next look compares with.
 
     It `lasts` while a job that failed is worth another try.
     """

@@ -100,7 +100,7 @@ class JsonLines(logging.Formatter):
 
 
 class _Tally:
-    """What a worker did so far, for its health line."""
+    """The counts of a worker's health line."""
 
     def __init__(self, record: WorkerRecord, processes: Processes) -> None:
         self._record = record
@@ -139,7 +139,7 @@ def _do(jobs: JobQueue, processes: Processes, tally: _Tally, claim: Claim, kind:
 
 
 def _undisturbed(say: Callable[..., Any], otherwise: Any = None) -> Callable[..., Any]:
-    """What is said of a job need not be heard at once: a catalog that cannot be reached now does not stop the job."""
+    """A progress update may be dropped while the catalog is unreachable; the job goes on."""
 
     def said(*what: Any) -> Any:
         try:

@@ -45,7 +45,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a version is held against: its evaluation, without its rows, and the task file that it is served with.
+    """The baseline of a version: its evaluation, without its rows, and the task file that it is served with.
 
     `data` is the fingerprint of the rows; `task_file` and `folder` are those of the version, `now` those of its task.
     """
@@ -179,10 +179,10 @@ class Rollback:
 
 @dataclass(frozen=True)
 class LearnReport:
-    """What learning or importing a prompt came to.
+    """The result of learning or importing a prompt.
 
     `state` says where the version stands: published, held (its task is guarded), candidate (it did not learn), rejected
-    or retired. `hard`, `soft` and `majority` (the best of one answer to every row) are scores on the same `rows`;
+    or retired. `hard`, `soft` and `majority` (the best of one answer to every row) are scores on the same `rows`.
     `interval` is of `soft`, and `p_value` of its being no better than `hard`. `untouched` says that every prompt
     published before still has its digest, recomputed from its stored bytes. `warnings` are of the task's data. `is_new`
     is False where the training gave the bytes of an existing version: `version` names it, and nothing was stored.

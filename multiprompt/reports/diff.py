@@ -1,4 +1,4 @@
-"""What differs between two versions: how they were made, what they score, and the rows whose answer flipped."""
+"""Two versions compared: settings, data, scores, and the rows whose answer flipped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _compare_tokens(context: Context, before: VersionRecord, after: VersionRecor
 
 
 def _made_with(catalog: Catalog, version: VersionRecord) -> dict[str, Any]:
-    """What went into a version, by name."""
+    """The settings and data that made a version, by name."""
     found: dict[str, Any] = {
         "method": version.method,
         "num_virtual_tokens": version.num_virtual_tokens,
@@ -105,7 +105,7 @@ def _compare(before: _Side, after: _Side) -> tuple[tuple[ScoreChange, ...], tupl
 
 
 def _flips(before: _Side, after: _Side, old: Sequence[float], new: Sequence[float]) -> list[Flip]:
-    """The rows whose score differs; choices are told by their texts."""
+    """The rows whose score differs; choices are shown as texts."""
     return [
         Flip(
             row,

@@ -103,7 +103,7 @@ class Predictor:
         return [made[place] for place in range(len(asked))]
 
     def _labels(self) -> Callable[[str], _Served]:
-        """What labels stand for in one call: each is looked up once, so that a pointer may move meanwhile."""
+        """The versions of a call's labels. Each label is looked up once, because a pointer may move during the call."""
         known = self._follow_catalog()
         found: dict[str, _Served] = {}
 
@@ -117,7 +117,7 @@ class Predictor:
         return look_up
 
     def _follow_catalog(self) -> dict[str, _Served]:
-        """What labels are known to stand for; forgotten when a pointer of the catalog has moved, or its file."""
+        """The known versions by label; forgotten after a pointer moved or the catalog's file was replaced."""
         epoch = self._catalog.epoch_and_file()
         with self._lock:
             if epoch != self._epoch:

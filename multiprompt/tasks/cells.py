@@ -18,32 +18,22 @@ _WHOLE = re.compile(r"[ \t]*[+-]?[0-9]{1,18}[ \t]*")
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
 
 
-class _Whole(int):
-    """A whole number that is written out as its cell."""
+class _Cell:
+    """A value that is written out as its cell."""
 
-    def __new__(cls, cell: str) -> _Whole:
-        made = super().__new__(cls, cell)
-        made.cell = cell
-        return made
-
-    cell: str
+    def __init__(self, cell: str) -> None:
+        self.cell = cell
 
     def __str__(self) -> str:
         return self.cell
 
 
-class _Number(float):
-    """A number that is written out as its cell."""
+class _Whole(_Cell, int):
+    pass
 
-    def __new__(cls, cell: str) -> _Number:
-        made = super().__new__(cls, cell)
-        made.cell = cell
-        return made
 
-    cell: str
-
-    def __str__(self) -> str:
-        return self.cell
+class _Number(_Cell, float):
+    pass
 
 
 class _Empty(Null):

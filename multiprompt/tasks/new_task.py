@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from multiprompt.errors import DataError, NotFoundError, StateError, nearest
+from multiprompt.errors import DataError, NotFoundError, StateError, counted, nearest
 from multiprompt.tasks.files import BUILDERS, format_of
 from multiprompt.tasks.reading import read_split
 from multiprompt.tasks.task import Task
@@ -62,7 +62,7 @@ def write_new_task(
     rows, notes = _pairs(_read(data, name), text, answer)
     labels = _labels(rows, answer) if label else ()
     splits = _split(rows, labels, seed)
-    fields = _field(text, "text"), _field(answer, "answer")
+    fields = _fields(text, answer)
     mapping = _task_file(name, fields, (text, answer), labels, instruction)
     Task.from_mapping(mapping, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def _pairs(rows: Sequence[Mapping[str, Any]], text: str, answer: str) -> tuple[l
             left_out["with a known text" if kept[one] == other else "with a known text and another answer"] += 1
     if not kept:
         raise DataError(f"no row has both {text!r} and {answer!r}.")
-    return list(kept.items()), tuple(f"{count} rows {why} were left out" for why, count in left_out.items())
+    return list(kept.items()), tuple(f"left out: {counted(count, 'row')} {why}" for why, count in left_out.items())
 
 
 def _labels(rows: Sequence[tuple[str, str]], column: str) -> tuple[str, ...]:
@@ -125,11 +125,13 @@ def _split(rows: Sequence[tuple[str, str]], labels: Sequence[str], seed: int) ->
     """Shuffle rows with a seed, and give each split its share of every label."""
     shuffled = random.Random(seed).sample(rows, len(rows))
     groups = [[row for row in shuffled if row[1] == label] for label in labels] if labels else [shuffled]
-    shrunk = min(1.0, MAX_TEST_ROWS / (TEST_SHARE * len(rows))), min(1.0, MAX_VALIDATION_ROWS / (0.1 * len(rows)))
+    # Of many rows the bounds, and not the shares, decide.
+    test_share = min(TEST_SHARE, MAX_TEST_ROWS / len(rows))
+    validation_share = min(VALIDATION_SHARE, MAX_VALIDATION_ROWS / len(rows))
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in _SPLITS}
     for group in groups:
-        test = round(TEST_SHARE * shrunk[0] * len(group))
-        validation = round(VALIDATION_SHARE * shrunk[1] * len(group))
+        test = round(test_share * len(group))
+        validation = round(validation_share * len(group))
         splits["test"] += group[:test]
         splits["validation"] += group[test : test + validation]
         splits["train"] += group[test + validation :]
@@ -190,7 +192,12 @@ def _slug(name: str) -> str:
     return re.sub(r"\W+", "_", name.lower()).strip("_") or "task"
 
 
+def _fields(text: str, answer: str) -> tuple[str, str]:
+    """The columns' names as a template can read them; plain ones where both would have one name."""
+    fields = _field(text, "text"), _field(answer, "answer")
+    return fields if fields[0] != fields[1] else ("text", "answer")
+
+
 def _field(column: str, otherwise: str) -> str:
-    """A column's name as a template can read it."""
     name = re.sub(r"\W+", "_", column).strip("_")
     return name if name.isidentifier() and name.lower() not in _RESERVED else otherwise

@@ -280,7 +280,7 @@ def test_a_report_that_cannot_be_written_is_an_error(catalog: Run, tmp_path: Pat
 
 def test_bless_and_policy_say_what_holds_now(catalog: Run) -> None:
     done = catalog("bless", "colour", "--reason", "as good as it gets")
-    assert done.out.startswith("colour@1 is held against acc 0.")
+    assert done.out.startswith("colour@1 has a new baseline: acc 0.")
     assert (catalog("policy").out, catalog("policy", "warn").out, catalog("policy").out) == (
         "block\n",
         "warn\n",

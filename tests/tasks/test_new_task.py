@@ -73,9 +73,9 @@ def test_empty_and_repeated_rows_are_left_out_and_counted(tmp_path: Path) -> Non
     made = write_new_task(write_csv(tmp_path / "a.csv", tickets() + extra), "message", "queue", out=tmp_path / "out")
     assert sum(made.rows.values()) == 90
     assert made.notes == (
-        "2 rows without a text or an answer were left out",
-        "1 rows with a known text were left out",
-        "1 rows with a known text and another answer were left out",
+        "left out: 2 rows without a text or an answer",
+        "left out: 1 row with a known text",
+        "left out: 1 row with a known text and another answer",
     )
 
 
@@ -95,6 +95,17 @@ def test_a_target_makes_a_generation_task(tmp_path: Path) -> None:
     task = Task.from_file(made.file)
     assert (task.is_multiple_choice, task.description.source, made.labels) == (False, "Give the plural.\n\n", ())
     assert set(read_jsonl(made.file.with_name("train.jsonl"))[0]) == {"the_word", "its_plural"}
+
+
+def test_two_columns_that_a_template_would_read_by_one_name_stay_apart(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "a.csv", tickets(), ("the queue", "the_queue"))
+    made = write_new_task(data, "the queue", "the_queue", out=tmp_path / "out")
+    assert set(read_jsonl(made.file.with_name("train.jsonl"))[0]) == {"text", "answer"}
+
+
+def test_of_many_rows_the_test_split_is_bounded(tmp_path: Path) -> None:
+    made = write_new_task(write_csv(tmp_path / "a.csv", tickets(9000)), "message", "queue", out=tmp_path / "out")
+    assert made.rows == {"train": 7800, "validation": 201, "test": 999}
 
 
 def test_a_parquet_file_and_a_saved_dataset_are_read(tmp_path: Path) -> None:
