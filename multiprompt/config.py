@@ -12,6 +12,8 @@ DEFAULT_BASE_MODEL = "smollm2-135m"
 DEFAULT_CATALOG = "sqlite:///multiprompt.db"
 # Jobs of a lower number run first.
 DEFAULT_PRIORITY = 100
+# Longer ago than any catalog was made.
+MAX_DAYS = 365_000
 # A worker that gave no sign of life for so long has its jobs taken over.
 LEASE_SECONDS = 15.0
 

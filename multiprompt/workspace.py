@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import InputRow, as_rows, parse_label
 from multiprompt.catalog.writing import digest
-from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, POLICIES
+from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, MAX_DAYS, POLICIES
 from multiprompt.context import Context, Notify, silent
 from multiprompt.errors import ConfigError, nearest
 from multiprompt.records import (
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
     from multiprompt.jobs.schedules import Schedules
     from multiprompt.serving.predictor import Predictor
     from multiprompt.tasks.task import Task
-
-# Longer ago than any catalog was made.
-_MAX_DAYS = 365_000
 
 
 class Workspace:
@@ -349,7 +346,7 @@ class Workspace:
         if not days >= 0:
             raise ConfigError(f"days is {days}; it must be 0 or more.")
         collect = self.catalog.garbage if dry_run else self.catalog.collect_garbage
-        return collect(timedelta(days=min(days, _MAX_DAYS)), self.jobs.live)
+        return collect(timedelta(days=min(days, MAX_DAYS)), self.jobs.live)
 
     def export(self, label: str, folder: str | Path) -> Path:
         """Write a version as a PEFT adapter folder that `PeftModel.from_pretrained` loads."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from multiprompt.config import MAX_DAYS
 from multiprompt.errors import ConfigError, MultipromptError
 from multiprompt.jobs.kinds import check_kind
 from multiprompt.jobs.naming import named
@@ -20,7 +21,6 @@ from multiprompt.records import Job, PlannedJob, Schedule
 _worker_log = logging.getLogger("multiprompt.worker")
 # Without handlers of its own, Python prints its warnings on standard error.
 _log = logging.getLogger("multiprompt.jobs")
-_MAX_DAYS = 365_000
 # A change whose learning broke off submits another job after this time.
 _AGAIN = timedelta(days=1)
 
@@ -159,8 +159,8 @@ class Schedules:
 
         Raises ConfigError for days that are none.
         """
-        if not 0 <= days <= _MAX_DAYS:
-            raise ConfigError(f"days is {days}; it must be from 0 to {_MAX_DAYS}.")
+        if not 0 <= days <= MAX_DAYS:
+            raise ConfigError(f"days is {days}; it must be from 0 to {MAX_DAYS}.")
         now = self._clock()
         return plan(self._catalog, self(), now, now + timedelta(days=days))
 
