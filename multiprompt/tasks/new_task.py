@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,23 +91,30 @@ def _read(data: Path, name: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _pairs(rows: Sequence[Mapping[str, Any]], text: str, answer: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """Texts and answers, each text once, and notes of the rows that were left out."""
+    """Texts and answers, each text once however it is spaced, and notes of the rows that were left out."""
     for column in (text, answer):
         if column not in rows[0]:
             raise NotFoundError(f"there is no column {column!r}; {nearest(column, rows[0])}")
-    kept: dict[str, str] = {}
+    kept: dict[str, tuple[str, str]] = {}
     left_out: Counter[str] = Counter()
     for row in rows:
-        one, other = ("" if row[column] is None else str(row[column]).strip() for column in (text, answer))
+        one, other = (_cell(row[column], column) for column in (text, answer))
+        key = " ".join(unicodedata.normalize("NFC", one).split())
         if not one or not other:
             left_out["without a text or an answer"] += 1
-        elif one not in kept:
-            kept[one] = other
+        elif key not in kept:
+            kept[key] = (one, other)
         else:
-            left_out["with a known text" if kept[one] == other else "with a known text and another answer"] += 1
+            left_out["with a known text" if kept[key][1] == other else "with a known text and another answer"] += 1
     if not kept:
         raise DataError(f"no row has both {text!r} and {answer!r}.")
-    return list(kept.items()), tuple(f"left out: {counted(count, 'row')} {why}" for why, count in left_out.items())
+    return list(kept.values()), tuple(f"left out: {counted(count, 'row')} {why}" for why, count in left_out.items())
+
+
+def _cell(value: Any, column: str) -> str:
+    if isinstance(value, (list, dict)):
+        raise DataError(f"the column {column!r} holds a {type(value).__name__}; give a column of texts or numbers.")
+    return "" if value is None else str(value).strip()
 
 
 def _labels(rows: Sequence[tuple[str, str]], column: str) -> tuple[str, ...]:
@@ -152,8 +160,8 @@ def _task_file(
         "training_split": "train",
         "validation_split": "validation",
         "test_split": "test",
-        "description": (instruction or _instruction(columns, labels)).rstrip() + "\n\n",
-        "doc_to_text": f"{{{{{text}}}}}\n{columns[1].strip().capitalize()}:",
+        "description": _as_template((instruction or "").rstrip() or _instruction(columns, labels)) + "\n\n",
+        "doc_to_text": f"{{{{{text}}}}}\n{_as_template(columns[1].strip().capitalize())}:",
     }
     if labels:
         return {
@@ -179,6 +187,11 @@ def _instruction(columns: tuple[str, str], labels: Sequence[str]) -> str:
         return f"Write the {answer} for the {text}."
     named = f" It is one of: {', '.join(labels)}." if len(labels) <= _NAMED_LABELS else ""
     return f"Name the {answer} of the {text}.{named}"
+
+
+def _as_template(text: str) -> str:
+    """A template that writes a text out as it is: jinja's marks in it are quoted."""
+    return re.sub(r"\{(?=[{%#])", "{{ '{' }}", text)
 
 
 def _row(pair: tuple[str, str], labels: Sequence[str]) -> tuple[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 import multiprompt as mp
 from multiprompt.errors import DataError, NotFoundError, StateError
+from multiprompt.tasks.example import UNCOUNTED, examples
 from multiprompt.tasks.new_task import write_new_task
 from multiprompt.tasks.split import load_data
 from multiprompt.tasks.task import Task
@@ -152,3 +153,35 @@ def test_few_rows_one_label_and_a_used_folder_are_refused(tmp_path: Path) -> Non
         write_new_task(write_csv(tmp_path / "a.csv", tickets()), "message", "queue", out=tmp_path / "out")
     with pytest.raises(NotFoundError, match="does not exist"):
         write_new_task(tmp_path / "nothing.csv", "message", "queue")
+
+
+@pytest.mark.parametrize("mark", ["{{ 7 * 7 }}", "{% if x %}", "{# no #}", "{{{x}}}", "{% endraw %}"])
+def test_jinja_in_an_instruction_a_column_or_a_label_is_text(tmp_path: Path, mark: str) -> None:
+    rows = [(f"message {n}", (mark, "other")[n % 2]) for n in range(40)]
+    data = write_csv(tmp_path / "a.csv", rows, ("message", f"kind {mark}"))
+    for number, instruction in enumerate((f"Say {mark}.", None)):
+        made = write_new_task(
+            data, "message", f"kind {mark}", instruction=instruction, name="a", out=tmp_path / str(number)
+        )
+        task = Task.from_file(made.file)
+        shown = examples(task, load_data(task).test, UNCOUNTED)
+        begins = instruction or f"Name the kind {mark} of the message. It is one of: {', '.join(made.labels)}."
+        assert all(one.query.context.startswith(f"{begins}\n\nmessage ") for one in shown)
+        assert all(one.query.context.endswith(f"\nKind {mark.lower()}:") for one in shown)
+        assert {one.answer for one in shown} == {mark, "other"}
+
+
+def test_texts_that_differ_in_spaces_alone_are_one_text(tmp_path: Path) -> None:
+    spaced = [(text.replace(" ", "\u00a0 "), queue) for text, queue in tickets()]
+    accents = [("caf\u00e9", "billing"), ("cafe\u0301", "billing")]
+    made = write_new_task(
+        write_csv(tmp_path / "a.csv", tickets() + spaced + accents), "message", "queue", out=tmp_path / "out"
+    )
+    assert (sum(made.rows.values()), made.notes) == (91, ("left out: 91 rows with a known text",))
+
+
+def test_a_column_of_lists_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "a.jsonl"
+    data.write_text("".join(json.dumps({"message": [f"m {n}"], "queue": n % 2}) + "\n" for n in range(40)))
+    with pytest.raises(DataError, match="the column 'message' holds a list; give a column of texts"):
+        write_new_task(data, "message", "queue", out=tmp_path / "out")
