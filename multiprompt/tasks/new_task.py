@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+import secrets
+import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,9 @@ MAX_LABELS = 100
 # The longest list of labels that a default instruction names.
 _NAMED_LABELS = 30
 _SPLITS = ("train", "validation", "test")
-_RESERVED = {"self", "super", "range", "loop", "true", "false", "none"}
+_RESERVED = {"self", "super", "range", "loop", "true", "false", "none", "not"}
+# The most tokens of a generated answer: half of the bytes of the longest one, within these bounds.
+_MIN_NEW_TOKENS, _MAX_NEW_TOKENS = 64, 1024
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,38 @@ def write_new_task(
     rows, notes = _pairs(_read(data, name), text, answer)
     labels = _labels(rows, answer) if label else ()
     splits = _split(rows, labels, seed)
+    notes += _untested(splits["test"], labels)
     fields = _fields(text, answer)
     mapping = _task_file(name, fields, (text, answer), labels, instruction)
+    if not labels:
+        mapping |= _generation([answer for _, answer in rows])
     Task.from_mapping(mapping, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, part in splits.items():
-        lines = (json.dumps(dict(zip(fields, _row(pair, labels), strict=True)), ensure_ascii=False) for pair in part)
-        (folder / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    file = folder / "task.yaml"
-    file.write_text(write(mapping), encoding="utf-8")
-    return NewTask(file, {split: len(part) for split, part in splits.items()}, labels, notes)
+    files = {f"{split}.jsonl": _lines(fields, part, labels) for split, part in splits.items()}
+    _write_folder(folder, files | {"task.yaml": write(mapping)})
+    counts = {split: len(part) for split, part in splits.items()}
+    return NewTask(folder / "task.yaml", counts, labels, notes)
+
+
+def _lines(fields: tuple[str, str], part: Sequence[tuple[str, str]], labels: Sequence[str]) -> str:
+    rows = (dict(zip(fields, _row(pair, labels), strict=True)) for pair in part)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _write_folder(folder: Path, files: Mapping[str, str]) -> None:
+    """Write a folder with all of its files, or none; an empty folder of its name is taken."""
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        part.mkdir()
+        for name, text in files.items():
+            (part / name).write_text(text, encoding="utf-8", newline="\n")
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def _read(data: Path, name: str) -> Sequence[Mapping[str, Any]]:
@@ -149,6 +175,12 @@ def _split(rows: Sequence[tuple[str, str]], labels: Sequence[str], seed: int) ->
     return {split: random.Random(seed).sample(part, len(part)) for split, part in splits.items()}
 
 
+def _untested(test: Sequence[tuple[str, str]], labels: Sequence[str]) -> tuple[str, ...]:
+    """A note of labels that are too rare for a test row."""
+    missing = len(set(labels) - {label for _, label in test})
+    return (f"no test row has {counted(missing, 'label')}, as rows of it are too few",) if missing else ()
+
+
 def _task_file(
     name: str, fields: tuple[str, str], columns: tuple[str, str], labels: Sequence[str], instruction: str | None
 ) -> dict[str, Any]:
@@ -174,11 +206,18 @@ def _task_file(
     return {
         **common,
         "output_type": "generate_until",
-        "doc_to_target": f"{{{{{answer}}}}}",
-        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 64},
+        "doc_to_target": answer,
         "filter_list": [{"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
         "metric_list": [{"metric": "exact_match"}],
     }
+
+
+def _generation(answers: Sequence[str]) -> dict[str, Any]:
+    """Generation ends at a line's end unless an answer has several lines, and has room for the longest."""
+    longest = max(len(answer.encode()) for answer in answers)
+    limit = min(max(_MIN_NEW_TOKENS, longest // 2), _MAX_NEW_TOKENS)
+    until = [] if any("\n" in answer for answer in answers) else ["\n"]
+    return {"generation_kwargs": {"until": until, "max_gen_toks": limit}}
 
 
 def _instruction(columns: tuple[str, str], labels: Sequence[str]) -> str:

@@ -185,3 +185,48 @@ def test_a_column_of_lists_is_refused(tmp_path: Path) -> None:
     data.write_text("".join(json.dumps({"message": [f"m {n}"], "queue": n % 2}) + "\n" for n in range(40)))
     with pytest.raises(DataError, match="the column 'message' holds a list; give a column of texts"):
         write_new_task(data, "message", "queue", out=tmp_path / "out")
+
+
+def test_a_write_that_fails_leaves_nothing_and_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_csv(tmp_path / "a.csv", tickets())
+    whole = Path.write_text
+
+    def full_disk(path: Path, text: str, **options: str) -> int:
+        if path.name == "test.jsonl":
+            raise OSError(28, "No space left on device")
+        return whole(path, text, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            write_new_task(data, "message", "queue", out=tmp_path / "tasks" / "out")
+    assert list((tmp_path / "tasks").iterdir()) == []
+    assert write_new_task(data, "message", "queue", out=tmp_path / "tasks" / "out").file.exists()
+
+
+def test_a_label_without_a_test_row_is_told(tmp_path: Path) -> None:
+    rows = [*tickets(), ("rare 1", "rare"), ("rare 2", "rare")]
+    made = write_new_task(write_csv(tmp_path / "a.csv", rows), "message", "queue", out=tmp_path / "out")
+    assert made.notes == ("no test row has 1 label, as rows of it are too few",)
+
+
+@pytest.mark.parametrize("column", ["not", "self", "1st", "text ", "a/b:c", "\u65e5\u672c\u8a9e", "and", "range"])
+def test_a_column_of_any_name_is_read(tmp_path: Path, column: str) -> None:
+    made = [
+        write_new_task(write_csv(tmp_path / "a.csv", tickets(), header), *header, name="a", out=tmp_path / header[0])
+        for header in ((column, "queue"), ("message", column))
+    ]
+    for task in (Task.from_file(one.file) for one in made):
+        assert all("\nmessage " in f"\n{one.query.context}" for one in examples(task, load_data(task).test, UNCOUNTED))
+
+
+def test_answers_of_brackets_several_lines_and_many_words_stay_one_whole_text(tmp_path: Path) -> None:
+    answers = ["['a', 'b']", "one\ntwo", "word " * 100]
+    rows = [(f"message {n}", answers[n % 3].strip()) for n in range(60)]
+    made = write_new_task(write_csv(tmp_path / "a.csv", rows), "message", target="queue", out=tmp_path / "out")
+    task = Task.from_file(made.file)
+    shown = examples(task, load_data(task).training, UNCOUNTED)
+    assert {one.target for one in shown} == {answer.strip() for answer in answers}
+    assert (task.generation.until, task.generation.max_new_tokens) == ((), 249)
