@@ -60,8 +60,8 @@ def write_new_task(
     answer = label or target
     if answer is None or (label and target):
         raise DataError("give one of label (a column of choices) and target (a column of texts to generate).")
-    name = name or _slug(data.stem.partition(".")[0])
-    folder = out or Path(name)
+    name = name or default_name(data)
+    folder = out or _folder(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StateError(f"{folder} exists and is no empty folder: choose another with out (--out).")
     rows, notes = _pairs(_read(data, name), text, answer)
@@ -99,6 +99,17 @@ def _write_folder(folder: Path, files: Mapping[str, str]) -> None:
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def default_name(data: Path) -> str:
+    """The name of a data file's task where none is given."""
+    return re.sub(r"\W+", "_", data.stem.partition(".")[0].lower()).strip("_") or "task"
+
+
+def _folder(name: str) -> Path:
+    if Path(name).name != name:
+        raise StateError(f"the name {name!r} is no name of a folder: choose one with out (--out).")
+    return Path(name)
 
 
 def _read(data: Path, name: str) -> Sequence[Mapping[str, Any]]:
@@ -238,10 +249,6 @@ def _row(pair: tuple[str, str], labels: Sequence[str]) -> tuple[str, Any]:
     text, answer = pair
     digits = bool(labels) and all(label.isdecimal() for label in labels)
     return text, labels.index(answer) if digits else answer
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"\W+", "_", name.lower()).strip("_") or "task"
 
 
 def _fields(text: str, answer: str) -> tuple[str, str]:
