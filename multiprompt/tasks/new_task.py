@@ -85,17 +85,20 @@ def _lines(fields: tuple[str, str], part: Sequence[tuple[str, str]], labels: Seq
 
 
 def _write_folder(folder: Path, files: Mapping[str, str]) -> None:
-    """Write a folder with all of its files, or none; an empty folder of its name is taken."""
+    """Write a folder with all of its files, or none; an empty folder is filled, the last file last."""
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{secrets.token_hex(8)}.part")
+    part = (folder if folder.exists() else folder.parent) / f".{secrets.token_hex(8)}.part"
     try:
         part.mkdir()
         for name, text in files.items():
             (part / name).write_text(text, encoding="utf-8", newline="\n")
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
+        if part.parent != folder:
+            part.rename(folder)
+            return
+        for name in files:
+            (part / name).rename(folder / name)
+        part.rmdir()
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

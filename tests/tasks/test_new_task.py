@@ -230,3 +230,16 @@ def test_answers_of_brackets_several_lines_and_many_words_stay_one_whole_text(tm
     shown = examples(task, load_data(task).training, UNCOUNTED)
     assert {one.target for one in shown} == {answer.strip() for answer in answers}
     assert (task.generation.until, task.generation.max_new_tokens) == ((), 249)
+
+
+def test_the_working_directory_and_a_link_can_be_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_csv(tmp_path / "a.csv", tickets())
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "here")
+    for out, folder in ((Path(), "here"), (tmp_path / "link", "there")):
+        made = write_new_task(data, "message", "queue", out=out)
+        names = {"task.yaml", "train.jsonl", "validation.jsonl", "test.jsonl"}
+        assert load_data(Task.from_file(made.file)).test.rows
+        assert {file.name for file in (tmp_path / folder).iterdir()} == names
