@@ -76,6 +76,8 @@ def _imports(trees: dict[str, ast.Module]) -> dict[str, set[str]]:
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("multiprompt"):
                 targets |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+            elif isinstance(node, ast.Import):
+                targets |= {alias.name for alias in node.names}
         found[name] = {target for target in targets if target in trees and trees[target].body} - {name}
     return found
 

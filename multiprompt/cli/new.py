@@ -8,7 +8,8 @@ import click
 
 from multiprompt.cli.options import catalog_option, json_option
 from multiprompt.cli.output import echo, print_added, print_json
-from multiprompt.workspace import open_workspace
+from multiprompt.errors import NotFoundError, StateError
+from multiprompt.workspace import Workspace, open_workspace
 
 
 @click.command()
@@ -36,16 +37,18 @@ def new(
     catalog: str,
     as_json: bool,
 ) -> None:
-    """Make a task from DATA: a csv, tsv, json, parquet or arrow file, or a folder that `datasets` saved.
+    """Make a task from DATA: a csv, tsv, json, parquet or arrow file, or the train split of a folder of `datasets`.
 
     Writes a stratified split and a task file, and adds the task to the catalog, which is made where there is none.
     """
     if (label is None) == (target is None):
         raise click.UsageError("give --label or --target")
-    from multiprompt.tasks.new_task import write_new_task
+    from multiprompt.tasks.new_task import default_name, write_new_task
 
-    made = write_new_task(data, text, label, target, instruction=instruction, name=name, out=out, seed=seed)
-    added = open_workspace(catalog).add_task(made.file)
+    with open_workspace(catalog) as workspace:
+        _refuse_known(workspace, name or default_name(data))
+        made = write_new_task(data, text, label, target, instruction=instruction, name=name, out=out, seed=seed)
+        added = workspace.add_task(made.file)
     if as_json:
         print_json({"new": made, "added": added})
         return
@@ -56,3 +59,14 @@ def new(
         echo(f"note: {note}")
     print_added(added)
     echo(f"next: multiprompt learn {added.name}")
+
+
+def _refuse_known(workspace: Workspace, name: str) -> None:
+    """Two files of one name are two tasks; one must not take the other's place."""
+    try:
+        workspace.task_record(name)
+    except NotFoundError:
+        return
+    raise StateError(
+        f"the catalog has a task {name!r}: choose another name with --name; `multiprompt add` gives a task a new file."
+    )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
+import secrets
+import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +26,9 @@ MAX_LABELS = 100
 # The longest list of labels that a default instruction names.
 _NAMED_LABELS = 30
 _SPLITS = ("train", "validation", "test")
-_RESERVED = {"self", "super", "range", "loop", "true", "false", "none"}
+_RESERVED = {"self", "super", "range", "loop", "true", "false", "none", "not"}
+# The most tokens of a generated answer: half of the bytes of the longest one, within these bounds.
+_MIN_NEW_TOKENS, _MAX_NEW_TOKENS = 64, 1024
 
 
 @dataclass(frozen=True)
@@ -55,23 +60,59 @@ def write_new_task(
     answer = label or target
     if answer is None or (label and target):
         raise DataError("give one of label (a column of choices) and target (a column of texts to generate).")
-    name = name or _slug(data.stem.partition(".")[0])
-    folder = out or Path(name)
+    name = name or default_name(data)
+    folder = out or _folder(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StateError(f"{folder} exists and is no empty folder: choose another with out (--out).")
     rows, notes = _pairs(_read(data, name), text, answer)
     labels = _labels(rows, answer) if label else ()
     splits = _split(rows, labels, seed)
+    notes += _untested(splits["test"], labels)
     fields = _fields(text, answer)
     mapping = _task_file(name, fields, (text, answer), labels, instruction)
+    if not labels:
+        mapping |= _generation([answer for _, answer in rows])
     Task.from_mapping(mapping, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, part in splits.items():
-        lines = (json.dumps(dict(zip(fields, _row(pair, labels), strict=True)), ensure_ascii=False) for pair in part)
-        (folder / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    file = folder / "task.yaml"
-    file.write_text(write(mapping), encoding="utf-8")
-    return NewTask(file, {split: len(part) for split, part in splits.items()}, labels, notes)
+    files = {f"{split}.jsonl": _lines(fields, part, labels) for split, part in splits.items()}
+    _write_folder(folder, files | {"task.yaml": write(mapping)})
+    counts = {split: len(part) for split, part in splits.items()}
+    return NewTask(folder / "task.yaml", counts, labels, notes)
+
+
+def _lines(fields: tuple[str, str], part: Sequence[tuple[str, str]], labels: Sequence[str]) -> str:
+    rows = (dict(zip(fields, _row(pair, labels), strict=True)) for pair in part)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _write_folder(folder: Path, files: Mapping[str, str]) -> None:
+    """Write a folder with all of its files, or none; an empty folder is filled, the last file last."""
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = (folder if folder.exists() else folder.parent) / f".{secrets.token_hex(8)}.part"
+    try:
+        part.mkdir()
+        for name, text in files.items():
+            (part / name).write_text(text, encoding="utf-8", newline="\n")
+        if part.parent != folder:
+            part.rename(folder)
+            return
+        for name in files:
+            (part / name).rename(folder / name)
+        part.rmdir()
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def default_name(data: Path) -> str:
+    """The name of a data file's task where none is given."""
+    return re.sub(r"\W+", "_", data.stem.partition(".")[0].lower()).strip("_") or "task"
+
+
+def _folder(name: str) -> Path:
+    if Path(name).name != name:
+        raise StateError(f"the name {name!r} is no name of a folder: choose one with out (--out).")
+    return Path(name)
 
 
 def _read(data: Path, name: str) -> Sequence[Mapping[str, Any]]:
@@ -90,23 +131,30 @@ def _read(data: Path, name: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _pairs(rows: Sequence[Mapping[str, Any]], text: str, answer: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """Texts and answers, each text once, and notes of the rows that were left out."""
+    """Texts and answers, each text once however it is spaced, and notes of the rows that were left out."""
     for column in (text, answer):
         if column not in rows[0]:
             raise NotFoundError(f"there is no column {column!r}; {nearest(column, rows[0])}")
-    kept: dict[str, str] = {}
+    kept: dict[str, tuple[str, str]] = {}
     left_out: Counter[str] = Counter()
     for row in rows:
-        one, other = ("" if row[column] is None else str(row[column]).strip() for column in (text, answer))
+        one, other = (_cell(row[column], column) for column in (text, answer))
+        key = " ".join(unicodedata.normalize("NFC", one).split())
         if not one or not other:
             left_out["without a text or an answer"] += 1
-        elif one not in kept:
-            kept[one] = other
+        elif key not in kept:
+            kept[key] = (one, other)
         else:
-            left_out["with a known text" if kept[one] == other else "with a known text and another answer"] += 1
+            left_out["with a known text" if kept[key][1] == other else "with a known text and another answer"] += 1
     if not kept:
         raise DataError(f"no row has both {text!r} and {answer!r}.")
-    return list(kept.items()), tuple(f"left out: {counted(count, 'row')} {why}" for why, count in left_out.items())
+    return list(kept.values()), tuple(f"left out: {counted(count, 'row')} {why}" for why, count in left_out.items())
+
+
+def _cell(value: Any, column: str) -> str:
+    if isinstance(value, (list, dict)):
+        raise DataError(f"the column {column!r} holds a {type(value).__name__}; give a column of texts or numbers.")
+    return "" if value is None else str(value).strip()
 
 
 def _labels(rows: Sequence[tuple[str, str]], column: str) -> tuple[str, ...]:
@@ -141,6 +189,12 @@ def _split(rows: Sequence[tuple[str, str]], labels: Sequence[str], seed: int) ->
     return {split: random.Random(seed).sample(part, len(part)) for split, part in splits.items()}
 
 
+def _untested(test: Sequence[tuple[str, str]], labels: Sequence[str]) -> tuple[str, ...]:
+    """A note of labels that are too rare for a test row."""
+    missing = len(set(labels) - {label for _, label in test})
+    return (f"no test row has {counted(missing, 'label')}, as rows of it are too few",) if missing else ()
+
+
 def _task_file(
     name: str, fields: tuple[str, str], columns: tuple[str, str], labels: Sequence[str], instruction: str | None
 ) -> dict[str, Any]:
@@ -152,8 +206,8 @@ def _task_file(
         "training_split": "train",
         "validation_split": "validation",
         "test_split": "test",
-        "description": (instruction or _instruction(columns, labels)).rstrip() + "\n\n",
-        "doc_to_text": f"{{{{{text}}}}}\n{columns[1].strip().capitalize()}:",
+        "description": _as_template((instruction or "").rstrip() or _instruction(columns, labels)) + "\n\n",
+        "doc_to_text": f"{{{{{text}}}}}\n{_as_template(columns[1].strip().capitalize())}:",
     }
     if labels:
         return {
@@ -166,11 +220,18 @@ def _task_file(
     return {
         **common,
         "output_type": "generate_until",
-        "doc_to_target": f"{{{{{answer}}}}}",
-        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 64},
+        "doc_to_target": answer,
         "filter_list": [{"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
         "metric_list": [{"metric": "exact_match"}],
     }
+
+
+def _generation(answers: Sequence[str]) -> dict[str, Any]:
+    """Generation ends at a line's end unless an answer has several lines, and has room for the longest."""
+    longest = max(len(answer.encode()) for answer in answers)
+    limit = min(max(_MIN_NEW_TOKENS, longest // 2), _MAX_NEW_TOKENS)
+    until = [] if any("\n" in answer for answer in answers) else ["\n"]
+    return {"generation_kwargs": {"until": until, "max_gen_toks": limit}}
 
 
 def _instruction(columns: tuple[str, str], labels: Sequence[str]) -> str:
@@ -181,15 +242,16 @@ def _instruction(columns: tuple[str, str], labels: Sequence[str]) -> str:
     return f"Name the {answer} of the {text}.{named}"
 
 
+def _as_template(text: str) -> str:
+    """A template that writes a text out as it is: jinja's marks in it are quoted."""
+    return re.sub(r"\{(?=[{%#])", "{{ '{' }}", text)
+
+
 def _row(pair: tuple[str, str], labels: Sequence[str]) -> tuple[str, Any]:
     """Labels of digits are written as the number of the choice, as the harness reads them."""
     text, answer = pair
     digits = bool(labels) and all(label.isdecimal() for label in labels)
     return text, labels.index(answer) if digits else answer
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"\W+", "_", name.lower()).strip("_") or "task"
 
 
 def _fields(text: str, answer: str) -> tuple[str, str]:

@@ -654,6 +654,22 @@ def test_a_job_is_shown_cancelled_and_retried(catalog: Run) -> None:
     assert catalog("submit", "colour").out.split()[1] == "retrain"
 
 
+def test_new_takes_no_other_tasks_name_and_says_so_before_it_writes(run: Run, tmp_path: Path) -> None:
+    for folder, queues in (("one", "ab"), ("two", "cd")):
+        (tmp_path / folder).mkdir()
+        rows = "".join(f"message {n},{queues[n % 2]}\n" for n in range(40))
+        (tmp_path / folder / "data.csv").write_text(f"text,queue\n{rows}", encoding="utf-8")
+    made = [
+        run("new", tmp_path / one / "data.csv", "--text", "text", "--label", "queue", "--out", tmp_path / f"of {one}")
+        for one in ("one", "two")
+    ]
+    assert [done.status for done in made] == [0, 2]
+    assert "the catalog has a task 'data': choose another name with --name" in made[1].err
+    assert not (tmp_path / "of two").exists()
+    named = ("new", tmp_path / "two" / "data.csv", "--text", "text", "--label", "queue", "--name", "../two")
+    assert "is no name of a folder" in run(*named).err
+
+
 WRONG = [
     (("docs", "glosary"), "no page 'glosary'; did you mean 'glossary'?"),
     (("new", "nothing.csv", "--text", "a", "--label", "b"), "nothing.csv does not exist"),

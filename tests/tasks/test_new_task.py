@@ -11,6 +11,7 @@ import pytest
 
 import multiprompt as mp
 from multiprompt.errors import DataError, NotFoundError, StateError
+from multiprompt.tasks.example import UNCOUNTED, examples
 from multiprompt.tasks.new_task import write_new_task
 from multiprompt.tasks.split import load_data
 from multiprompt.tasks.task import Task
@@ -152,3 +153,93 @@ def test_few_rows_one_label_and_a_used_folder_are_refused(tmp_path: Path) -> Non
         write_new_task(write_csv(tmp_path / "a.csv", tickets()), "message", "queue", out=tmp_path / "out")
     with pytest.raises(NotFoundError, match="does not exist"):
         write_new_task(tmp_path / "nothing.csv", "message", "queue")
+
+
+@pytest.mark.parametrize("mark", ["{{ 7 * 7 }}", "{% if x %}", "{# no #}", "{{{x}}}", "{% endraw %}"])
+def test_jinja_in_an_instruction_a_column_or_a_label_is_text(tmp_path: Path, mark: str) -> None:
+    rows = [(f"message {n}", (mark, "other")[n % 2]) for n in range(40)]
+    data = write_csv(tmp_path / "a.csv", rows, ("message", f"kind {mark}"))
+    for number, instruction in enumerate((f"Say {mark}.", None)):
+        made = write_new_task(
+            data, "message", f"kind {mark}", instruction=instruction, name="a", out=tmp_path / str(number)
+        )
+        task = Task.from_file(made.file)
+        shown = examples(task, load_data(task).test, UNCOUNTED)
+        begins = instruction or f"Name the kind {mark} of the message. It is one of: {', '.join(made.labels)}."
+        assert all(one.query.context.startswith(f"{begins}\n\nmessage ") for one in shown)
+        assert all(one.query.context.endswith(f"\nKind {mark.lower()}:") for one in shown)
+        assert {one.answer for one in shown} == {mark, "other"}
+
+
+def test_texts_that_differ_in_spaces_alone_are_one_text(tmp_path: Path) -> None:
+    spaced = [(text.replace(" ", "\u00a0 "), queue) for text, queue in tickets()]
+    accents = [("caf\u00e9", "billing"), ("cafe\u0301", "billing")]
+    made = write_new_task(
+        write_csv(tmp_path / "a.csv", tickets() + spaced + accents), "message", "queue", out=tmp_path / "out"
+    )
+    assert (sum(made.rows.values()), made.notes) == (91, ("left out: 91 rows with a known text",))
+
+
+def test_a_column_of_lists_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "a.jsonl"
+    data.write_text("".join(json.dumps({"message": [f"m {n}"], "queue": n % 2}) + "\n" for n in range(40)))
+    with pytest.raises(DataError, match="the column 'message' holds a list; give a column of texts"):
+        write_new_task(data, "message", "queue", out=tmp_path / "out")
+
+
+def test_a_write_that_fails_leaves_nothing_and_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_csv(tmp_path / "a.csv", tickets())
+    whole = Path.write_text
+
+    def full_disk(path: Path, text: str, **options: str) -> int:
+        if path.name == "test.jsonl":
+            raise OSError(28, "No space left on device")
+        return whole(path, text, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            write_new_task(data, "message", "queue", out=tmp_path / "tasks" / "out")
+    assert list((tmp_path / "tasks").iterdir()) == []
+    assert write_new_task(data, "message", "queue", out=tmp_path / "tasks" / "out").file.exists()
+
+
+def test_a_label_without_a_test_row_is_told(tmp_path: Path) -> None:
+    rows = [*tickets(), ("rare 1", "rare"), ("rare 2", "rare")]
+    made = write_new_task(write_csv(tmp_path / "a.csv", rows), "message", "queue", out=tmp_path / "out")
+    assert made.notes == ("no test row has 1 label, as rows of it are too few",)
+
+
+@pytest.mark.parametrize("column", ["not", "self", "1st", "text ", "a/b:c", "\u65e5\u672c\u8a9e", "and", "range"])
+def test_a_column_of_any_name_is_read(tmp_path: Path, column: str) -> None:
+    made = [
+        write_new_task(write_csv(tmp_path / "a.csv", tickets(), header), *header, name="a", out=tmp_path / header[0])
+        for header in ((column, "queue"), ("message", column))
+    ]
+    for task in (Task.from_file(one.file) for one in made):
+        assert all("\nmessage " in f"\n{one.query.context}" for one in examples(task, load_data(task).test, UNCOUNTED))
+
+
+def test_answers_of_brackets_several_lines_and_many_words_stay_one_whole_text(tmp_path: Path) -> None:
+    answers = ["['a', 'b']", "one\ntwo", "word " * 100]
+    rows = [(f"message {n}", answers[n % 3].strip()) for n in range(60)]
+    made = write_new_task(write_csv(tmp_path / "a.csv", rows), "message", target="queue", out=tmp_path / "out")
+    task = Task.from_file(made.file)
+    shown = examples(task, load_data(task).training, UNCOUNTED)
+    assert {one.target for one in shown} == {answer.strip() for answer in answers}
+    assert (task.generation.until, task.generation.max_new_tokens) == ((), 249)
+
+
+def test_the_working_directory_and_a_link_can_be_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_csv(tmp_path / "a.csv", tickets())
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "here")
+    for out, folder in ((Path(), "here"), (tmp_path / "link", "there")):
+        made = write_new_task(data, "message", "queue", out=out)
+        names = {"task.yaml", "train.jsonl", "validation.jsonl", "test.jsonl"}
+        assert load_data(Task.from_file(made.file)).test.rows
+        assert {file.name for file in (tmp_path / folder).iterdir()} == names
