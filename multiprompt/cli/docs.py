@@ -24,7 +24,9 @@ def read_page(name: str) -> str:
     names = page_names()
     found = [known for known in names if name in (known, known.rpartition("/")[2])]
     if not found:
-        raise NotFoundError(f"no page {name!r}; {nearest(name, names)}")
+        holding = [known for known in names if name in known]
+        hint = f"these hold it: {', '.join(holding)}" if holding else nearest(name, names)
+        raise NotFoundError(f"no page {name!r}; {hint}; `multiprompt docs` lists all pages")
     return (_FOLDER / f"{found[0]}.md").read_text(encoding="utf-8")
 
 

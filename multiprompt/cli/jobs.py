@@ -49,6 +49,9 @@ _kind_option = click.option(
     type=click.Choice(_KINDS),
     help="By default retrain for a task with a published version, learn for one without, check without a task.",
 )
+_schedule_kind_option = click.option(
+    "--kind", type=click.Choice(_KINDS), help="By default retrain for a task, check without one."
+)
 _priority_option = click.option(
     "--priority", type=click.IntRange(1, 2**31 - 1), default=DEFAULT_PRIORITY, show_default=True, help="1 runs first."
 )
@@ -159,7 +162,7 @@ def schedule() -> None:
 
 @schedule.command("add")
 @click.argument("task", required=False)
-@_kind_option
+@_schedule_kind_option
 @click.option("--cron", metavar="EXPR", help="Five fields, for example '0 3 * * 0'; six with seconds first.")
 @click.option("--every", type=Duration(), metavar="TIME", help="Such as 6h or 30d; with --on age, the age.")
 @click.option(
