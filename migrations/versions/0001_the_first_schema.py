@@ -1,16 +1,21 @@
 """The first schema."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import op
-
-from multiprompt.catalog.triggers import Refusal, allow_truncation, refuse_truncation
+from alembic.util import load_python_file
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+_refusals_file = load_python_file(Path(__file__).parents[1], "refusals.py")
+Refusal = _refusals_file.Refusal
+allow_truncation = _refusals_file.allow_truncation
+refuse_truncation = _refusals_file.refuse_truncation
 
 
 # A published version is never touched: only its state moves, along candidate → published ⇄ retired or candidate → rejected.

@@ -1,14 +1,18 @@
 """Encoders of prompts, checkpoints of trainings, and how the base model is run."""
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
-
-from multiprompt.catalog.triggers import Refusal
+from alembic.util import load_python_file
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+
+_refusals_file = load_python_file(Path(__file__).parents[1], "refusals.py")
+Refusal = _refusals_file.Refusal
 
 _FROZEN = (
     "id",

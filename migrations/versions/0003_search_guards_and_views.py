@@ -1,18 +1,25 @@
 """Full text, tags, guarded tasks, trash, results beside evaluations, and the views that are the SQL interface."""
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterable
+from itertools import accumulate
+from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import op
-
-from multiprompt.catalog.search import words
-from multiprompt.catalog.triggers import Refusal, allow_truncation, refuse_truncation
+from alembic.util import load_python_file
 
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
+
+_refusals_file = load_python_file(Path(__file__).parents[1], "refusals.py")
+Refusal = _refusals_file.Refusal
+allow_truncation = _refusals_file.allow_truncation
+refuse_truncation = _refusals_file.refuse_truncation
 
 _RESULTS = (
     Refusal("results_frozen", "UPDATE", "evaluation_results", "1", "results cannot be changed"),
@@ -43,6 +50,8 @@ _SEARCH = (
     " BEGIN INSERT INTO task_search (task_search, rowid, words) VALUES ('delete', OLD.task_id, OLD.words);"
     " INSERT INTO task_search (rowid, words) VALUES (NEW.task_id, NEW.words); END",
 )
+# Characters of a word and bytes of a text: PostgreSQL indexes no longer ones.
+_MAX_WORD, _MAX_TEXT = 256, 500_000
 _NOTES = sa.text("SELECT reason FROM events WHERE task_id = :task AND kind = 'noted' ORDER BY id")
 _INDEXES = (
     ("ix_events_task_id_at_kind", "events", ["task_id", "at", "kind"]),
@@ -186,7 +195,7 @@ def _index_texts(dialect: str) -> None:
     known = "SELECT t.id, t.name, f.description, f.tags FROM tasks t JOIN task_files f ON f.id = t.task_file_id"
     for row in op.get_bind().execute(sa.text(known)).all():
         notes = op.get_bind().scalars(_NOTES, {"task": row.id}).all()
-        found = " ".join(words([row.name, row.description, *_tags(row.tags), *notes]))
+        found = " ".join(_words([row.name, row.description, *_tags(row.tags), *notes]))
         op.execute(texts.insert().values(task_id=row.id, words=found))
 
 
@@ -202,6 +211,15 @@ def _index_tags() -> None:
     for row in op.get_bind().execute(sa.text("SELECT id, tags FROM task_files")).all():
         for tag in dict.fromkeys(_tags(row.tags)):
             op.execute(tags.insert().values(task_file_id=row.id, tag=tag))
+
+
+def _words(texts: Iterable[str]) -> list[str]:
+    """The words of texts as this release cut them up: each once, without case and accents."""
+    plain = unicodedata.normalize("NFKD", " ".join(texts)).casefold()
+    letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    unique = list(dict.fromkeys(word[:_MAX_WORD] for word in re.findall(r"[^\W_]+", letters)))
+    ends = accumulate(len(word.encode()) + 1 for word in unique)
+    return [word for word, end in zip(unique, ends, strict=True) if end <= _MAX_TEXT]
 
 
 def _tags(stored: object) -> list[str]:

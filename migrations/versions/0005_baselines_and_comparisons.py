@@ -1,14 +1,20 @@
 """Blessed baselines, comparisons to use again, canaries, and what a check cost."""
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
-
-from multiprompt.catalog.triggers import Refusal, allow_truncation, refuse_truncation
+from alembic.util import load_python_file
 
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
+
+_refusals_file = load_python_file(Path(__file__).parents[1], "refusals.py")
+Refusal = _refusals_file.Refusal
+allow_truncation = _refusals_file.allow_truncation
+refuse_truncation = _refusals_file.refuse_truncation
 
 _BASELINES = (
     Refusal("baselines_frozen", "UPDATE", "baselines", "1", "a baseline cannot be changed"),

@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import op
-
-from multiprompt.catalog.triggers import Refusal, allow_truncation, refuse_truncation
+from alembic.util import load_python_file
 
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
+
+_refusals_file = load_python_file(Path(__file__).parents[1], "refusals.py")
+Refusal = _refusals_file.Refusal
+allow_truncation = _refusals_file.allow_truncation
+refuse_truncation = _refusals_file.refuse_truncation
 
 _PUBLISHED_WITH = "EXISTS (SELECT 1 FROM prompt_versions v WHERE v.baseline_id = OLD.{0})"
 _HELD_AGAINST = _PUBLISHED_WITH + " OR EXISTS (SELECT 1 FROM baselines b WHERE b.evaluation_id = OLD.{0})"

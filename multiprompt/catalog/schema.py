@@ -27,7 +27,7 @@ from sqlalchemy import (
 from multiprompt.errors import IntegrityError
 
 # The newest migration in migrations/versions; a catalog of another revision is refused or upgraded.
-REVISION = "0007"
+REVISION = "0008"
 
 # What the migrations make beside the tables; without it a published prompt could be changed, or a task not be found.
 _REFUSALS = (
@@ -167,6 +167,7 @@ def _to(name: str, target: str, nullable: bool = False, cyclic: bool = False) ->
     return Column(name, ForeignKey(f"{target}.id", use_alter=cyclic), nullable=nullable, index=True)
 
 
+# `renews_id` is the first record of the same base model, whose fingerprints a later release took in another way.
 base_models = Table(
     "base_models",
     metadata,
@@ -180,6 +181,7 @@ base_models = Table(
     Column("tokenizer", String(80), nullable=False),
     Column("config", String(80), nullable=False),
     _at(),
+    Column("renews_id", ForeignKey("base_models.id"), nullable=True),
     UniqueConstraint("weights", "tokenizer", "config", "dtype"),
 )
 
@@ -304,7 +306,7 @@ prompt_versions = Table(
     Column("number", Integer, nullable=False),
     Column("state", String(20), nullable=False, index=True),
     Column("method", String(40), nullable=False),
-    Column("num_virtual_tokens", Integer, nullable=False),
+    Column("num_virtual_tokens", Integer, nullable=True),
     _to("base_model_id", "base_models"),
     _to("task_file_id", "task_files"),
     _to("run_id", "runs", nullable=True),
@@ -317,11 +319,19 @@ prompt_versions = Table(
     _at(index=True),
     _at("published_at", nullable=True, index=True),
     _at("retired_at", nullable=True),
+    Column("kind", Text, nullable=False, server_default="soft-prompt"),
+    Column("settings", Json, nullable=False, server_default="{}"),
     UniqueConstraint("task_id", "number"),
     CheckConstraint("state in ('candidate', 'published', 'retired', 'rejected')", name="state"),
     CheckConstraint("state in ('candidate', 'rejected') or baseline_id is not null", name="baseline"),
 )
-Index("uq_prompt_versions_published", prompt_versions.c.task_id, unique=True, sqlite_where=text("state = 'published'"))
+Index(
+    "uq_prompt_versions_published",
+    prompt_versions.c.task_id,
+    prompt_versions.c.base_model_id,
+    unique=True,
+    sqlite_where=text("state = 'published'"),
+)
 
 lineage = Table(
     "lineage",
@@ -345,7 +355,7 @@ evaluations = Table(
     _to("task_id", "tasks"),
     _to("version_id", "prompt_versions", nullable=True),
     _to("snapshot_id", "data_snapshots"),
-    Column("kind", String(10), nullable=False),
+    Column("kind", Text, nullable=False),
     Column("metric", String(200), nullable=False),
     Column("score", Float, nullable=False, index=True),
     Column("higher_is_better", Integer, nullable=False),
@@ -356,7 +366,6 @@ evaluations = Table(
     Column("truncated", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
     _at(index=True),
-    CheckConstraint("kind in ('soft', 'hard')", name="kind"),
 )
 
 # Predictions and references of each row, and of a baseline some rows to look at first, as compressed JSON; apart, so

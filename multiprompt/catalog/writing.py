@@ -387,6 +387,7 @@ def _insert_version(
         state=state,
         method=candidate.method,
         num_virtual_tokens=candidate.num_virtual_tokens,
+        settings={"method": candidate.method, "num_virtual_tokens": candidate.num_virtual_tokens},
         base_model_id=_base_model(connection, candidate.base_model, stamp),
         task_file_id=task_file(connection, identity, candidate.task, stamp),
         run_id=None if run is None else _run(connection, identity, candidate, run, snapshots, stamp),

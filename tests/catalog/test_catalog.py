@@ -104,6 +104,8 @@ def learn(
 ) -> VersionRecord:
     """Admit one more version of a task, with an adapter that no other version has."""
     task = task or a_task(name)
+    if catalog.base_model()[2] is None:
+        by(catalog, "tester", at).bind_base_model(BASE)
     by(catalog, "tester", at).add_task(task)
     return by(catalog, "tester", at).admit(
         a_candidate(task, score, seed=len(catalog.versions()), **values),
@@ -150,7 +152,8 @@ def test_a_changed_task_file_is_the_task_s_and_versions_keep_theirs(catalog: Cat
     by(catalog, "tester", AT).add_task(new)
     assert catalog.task("colour").fingerprint == new.fingerprint
     assert catalog.task_file(version).fingerprint == old.fingerprint
-    assert [event.kind for event in catalog.events()] == ["task-added", "published", "task-changed"]
+    kinds = [event.kind for event in catalog.events()]
+    assert kinds == ["base-model-bound", "task-added", "published", "task-changed"]
 
 
 def test_an_unknown_task_gives_the_nearest(catalog: Catalog) -> None:
@@ -402,6 +405,7 @@ def test_lineage_names_what_each_version_came_from(catalog: Catalog) -> None:
 
 
 def test_an_unknown_relation_is_refused_and_nothing_is_written(catalog: Catalog) -> None:
+    by(catalog, "tester", AT).bind_base_model(BASE)
     by(catalog, "tester", AT).add_task(a_task())
     before = contents(catalog)
     with pytest.raises(IntegrityError, match="refuses the change"):

@@ -73,7 +73,8 @@ def accepted(catalog: Catalog, *statements: str) -> None:
     [c.name for c in schema.prompt_versions.c if c.name not in ("state", "published_at", "retired_at")],
 )
 def test_no_column_of_a_published_version_can_be_changed(catalog: Catalog, state: str, column: str) -> None:
-    value = "'1999-01-01'" if column.endswith("_at") else "4711"
+    values = {"settings": "'{}'"} | dict.fromkeys(("created_at",), "'1999-01-01'")
+    value = values.get(column, "4711")
     message = refused(catalog, f"UPDATE prompt_versions SET {column} = {value} WHERE id = {IDS[state]}")
     assert "cannot be changed" in message
 

@@ -23,7 +23,7 @@ from multiprompt.catalog import migration, schema
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine, database_path, making, reading, writing
 from multiprompt.errors import SchemaError
-from tests.catalog.databases import by, contents
+from tests.catalog.databases import by, contents, execute
 from tests.catalog.test_catalog import AT, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +116,37 @@ def test_downgrading_to_nothing_and_upgrading_again_gives_the_same_schema(tmp_pa
     assert definitions(path) == before
 
 
+def test_migrations_import_nothing_of_the_package() -> None:
+    folder = migration.migrations_folder()
+    for file in (folder / "refusals.py", *folder.glob("versions/*.py")):
+        assert "multiprompt" not in re.sub('""".*?"""', "", file.read_text(encoding="utf-8"), flags=re.DOTALL), file
+
+
+def test_a_renewed_base_model_and_its_versions_stay_one_base_model(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    with sqlite3.connect(path) as raw:
+        raw.executescript((RELEASED / "0007.sql").read_text(encoding="utf-8"))
+    raw.close()
+    migration.upgrade(database_engine(str(path)))
+    with sqlite3.connect(path) as raw:
+        records = raw.execute("SELECT id, renews_id FROM base_models").fetchall()
+        kinds = raw.execute("SELECT kind, json_extract(settings, '$.num_virtual_tokens') FROM prompt_versions")
+        assert records == [(1, None), (2, 1)]
+        assert kinds.fetchall() == [("soft-prompt", 4)] * 2
+    raw.close()
+
+
+def test_an_older_schema_refuses_versions_that_it_cannot_hold(tmp_path: Path) -> None:
+    catalog = new_catalog(tmp_path)
+    learn(catalog)
+    execute(catalog, "DROP TRIGGER versions_frozen")
+    execute(catalog, "UPDATE prompt_versions SET kind = 'universal'")
+    before = contents(catalog)
+    with pytest.raises(ValueError, match="cannot hold 1 versions"), writing(catalog._engine) as connection:
+        command.downgrade(config(connection), "0007")
+    assert contents(catalog) == before
+
+
 def test_going_back_a_schema_and_forward_again_keeps_what_is_searched_and_scored(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog)
@@ -129,7 +160,7 @@ def test_going_back_a_schema_and_forward_again_keeps_what_is_searched_and_scored
     # An older schema has no canaries; they are rows of the baseline, and found there.
     results = "evaluation_results"
     assert after.pop(results) == [(*row[:2], None) for row in before.pop(results)]
-    # Nor does it know where a task's file lies.
+    # It does not know where a task's file lies.
     assert after.pop("tasks") == [(*row[:-1], None) for row in before.pop("tasks")]
     assert after == before
     assert catalog.verify() == []
@@ -179,7 +210,7 @@ def test_a_catalog_of_an_older_release_is_upgraded_after_a_copy(tmp_path: Path, 
     assert catalog.verify() == []
     assert definitions(path) == definitions(database_path(created(tmp_path / "new")))
     assert catalog.version("colour").score == catalog.baseline(catalog.version("colour")).score
-    assert catalog.task("colour").file is None
+    assert catalog.task("colour").file == ("" if released.stem >= "0007" else None)
     assert learn(catalog).label == "colour@3"
     assert catalog.task("colour").file == ""
 

@@ -1,6 +1,4 @@
-"""Triggers that refuse a change, in the SQL of SQLite and of PostgreSQL. Migrations create and drop them."""
-
-from __future__ import annotations
+"""Triggers that refuse a change, in the SQL of SQLite and of PostgreSQL. Migrations load this file, and nothing else does."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
