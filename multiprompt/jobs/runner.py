@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 from dbos import DBOS, DBOSConfig
-from dbos._context import get_local_dbos_context
-from dbos._sys_db import SystemDatabase, WorkflowStatusInternal
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,11 +20,12 @@ from multiprompt.catalog.database import reading, watching_engine, writing
 from multiprompt.catalog.jobs import Ledger
 from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import JobError, StateError, SupersededError, UnavailableError
+from multiprompt.jobs import dbos_private
 from multiprompt.jobs.dbos_tables import APPLICATION, QUEUE, VERSION, WORKFLOW, JobTable
 from multiprompt.jobs.kinds import LOADING, check_kind
 from multiprompt.jobs.queue import JobQueue
 from multiprompt.jobs.schedules import Schedules
-from multiprompt.jobs.serializer import PlainData, disarm, unreadable
+from multiprompt.jobs.serializer import PlainData, unreadable
 from multiprompt.records import Claim, JobState, Outcome, WorkerRecord
 
 # An idle worker looks for work this often, and for a while after it had some at each of DBOS's polls.
@@ -163,7 +163,7 @@ class Runner:
             busy = {row.executor_id for row in connection.execute(self._table.live("running"))}
         others = {*beats, *busy} - {self._worker.id}
         for dead in self._watch.silent({identity: beats.get(identity) for identity in others}):
-            DBOS._recover_pending_workflows([dead])
+            dbos_private.recover([dead])
             self._ledger.leave(dead)
             self._had_work = time.monotonic()
             _log.warning("worker %s took over the jobs of %s, which gave no sign of life", self._worker.name, dead)
@@ -196,12 +196,9 @@ class Runner:
             "log_level": "CRITICAL",
             "use_listen_notify": False,
         }
-        disarm()
+        dbos_private.forbid_pickles(PlainData)
         dbos = DBOS(config=config)
-        # A queue that is declared in the database would have the slots of whoever declared it last.
-        dbos._registry._register_internal_queue(
-            QUEUE, worker_concurrency=self._worker.slots, polling_interval_sec=_POLL_SECONDS
-        )
+        dbos_private.declare_queue(dbos, QUEUE, self._worker.slots, _POLL_SECONDS)
         try:
 
             @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=ATTEMPTS - 1)
@@ -212,33 +209,13 @@ class Runner:
                     self._had_work = time.monotonic()
 
             DBOS.launch()
-            self._spare(dbos._sys_db)
-            self._guard(dbos._sys_db)
+            dbos_private.poll_only(dbos, self._scopes)
+            dbos_private.read_only(dbos, partial(self._is_job, dbos))
             yield
         finally:
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=int(grace))
 
-    def _spare(self, database: SystemDatabase) -> None:
-        """Keep DBOS from asking the database, milliseconds each time, where there is nothing to be found.
-
-        No job has another queue, a schedule of DBOS, a delay or a deadline, and for work it looks where some waits.
-        """
-        database.list_queues = lambda **_: []  # type: ignore[method-assign]
-        database.list_schedules = lambda **_: []  # type: ignore[method-assign]
-        database.transition_delayed_workflows = lambda: None  # type: ignore[method-assign]
-        database.cancel_timed_out_workflows = lambda limit: []  # type: ignore[method-assign]
-        database.dequeue_scopes = self._scopes  # type: ignore[method-assign]
-
-    def _guard(self, database: SystemDatabase) -> None:
-        """Hold every row that was claimed against what a job is, before DBOS reads what it holds."""
-        read = database.get_workflow_statuses
-
-        def jobs(identities: list[str]) -> list[WorkflowStatusInternal]:
-            return [status for status in read(identities) if self._is_job(database, status)]
-
-        database.get_workflow_statuses = jobs  # type: ignore[assignment, method-assign]
-
-    def _is_job(self, database: SystemDatabase, status: WorkflowStatusInternal) -> bool:
+    def _is_job(self, dbos: DBOS, status: dbos_private.Status) -> bool:
         """Whether a row holds a job; one that does not has failed from now on, with the reason."""
         wrong = unreadable(status["serialization"], status["inputs"])
         if status["name"] != WORKFLOW:
@@ -246,12 +223,12 @@ class Runner:
         if not wrong:
             return True
         said = PlainData().serialize(JobError(f"{wrong}: multiprompt did not write it, and nothing of it was run."))
-        if database.update_workflow_outcome(status["workflow_uuid"], "ERROR", error=said):
+        if dbos_private.fail(dbos, status["workflow_uuid"], said):
             _log.error("%s: %s", status["workflow_uuid"], wrong)
         return False
 
     def _scopes(self, queue_name: str) -> list[str | None]:
-        """Where DBOS is to look for work now: nowhere, or in all of the queue."""
+        """The scopes in which DBOS looks for work now: none, or all of the queue."""
         now = time.monotonic()
         hurried, due = now - self._had_work < _HURRY_SECONDS, now - self._looked >= _LOOK_SECONDS
         if queue_name != QUEUE or not (hurried or due):
@@ -261,8 +238,7 @@ class Runner:
 
     def _run(self, kind: str, task: str | None) -> str:
         """Do a job; try again after an error that may pass. Raises JobError where the job fails."""
-        context: Any = get_local_dbos_context()
-        identity, owner = str(DBOS.workflow_id), str(context.owner_xid)
+        identity, owner = dbos_private.current_job()
         self._forgive(identity)
         for again in range(TRIES):
             try:

@@ -1,13 +1,12 @@
-"""How DBOS stores arguments, outcomes and errors: as JSON, whatever a row of its tables says of itself."""
+"""The format in which DBOS stores arguments, outcomes and errors: JSON, whatever a row of its tables says."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from dbos import Serializer
-from dbos._serialization import DefaultSerializer
 
 from multiprompt.errors import JobError
 
@@ -20,19 +19,6 @@ class PlainData(Serializer):
 
     def deserialize(self, serialized_data: str) -> Any:
         return json.loads(serialized_data, object_hook=_decode)
-
-
-def disarm() -> None:
-    """Let DBOS unpickle nothing in this process from now on.
-
-    DBOS reads a row that is marked as pickled with its own serializer, whichever one it was given.
-    """
-
-    def refuse(*_: Any) -> NoReturn:
-        raise JobError("a row of the jobs is marked as pickled; a pickle can run code, so it was not read.")
-
-    DefaultSerializer.serialize = PlainData.serialize  # type: ignore[assignment, method-assign]
-    DefaultSerializer.deserialize = refuse  # type: ignore[assignment, method-assign]
 
 
 def unreadable(marker: str | None, inputs: str | None) -> str:

@@ -13,9 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import dbos
 import pytest
-from dbos._serialization import deserialize_value
 from sqlalchemy import text
 
 from multiprompt.catalog.database import reading, writing
@@ -23,7 +21,6 @@ from multiprompt.catalog.jobs import Ledger
 from multiprompt.context import Context
 from multiprompt.errors import (
     ConfigError,
-    JobError,
     JobTimeoutError,
     NotFoundError,
     QueryError,
@@ -35,7 +32,6 @@ from multiprompt.errors import (
 from multiprompt.jobs import runner
 from multiprompt.jobs.dbos_tables import attached
 from multiprompt.jobs.kinds import LOADING
-from multiprompt.jobs.serializer import PlainData, disarm
 from multiprompt.records import Claim, Job, JobState, Outcome
 from multiprompt.workspace import Workspace
 from tests.catalog.databases import by
@@ -454,21 +450,6 @@ def test_a_row_that_holds_no_job_fails_with_the_reason_and_executes_nothing(
     failed = jobs.queue.get(job.id)
     assert (failed.state, says in failed.outcome) == ("failed", True)
     assert [found.state for found in jobs.queue("task = 'sst2'")] == ["done"]
-
-
-def test_an_outcome_that_is_pickled_is_not_read_by_who_lost_the_job(jobs: Jobs, tmp_path: Path) -> None:
-    mark = tmp_path / "EXECUTED"
-    pickled = base64.b64encode(pickle.dumps(_Executes(mark))).decode()
-    disarm()
-    with pytest.raises(JobError, match="marked as pickled"):
-        deserialize_value(pickled, "py_pickle", PlainData())
-    assert not mark.exists()
-
-
-def test_dbos_unpickles_in_the_one_place_that_is_disarmed() -> None:
-    sources = {file.name: file.read_text() for file in Path(str(dbos.__file__)).parent.rglob("*.py")}
-    found = {name: source.count("pickle.load") for name, source in sources.items() if "pickle.load" in source}
-    assert found == {"_serialization.py": 1}
 
 
 def test_a_worker_that_can_give_no_sign_of_life_ends(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
