@@ -17,7 +17,7 @@ MAX_DAYS = 365_000
 # A worker that gave no sign of life for so long has its jobs taken over.
 LEASE_SECONDS = 15.0
 
-# What a regression of a task may do; the first is a new catalog's.
+# The effects that a regression of a task may have; the first is a new catalog's.
 POLICIES = ("block", "warn", "rollback")
 # The scores that a first version must beat; the first asks for the second, too.
 FLOORS = ("hard", "majority", "none")
@@ -25,20 +25,20 @@ FLOORS = ("hard", "majority", "none")
 T = TypeVar("T")
 
 
-# How each method's parameters may start; the first is the default.
+# The starts of each method's parameters; the first is the default.
 _INITS = {
     "prompt-tuning": ("text", "sample-vocab", "random", "tokens", "version"),
     "multitask-prompt-tuning": ("text", "sample-vocab", "random", "tokens", "version"),
     "prefix-tuning": ("text", "random", "version"),
     "p-tuning": ("random", "version"),
 }
-# What AdamW starts from where a task file sets no learning rate: an encoder's weights bear less than embeddings do.
+# The learning rate where a task file sets none: an encoder's weights tolerate a smaller one than embeddings do.
 LEARNING_RATES = {"prompt-tuning": 0.03, "multitask-prompt-tuning": 0.03, "prefix-tuning": 0.03, "p-tuning": 0.003}
 
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """What the soft prompt is before training.
+    """The soft prompt before training.
 
     `init` is where it starts: from `init_text` (by default the description), sampled vocabulary, random numbers,
     `init_tokens`, or the prompt `init_version`. `encoder`, `encoder_hidden_size` and `encoder_layers` are of P-tuning,
@@ -83,7 +83,7 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a prompt is trained; the optimizer is AdamW with linear warm-up and cosine decay.
+    """The training of a prompt; the optimizer is AdamW with linear warm-up and cosine decay.
 
     `batch_size` counts rows and `gradient_accumulation_steps` how many such batches make a step. `learning_rate` is by
     default the method's, `warmup` is a share of `steps`, `max_grad_norm` is the L2 norm that gradients are clipped to,
@@ -118,7 +118,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RegressionConfig:
-    """What the regression gate tolerates; `max_drop` is in units of the metric (0.01 is one point).
+    """The losses that the regression gate tolerates; `max_drop` is in units of the metric (0.01 is one point).
 
     `alpha` is the share of false alarms among alarms, `policy` what a regression does (None: what the catalog says).
     `floor` names the scores that a first version must beat: those of the hard prompt and of the majority answer

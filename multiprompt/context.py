@@ -147,7 +147,7 @@ class Context:
         return load_base_model(self.locate_base_model(), self._dtype or self.catalog.base_model()[1])
 
     def locate_base_model(self) -> Source:
-        """Where the base model's files are on this machine. Raises NotFoundError or BaseModelError."""
+        """The place of the base model's files on this machine. Raises NotFoundError or BaseModelError."""
         from multiprompt.engine.hub import locate
 
         reference, _, bound = self.catalog.base_model()

@@ -1,4 +1,4 @@
-"""How records are printed: tables for people, JSON for programs, progress on standard error."""
+"""Printing of records: tables for people, JSON for programs, progress on standard error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from multiprompt.records import (
 )
 
 _CELL = 50
-# What moves a terminal's cursor, or turns the order of letters.
+# Characters that move a terminal's cursor, or turn the order of letters.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _FLIPS = 20
 

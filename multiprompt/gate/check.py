@@ -54,7 +54,7 @@ Held = tuple[VersionRecord, Baseline]
 Item = TypeVar("Item", Held, Comparison, Sampling)
 Made = TypeVar("Made")
 
-# How many prompts are in memory at a time, and how many have their canaries looked at when another task is added.
+# The number of prompts in memory at a time, and the number whose canaries run when another task is added.
 GROUP = 32
 SAMPLE = 32
 REPEATED_ROWS = 8
@@ -130,7 +130,7 @@ class _Check:
         self._cost: Counter[str] = Counter()
         self._repeated = self._different = 0
         self._results: dict[str, CheckResult] = {}
-        # What answers otherwise than it did under the same key: a fault, of which nothing is kept to be used again.
+        # Another answer under the same key is a fault: none of its scores is kept to be used again.
         self._moved: set[str] = set()
         self._total = 0
 

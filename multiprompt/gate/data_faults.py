@@ -18,7 +18,7 @@ from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Template
 from multiprompt.tasks.urls import without_secrets
 
-# How many rows and labels a warning names.
+# The number of rows and labels that a warning names.
 SHOWN = 5
 _ROWS_A_STEP = 1000
 _NO_WORD = re.compile(r"[\W_]+")

@@ -16,7 +16,7 @@ from multiprompt.gate.verdict import ROUNDING, compare, forgetting
 from multiprompt.records import Evaluation, Interval
 from multiprompt.tasks.metric import MetricConfig, per_example_scores, row_statistics, score
 
-# How many answers are given to every row, to find the one that scores best.
+# The number of answers that are tried to find the best single one.
 _TRIED = 8
 
 
@@ -94,7 +94,7 @@ def interval(evaluation: Evaluation, metric: MetricConfig) -> Interval | None:
 def _remedy(
     other: Evaluation, metric: MetricConfig, alpha: float, gain: float, error: float, p_value: float | None
 ) -> str:
-    """How many rows would show an improvement, where these are too few to; empty where the version is no better."""
+    """The number of rows that would show an improvement, where these are too few; empty where there is none."""
     if p_value is None:
         return ""
     hits = per_example_scores(metric, other.predictions, other.references)

@@ -46,7 +46,7 @@ def detectable_loss(gained: int, alpha: float) -> int:
 
 
 def rows_needed(drop: float, error: float, rows: int, alpha: float) -> int | None:
-    """How many rows would show a drop at `alpha` with a power of 0.8, from its standard error on `rows` rows.
+    """The number of rows that would show a drop at `alpha` with a power of 0.8, from its standard error on `rows` rows.
 
     The normal approximation of Connor 1987 for paired samples. None where there is no drop to show.
     """
@@ -180,5 +180,5 @@ def _drops(
 
 
 def _weights(rng: numpy.random.Generator, rows: int, resamples: int) -> Floats:
-    """How often each row is in each resample (resamples x rows)."""
+    """The count of each row in each resample (resamples x rows)."""
     return rng.multinomial(rows, numpy.full(rows, 1 / rows), size=resamples).astype(float)

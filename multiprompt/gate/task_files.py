@@ -45,7 +45,7 @@ def file_notes(catalog: Catalog, names: Collection[str]) -> list[str]:
 
 
 def _changes(record: TaskRecord) -> Sequence[str] | None:
-    """How a task's file on disk differs from what was added; None where there is no such file."""
+    """The differences of a task's file on disk from the one that was added; None where there is no such file."""
     return file_difference(record.source, Path(record.file)) if record.file else None
 
 

@@ -88,7 +88,7 @@ def is_standing(result: CheckResult, before: CheckResult | None) -> bool:
 
 
 def forgetting(baseline: Evaluation, current: Evaluation) -> float:
-    """How much of the baseline was lost; negative means that it improved.
+    """The part of the baseline that was lost; negative means that it improved.
 
     The sign follows the metric: for a loss, a rise is forgetting (Chaudhry et al. 2018, eq. 3).
     """
@@ -170,7 +170,7 @@ def _same_rows(baseline: Evaluation, current: Evaluation) -> bool:
 
 
 def _moved(baseline: Evaluation, current: Evaluation) -> int:
-    """How many rows are answered in another way, or have another right answer."""
+    """The number of rows with another answer, or another right answer."""
     if baseline.rows != current.rows:
         return min(baseline.rows, current.rows)
     before = zip(baseline.predictions, baseline.references, strict=True)

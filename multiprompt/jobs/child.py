@@ -41,7 +41,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     inbox, outbox = sys.stdin, os.fdopen(os.dup(1), "w")
-    # What libraries print must not get between the lines.
+    # Output of libraries must not get between the lines.
     os.dup2(2, 1)
     messages: queue.Queue[Mapping[str, Any]] = queue.Queue()
     stop = threading.Event()

@@ -44,7 +44,7 @@ APPLICATION, QUEUE, WORKFLOW = "multiprompt", "jobs", "multiprompt.job"
 VERSION = "1"
 # The condition of DBOS's index of what has not ended, word for word, without which SQLite goes through all jobs.
 _IN_FLIGHT = ("ENQUEUED", "PENDING")
-# Where SQL finds jobs; on SQLite their file is read beside the catalog under a name.
+# The view of the jobs in SQL; on SQLite their file is attached to the catalog under the second name.
 VIEW, _ATTACHED = "v_jobs", "jobs"
 _STATES: Mapping[str, JobState] = {
     "ENQUEUED": "queued", "DELAYED": "queued", "PENDING": "running", "SUCCESS": "done", "ERROR": "failed",
@@ -53,7 +53,7 @@ _STATES: Mapping[str, JobState] = {
 
 
 def jobs_file(catalog: Path) -> Path:
-    """Where the jobs of a catalog on SQLite lie; DBOS and the catalog deadlock in one file."""
+    """The file of the jobs of a catalog on SQLite; DBOS and the catalog deadlock in one file."""
     return catalog.with_name(f"{catalog.name}.jobs")
 
 

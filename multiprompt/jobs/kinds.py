@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from multiprompt.errors import ConfigError, nearest
 
-# What a job is at before its first step: the process that will do it starts, which is no fault of the job's.
+# The step of a job while its process starts. A process that dies then is no fault of the job.
 LOADING = "loading"
 _LEARNING = ("snapshot", "train", "evaluate", "gate", "publish")
 STEPS: Mapping[str, tuple[str, ...]] = {

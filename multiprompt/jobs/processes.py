@@ -25,7 +25,7 @@ from multiprompt.records import Claim, Progress
 
 _log = logging.getLogger("multiprompt.worker")
 
-# How often a parent looks whether the job is still its own, and how long a child that should stop may take.
+# Seconds between two looks of a parent whether the job is still its own, and seconds that a child may take to stop.
 _LOOK_SECONDS = 0.5
 _STOP_SECONDS = 3.0
 _ENDING_SECONDS = 5.0
@@ -53,7 +53,7 @@ class Processes:
         self._busy: set[_Child] = set()
         self._lock = threading.Lock()
         self._closed = False
-        # How many processes died of want of memory, by job.
+        # The number of processes that died for lack of memory, by job.
         self._starved: dict[str, int] = {}
 
     def do(
@@ -220,7 +220,7 @@ class _Child:
 
 
 def _out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started; 0 where it does not tell."""
+    """The number of processes that the kernel killed for lack of memory since it started; 0 where it does not tell."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -38,7 +38,7 @@ from multiprompt.records import Claim, Job, JobLog, JobState, Listing, Outcome
 _log = logging.getLogger("multiprompt.jobs")
 _SCHEMA = "dbos"
 _WAIT_SECONDS = 0.2
-# So many ids are named that begin as was asked.
+# The number of ids in the message about a prefix that several jobs share.
 _NAMED = 3
 # Of so many jobs the one is named that an unknown id is most like.
 _NEWEST = 100

@@ -16,11 +16,11 @@ from multiprompt.errors import ConfigError, nearest
 from multiprompt.records import Schedule
 
 WATCHES = ("data", "score", "base", "age")
-# How often a watch looks.
+# Seconds between two looks of a watch.
 LOOK_SECONDS = 60.0
 _LEAST_SECONDS = 1.0
 _DAY = timedelta(days=1)
-# How many values each field has, of six.
+# The number of values of each of six fields.
 _VALUES = (60, 60, 24, 31, 12, 7)
 
 _Walk = Callable[[str, ZoneInfo, datetime], Iterator[datetime]]

@@ -28,7 +28,7 @@ def add_task(context: Context, task: Task | str | Path) -> AddedTask:
 
 
 def _changes(context: Context, task: Task) -> tuple[str, ...] | None:
-    """How a task differs from what was added before; None for a new one."""
+    """The changes of a task since it was added before; None for a new one."""
     try:
         return difference(context.task(task.name).mapping, task.mapping)
     except NotFoundError:

@@ -1,4 +1,4 @@
-"""What is answered with: frozen records, detached from the database."""
+"""The records that calls return: frozen, and detached from the database."""
 
 from multiprompt.records.catalog import (
     Adapter,

@@ -1,4 +1,4 @@
-"""What the catalog stores and tells."""
+"""Records of the catalog: tasks, versions, evaluations, events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BaseModelRecord:
 
     @property
     def identity(self) -> tuple[str, str, str, str]:
-        """What must be equal for a prompt to run on it."""
+        """The fingerprints that must be equal for a prompt to run on it."""
         return self.weights, self.tokenizer, self.config, self.dtype
 
     def difference(self, other: BaseModelRecord) -> str:
@@ -191,7 +191,7 @@ class Impact:
 
 @dataclass(frozen=True)
 class Event:
-    """Who moved which pointer when and why."""
+    """One change of the catalog: its time, its actor, its reason, and the versions that a pointer moved between."""
 
     id: int
     at: datetime
@@ -227,7 +227,7 @@ class Garbage:
 
 @dataclass(frozen=True)
 class SqlResult:
-    """What a SELECT gave; `cut` says that there were more rows."""
+    """The result of a SELECT; `cut` says that there were more rows."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]

@@ -1,4 +1,4 @@
-"""What a check looks at and comes to."""
+"""Checks: baselines, canaries, results and their evidence."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Canary:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict rests on: `rows` compared of the `total`, of which so many were `lost` and `gained`.
+    """The evidence of a verdict: `rows` compared of the `total`, of which so many were `lost` and `gained`.
 
     `moved` are answered in another way, or have another right answer. `interval` is of the drop, `detectable` the least
     drop that so many rows could show, `rows_needed` how many would settle what they leave open. None where the

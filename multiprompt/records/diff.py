@@ -1,4 +1,4 @@
-"""How two versions differ."""
+"""The difference of two versions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TokenChange:
 
 @dataclass(frozen=True)
 class VersionDiff:
-    """What differs between two versions."""
+    """The difference of two versions: settings, data, scores, rows and virtual tokens."""
 
     before: str
     after: str

@@ -12,7 +12,7 @@ JobState = Literal["queued", "running", "done", "failed", "parked", "cancelled"]
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job is: `done` of `total` rows or steps of what `step` names, by which worker, in which attempt."""
+    """The progress of a job: `done` of `total` rows or steps of the work in `step`, with the worker and the attempt."""
 
     worker: str
     attempt: int
@@ -56,7 +56,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: whether it came to what it was for, and what it says."""
+    """The end of a job: whether it reached its goal, and its message."""
 
     good: bool
     text: str

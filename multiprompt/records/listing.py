@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 T = TypeVar("T")
-# What is being done, how much of it is done, and how much there is.
+# The work, the number of its parts that are done, and the number of all.
 Progress = Callable[[str, int, int], None]
 
 

@@ -1,4 +1,4 @@
-"""What the model reads for a row."""
+"""The model's exact input for a row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Token:
 
 @dataclass(frozen=True)
 class RenderedAnswer:
-    """What stands behind the context: a choice with the tokens that it is scored by, or an answer and its end.
+    """The tokens behind the context: a choice with the tokens that it is scored by, or an answer and its end.
 
     `right` is None where the row has no label.
     """

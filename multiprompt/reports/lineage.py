@@ -13,7 +13,7 @@ from multiprompt.errors import ConfigError
 from multiprompt.records import Edge, VersionRecord
 
 NAMESPACE = "https://multiprompt.invalid/"
-# What a version is made of; the other edges lead to what it came from.
+# The relations to a version's materials; the other edges lead to its parents.
 MATERIALS = ("runs-on", "trained-on", "validated-on", "evaluated-on", "made-by", "asked-by")
 _READ = ("runs-on", "trained-on", "validated-on", "evaluated-on")
 

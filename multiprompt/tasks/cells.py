@@ -12,7 +12,7 @@ from multiprompt.tasks.data import Row, Split
 from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Column, Null, NullFieldError, Template
 
-# What pandas takes for truth values and numbers.
+# The texts that pandas reads as truth values and numbers.
 TRUTH: Mapping[str, bool] = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 _WHOLE = re.compile(r"[ \t]*[+-]?[0-9]{1,18}[ \t]*")
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
@@ -85,7 +85,7 @@ def _refuse_several_inputs(task: Task, split: Split) -> None:
 
 
 def _reading(cells: Sequence[Any]) -> Callable[[str], Any] | None:
-    """How the harness reads a cell of this column; None where it reads texts."""
+    """The function by which the harness reads a cell of this column; None where it reads texts."""
     filled = [cell for cell in cells if cell != ""]
     if not all(isinstance(cell, str) for cell in filled):
         return None

@@ -20,7 +20,7 @@ CountTokens = Callable[[str], int]
 
 @dataclass(frozen=True)
 class Query:
-    """What the model is shown for one row. `choices` are the answers to choose from, None for free generation.
+    """The input and the answers of one row. `choices` are the answers to choose from, None for free generation.
 
     `where` names the row in errors.
     """
@@ -48,7 +48,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Budget:
-    """How many tokens a context may have, and how tokens are counted.
+    """The number of tokens that a context may have, and the function that counts them.
 
     `room` is how many it may have together with the longest choice, where choices differ from row to row.
     """
@@ -158,7 +158,7 @@ def answer_text(task: Task, row: Row, answer: Any) -> Any:
 
 
 def predicted(task: Task, query: Query, found: str | Sequence[float]) -> tuple[int | str, ...]:
-    """What each of the task's metrics takes from a generated text, or from the log-likelihoods (nats) of the choices.
+    """The prediction that each of the task's metrics takes from a generated text, or the choices' log-likelihoods.
 
     The first one is the answer. Raises DataError where a filter fails.
     """
@@ -182,7 +182,7 @@ def _query(task: Task, row: Row, budget: Budget, where: str) -> Query:
 
 
 def _beside_choices(task: Task, choices: tuple[str, ...] | None, budget: Budget) -> Budget:
-    """What a context may have where the choices are the row's own. Raises DataError when they leave it no room."""
+    """The budget of a context where the choices are the row's own. Raises DataError when they leave it no room."""
     if choices is None or budget.room is None or not isinstance(task.doc_to_choice, Template):
         return budget
     longest = max(budget.count(task.target_delimiter + choice) for choice in choices)
@@ -252,7 +252,7 @@ def _shortened(task: Task, row: Row, budget: Budget) -> str:
 
 
 def _longest_fit(task: Task, row: dict[str, Any], name: str, budget: Budget) -> int:
-    """How many characters of a field fit, by bisection; the number of tokens grows with the number of characters."""
+    """The number of characters of a field that fit, by bisection; more characters are more tokens."""
     text = row[name]
     low, high = 0, min(len(text), budget.tokens * 64)
     while low < high:

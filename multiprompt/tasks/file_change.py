@@ -1,4 +1,4 @@
-"""What changed in a task file, key by key, in few and short lines."""
+"""The changes of a task file, key by key, in few and short lines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str
 
 
 def file_difference(source: str, file: Path) -> tuple[str, ...] | None:
-    """How a task file on disk differs from the `source` that a task was read from before.
+    """The differences of a task file on disk from the `source` that a task was read from before.
 
     Empty where it says the same, None where it is gone.
     """

@@ -176,7 +176,7 @@ def _locations(folder: Path, path: str, task: str) -> list[str]:
 
 
 def _matching(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
-    """What a pattern matches in a folder, but no folders and, unless it is named so, nothing hidden.
+    """The files that a pattern matches in a folder, but no folders and, unless it is named so, nothing hidden.
 
     `**` is any number of folders that are no links, so that a link to a folder above cannot repeat the files.
     """

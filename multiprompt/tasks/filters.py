@@ -72,7 +72,7 @@ class Pipeline:
         return bool(self.filters) and self.filters[-1].function == "take_first"
 
 
-# Where a task file has no filter_list.
+# The filters of a task file without a filter_list.
 NO_FILTERS = Pipeline("none", (Filter("take_first"),))
 
 

@@ -234,7 +234,7 @@ def _table(stream: BoundedStream, notes: list[str], kind: str) -> Iterator[Line]
 
 
 def _exit_status(child: subprocess.Popen[bytes]) -> int | None:
-    """How a process that writes nothing more ended; None for one that is still writing."""
+    """The exit status of a process that writes nothing more; None for one that is still writing."""
     try:
         return child.wait(timeout=1)
     except subprocess.TimeoutExpired:

@@ -11,7 +11,7 @@ from multiprompt.tasks.task import is_group
 from multiprompt.tasks.task_file import read_file, read_loosely
 
 MAX_GROUP_FILES = 50_000
-# What a group or an entry of its list may hold; other keys would change the tasks that it names.
+# The keys of a group and of an entry of its list; other keys would change the tasks that it names.
 _ENTRY = ("task", "group", "group_alias", "task_alias", "aggregate_metric_list", "metadata", "tag")
 
 

@@ -33,7 +33,7 @@ class Matcher:
         self._child: subprocess.Popen[str] | None = None
 
     def ask(self, seconds: float, limit: int, source: str, text: str, *replacement: Any) -> Any:
-        """What `found` or `replaced` gives. Raises StoppedError after `seconds` of processor time, ValueError."""
+        """The result of `found` or `replaced`. Raises StoppedError after `seconds` of processor time, ValueError."""
         request = json.dumps([seconds, limit, source, text, *replacement])
         with self._lock:
             answer = ""

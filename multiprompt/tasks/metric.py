@@ -22,7 +22,7 @@ from multiprompt.tasks.pattern import pattern
 _MODULES = Path(__file__).parent / "metrics"
 
 
-# How a choice's log-likelihood is divided before the largest is taken: not at all, by characters, by UTF-8 bytes.
+# The divisor of a choice's log-likelihood before the largest is taken: none, its characters, its UTF-8 bytes.
 SUM, BY_CHARACTERS, BY_BYTES = "sum", "by characters", "by bytes"
 _LENGTHS: Mapping[str, Callable[[str], int]] = MappingProxyType(
     {SUM: lambda _: 1, BY_CHARACTERS: len, BY_BYTES: lambda choice: len(choice.encode(errors="replace"))}
@@ -178,7 +178,7 @@ def per_example_scores(
 
 @dataclass(frozen=True)
 class RowStatistics:
-    """What a metric takes from each row (rows x statistics); it is a function of their sums, so rows can be resampled.
+    """The statistics that a metric takes from each row (rows x statistics); resampling needs their sums alone.
 
     `of_sums` maps sums (resamples x statistics) over `rows` rows to scores (resamples).
     """
@@ -200,7 +200,7 @@ def row_statistics(metric: MetricConfig, predictions: Sequence[Any], references:
 
 
 def metric_version(metric: MetricConfig) -> str:
-    """What identifies the code of a metric in a score's key, with the library that computes it."""
+    """The name of a metric's code in a score's key, with the library that computes it."""
     if metric.from_hub:
         import evaluate
 

@@ -94,7 +94,7 @@ def _read_file(file: DataFile, rows: RowList, notes: list[str]) -> tuple[str, fr
 
 
 def _state(opened: BufferedIOBase) -> tuple[int, int] | None:
-    """What moves when an open file is written to; None for a remote one."""
+    """The state of an open file, which changes when it is written to; None for a remote one."""
     try:
         found = os.fstat(opened.fileno())
     except (AttributeError, OSError, ValueError):

@@ -54,7 +54,7 @@ class RowList:
         return tuple(row if len(row) == len(names) else {name: row.get(name) for name in names} for row in self._rows)
 
     def _checked(self, row: dict[str, Any]) -> int:
-        """How many values a row has, nested ones included."""
+        """The number of values in a row, nested ones included."""
         characters = values = depth = 0
         level: list[Any] = [row]
         while level:

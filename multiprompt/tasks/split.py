@@ -24,7 +24,7 @@ class TaskData:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How columns were converted when the splits were read, each said once."""
+        """The conversions of columns when the splits were read, each said once."""
         splits = (self.training, self.validation, self.test)
         return tuple(dict.fromkeys(note for split in splits for note in split.notes))
 

@@ -119,7 +119,7 @@ def rows_of(batch: Any) -> Iterator[dict[str, Any]]:
 
 
 def _shortener(type_: Any) -> _Change | None:
-    """What shortens the floats of 16 and 32 bits in a value of this type; None where it can hold none."""
+    """A function that shortens the floats of 16 and 32 bits in a value of this type; None where it can hold none."""
     import numpy as np
     import pyarrow as pa
     from pyarrow import types

@@ -50,7 +50,7 @@ _WITHOUT_EFFECT = (
     "should_decontaminate",
     "doc_to_decontamination_query",
 )
-# What a score depends on, beside data, prompt and base model.
+# The keys that a score depends on, beside data, prompt and base model.
 _SCORED = (
     "output_type",
     "description",
@@ -68,7 +68,7 @@ _TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where the rows come from; a folder and `data_files` are relative to the task file's folder."""
+    """The source of the rows; a folder and `data_files` are relative to the task file's folder."""
 
     path: str
     name: str | None
@@ -80,7 +80,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class Generation:
-    """How answers are generated, until a stop string, the end token or `max_new_tokens`: greedily at `temperature` 0,
+    """The settings of generation, until a stop string, the end token or `max_new_tokens`: greedily at `temperature` 0,
     else sampled from the `top_k` likeliest tokens (0: all) that make up `top_p` of the probability."""
 
     until: tuple[str, ...] = ("\n\n",)
@@ -91,7 +91,7 @@ class Generation:
 
     @property
     def decoding(self) -> str:
-        """What of it is part of a score's key; evaluations draw with seed 0."""
+        """The settings that are part of a score's key; evaluations draw with seed 0."""
         if self.temperature == 0:
             return "greedy"
         return f"sampled, temperature {self.temperature:g}, top_k {self.top_k}, top_p {self.top_p:g}, seed 0"
@@ -172,7 +172,7 @@ class Task:
 
     @cached_property
     def mapping(self) -> Mapping[str, Any]:
-        """What its task file holds, key by key; choices that it names are a list, as their order counts."""
+        """The content of its task file, key by key; choices that it names are a list, as their order counts."""
         found = parse(self.source, self.name)
         choices = found.get("doc_to_choice")
         return found | {"doc_to_choice": list(choices.values())} if isinstance(choices, dict) else found

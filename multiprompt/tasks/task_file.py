@@ -87,7 +87,7 @@ def read_file(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def read_loosely(path: Path) -> dict[str, Any]:
-    """What a file says of itself, whether or not it can be a task file; empty where it is no mapping."""
+    """The mapping of a YAML file, whether or not it can be a task file; empty where it is none."""
     try:
         return read_file(path)[1]
     except TaskFileError:
@@ -170,7 +170,7 @@ def _text(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What a YAML error says and where, without the line of the file that it may quote."""
+    """The message and place of a YAML error, without the line of the file that it may quote."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())[:300] or type(error).__name__
     mark = error.problem_mark or error.context_mark

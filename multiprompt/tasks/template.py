@@ -20,7 +20,7 @@ from multiprompt.tasks.pattern import pattern
 MAX_TEMPLATE_CHARACTERS = 65_536
 MAX_RENDERED_CHARACTERS = 4_000_000
 MAX_LOOP_STEPS = 100_000
-# What all that one rendering reads and makes may come to: a letter counts 1, a value `_VALUE` on top.
+# The limit of all that one rendering reads and makes: a letter counts 1, a value `_VALUE` on top.
 MAX_WORK = 50_000_000
 _VALUE = 8
 MAX_NUMBER_BITS = 16_384
@@ -303,7 +303,7 @@ def _no_method(found: Any, name: object) -> Any:
 
 
 def _written(value: Any) -> Any:
-    """What a template writes out. Raises TemplateRuntimeError for a null that no field of the row holds."""
+    """The text that a template writes. Raises TemplateRuntimeError for a null that no field of the row holds."""
     if value is None:
         raise TemplateRuntimeError("it writes out a null; give a default for what is missing")
     return value
@@ -370,7 +370,7 @@ class Template:
         return self.fields
 
     def value(self, row: Mapping[str, Any]) -> Any:
-        """What the harness makes of it: the text, or what stands in the column that it names."""
+        """The harness's reading of it: the text, or the value of the column that it names."""
         return self.render(row)
 
     def render(self, row: Mapping[str, Any]) -> str:
