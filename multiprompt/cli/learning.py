@@ -33,7 +33,8 @@ def quickstart(folder: Path, as_json: bool) -> None:
 
     An interrupted run continues when it runs again.
     """
-    from multiprompt.cli.quickstart import print_summary, run
+    from multiprompt.cli.quickstart import print_summary
+    from multiprompt.quickstart.run import run
 
     folder.mkdir(parents=True, exist_ok=True)
     with working(str(folder / "catalog.db"), create=True) as workspace:

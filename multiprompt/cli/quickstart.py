@@ -1,34 +1,11 @@
-"""The quickstart: a stream of real tasks through the workspace, and what came of it."""
+"""The summary of a quickstart, as text."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from multiprompt.cli.output import echo, print_matrix, print_table
-from multiprompt.quickstart.samples import SAMPLES, write_sample
-from multiprompt.records import LearnReport
 from multiprompt.workspace import Workspace
-
-
-def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
-    """Learn every sample task that is not published yet, then gather the whole story from the catalog."""
-    reports: list[LearnReport] = []
-    published = {record.name for record in workspace.tasks() if record.published is not None}
-    for sample in SAMPLES:
-        if sample.name not in published:
-            workspace.add_task(write_sample(sample, folder))
-            reports.append(workspace.learn(sample.name))
-    matrix = workspace.matrix()
-    return {
-        "catalog": workspace.location,
-        "base_model": str(workspace.base_model().record),
-        "tasks": [_row(workspace, sample.name) for sample in SAMPLES],
-        "matrix": {"tasks": list(matrix.tasks), "scores": [list(row) for row in matrix.scores]},
-        "digests": workspace.catalog.digests(),
-        "untouched": all(report.untouched for report in reports),
-        "verdict": "pass" if all(report.published and report.check.passed for report in reports) else "regression",
-    }
 
 
 def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
@@ -51,18 +28,3 @@ def print_summary(summary: dict[str, Any], workspace: Workspace) -> None:
         '  multiprompt predict past_tense "write" "sing"\n'
         "  multiprompt check"
     )
-
-
-def _row(workspace: Workspace, name: str) -> dict[str, Any]:
-    """A task's line: its newest version, and the hard prompt on the same rows."""
-    version = workspace.catalog.versions_of(name)[-1]
-    run = workspace.catalog.run(version)
-    (hard,) = workspace.evaluations(f"task = '{name}' and kind = 'hard' order by created_at desc limit 1")
-    return {
-        "task": name,
-        "version": version.label,
-        "metric": version.metric,
-        "hard": hard.score,
-        "soft": version.score,
-        "train_seconds": None if run is None else run.seconds,
-    }

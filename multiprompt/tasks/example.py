@@ -158,7 +158,7 @@ def answer_text(task: Task, row: Row, answer: Any) -> Any:
 
 
 def predicted(task: Task, query: Query, found: str | Sequence[float]) -> tuple[int | str, ...]:
-    """The prediction that each of the task's metrics takes from a generated text, or the choices' log-likelihoods.
+    """The prediction of each of the task's metrics; `found` is a text, or the choices' log-likelihoods (nats).
 
     The first one is the answer. Raises DataError where a filter fails.
     """
