@@ -35,8 +35,8 @@ from multiprompt.catalog import schema as s
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine
 from multiprompt.catalog.database import writing as write_transaction
+from multiprompt.catalog.query.search import words
 from multiprompt.catalog.reading import key_digest
-from multiprompt.catalog.search import words
 from multiprompt.catalog.writing import Candidate, Parent, digest
 from multiprompt.config import PromptConfig, TrainingConfig
 from multiprompt.records import Adapter, BaseModelRecord, CheckReport, Evaluation, PromptKind, Run

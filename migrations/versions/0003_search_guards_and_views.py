@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from alembic import op
 
-from multiprompt.catalog.search import words
+from multiprompt.catalog.query.search import words
 from multiprompt.catalog.triggers import Refusal, allow_truncation, refuse_truncation
 
 revision = "0003"

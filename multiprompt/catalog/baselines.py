@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from multiprompt.catalog import schema as s
+from multiprompt.catalog.query.joins import is_held_against
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Baseline, Canary
-
-
-def baseline_id(versions: FromClause = s.prompt_versions, at: datetime | None = None) -> ColumnElement[int]:
-    """The evaluation that a version is held against, now or at a time: the one that it was blessed with last, else the
-    one that it was published with."""
-    blessed = select(s.baselines.c.evaluation_id).where(s.baselines.c.version_id == versions.c.id)
-    if at is not None:
-        blessed = blessed.where(s.baselines.c.created_at <= at)
-    newest = blessed.order_by(s.baselines.c.id.desc()).limit(1).correlate(versions).scalar_subquery()
-    return func.coalesce(newest, versions.c.baseline_id)
-
-
-def is_held_against(
-    evaluations: FromClause, versions: FromClause = s.prompt_versions, at: datetime | None = None
-) -> ColumnElement[bool]:
-    """Joins versions with their baselines; the first half lets a database begin at either side."""
-    return and_(evaluations.c.version_id == versions.c.id, evaluations.c.id == baseline_id(versions, at))
 
 
 def baselines(connection: Connection, which: ColumnElement[bool]) -> dict[int, Baseline]:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine
 
 from multiprompt.catalog import (
-    ancestry,
     baselines,
     checks,
     copying,
     garbage,
+    lineage,
     matrix,
     migration,
     reading,
@@ -456,7 +456,7 @@ class Catalog:
     def lineage(self, task: str, number: int | None = None) -> list[Edge]:
         """The edges above and below a version, all of a task's without a number, and what each was made of."""
         with read_transaction(self._engine) as connection:
-            return ancestry.lineage(connection, ancestry.of_label(connection, task, number))
+            return lineage.lineage(connection, lineage.of_label(connection, task, number))
 
     def versions_labelled(self, labels: Collection[str]) -> list[VersionRecord]:
         """The versions of these labels; what is no version's label is passed over."""
@@ -466,12 +466,12 @@ class Catalog:
     def impact_of_base(self, name: str) -> list[Impact]:
         """The published prompts that a change of a base model would touch. Raises NotFoundError."""
         with read_transaction(self._engine) as connection:
-            return ancestry.impact_of_base(connection, name)
+            return lineage.impact_of_base(connection, name)
 
     def impact_of_data(self, fingerprint: str) -> list[Impact]:
         """The published prompts that a change of data would touch. Raises NotFoundError or QueryError."""
         with read_transaction(self._engine) as connection:
-            return ancestry.impact_of_data(connection, fingerprint)
+            return lineage.impact_of_data(connection, fingerprint)
 
     def events(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Event]:
         with read_transaction(self._engine) as connection:

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, func, or_, select
 
-from multiprompt.catalog import fields
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.baselines import baseline_id, is_held_against
-from multiprompt.catalog.query import MAX_INTEGER, parse
-from multiprompt.catalog.search import words
+from multiprompt.catalog.query import joins, listings
+from multiprompt.catalog.query.joins import baseline_id, is_held_against
+from multiprompt.catalog.query.language import parse
+from multiprompt.catalog.query.search import words
+from multiprompt.catalog.query.values import MAX_INTEGER
 from multiprompt.errors import IntegrityError, NotFoundError, QueryError, nearest
 from multiprompt.records import (
     Adapter,
@@ -63,13 +64,13 @@ def tasks(
     """A page of the tasks; with `as_of` what there was then, and what was published."""
     if as_of is not None and not isinstance(as_of, datetime):
         raise QueryError(f"as_of is {as_of!r}; it must be a datetime, in UTC where it has no zone.")
-    known = fields.TASKS if as_of is None else fields.tasks_as_of(_guarded_at(as_of))
+    known = listings.TASKS if as_of is None else listings.tasks_as_of(_guarded_at(as_of))
     parsed = parse(query, known, limit)
     return parsed.page(connection, _task_query(as_of), s.tasks.c.id, _task, after)
 
 
 def _task_query(as_of: datetime | None = None) -> Select[Any]:
-    published = fields.published
+    published = joins.published
     if as_of is None:
         published_at: ColumnElement[Any] = published.c.published_at
         task_file: ColumnElement[Any] = s.tasks.c.task_file_id
@@ -78,7 +79,7 @@ def _task_query(as_of: datetime | None = None) -> Select[Any]:
             published, (published.c.task_id == s.tasks.c.id) & (published.c.state == "published")
         )
     else:
-        published_at = fields.moved.c.at
+        published_at = joins.moved.c.at
         newest = select(func.max(s.task_files.c.id)).where(
             s.task_files.c.task_id == s.tasks.c.id, s.task_files.c.created_at <= as_of
         )
@@ -90,8 +91,8 @@ def _task_query(as_of: datetime | None = None) -> Select[Any]:
             .correlate(s.tasks)
             .scalar_subquery()
         )
-        joined = s.tasks.outerjoin(fields.moved, fields.moved.c.id == last).outerjoin(
-            published, (published.c.task_id == s.tasks.c.id) & (published.c.number == fields.moved.c.to_version)
+        joined = s.tasks.outerjoin(joins.moved, joins.moved.c.id == last).outerjoin(
+            published, (published.c.task_id == s.tasks.c.id) & (published.c.number == joins.moved.c.to_version)
         )
     query = select(
         s.tasks.c.name,
@@ -106,10 +107,10 @@ def _task_query(as_of: datetime | None = None) -> Select[Any]:
         s.task_files.c.folder,
         published.c.number,
         published_at.label("published_at"),
-        fields.baseline.c.score,
+        joins.baseline.c.score,
     ).select_from(
         joined.join(s.task_files, s.task_files.c.id == task_file)
-        .outerjoin(fields.baseline, is_held_against(fields.baseline, published, as_of))
+        .outerjoin(joins.baseline, is_held_against(joins.baseline, published, as_of))
         .outerjoin(s.base_models, s.base_models.c.id == published.c.base_model_id)
     )
     return query if as_of is None else query.where(s.tasks.c.created_at <= as_of)
@@ -178,7 +179,7 @@ def text(connection: Connection, task: int) -> str:
 def versions(
     connection: Connection, query: str = "", *, after: str | None = None, limit: int | None = None
 ) -> Listing[VersionRecord]:
-    parsed = parse(query, fields.VERSIONS, limit)
+    parsed = parse(query, listings.VERSIONS, limit)
     return parsed.page(connection, _version_query(), s.prompt_versions.c.id, _version, after)
 
 
@@ -355,7 +356,7 @@ def baseline(connection: Connection, record: VersionRecord) -> Evaluation:
 def evaluations(
     connection: Connection, query: str = "", *, after: str | None = None, limit: int | None = None
 ) -> Listing[EvaluationRecord]:
-    parsed = parse(query, fields.EVALUATIONS, limit)
+    parsed = parse(query, listings.EVALUATIONS, limit)
     listing = (
         select(s.evaluations, s.tasks.c.name, s.prompt_versions.c.number, s.data_snapshots.c.fingerprint)
         .join(s.tasks, s.evaluations.c.task_id == s.tasks.c.id)
@@ -452,7 +453,7 @@ def events(
     connection: Connection, query: str = "", *, after: str | None = None, limit: int | None = None
 ) -> Listing[Event]:
     everything = select(s.events, s.tasks.c.name.label("task")).outerjoin(s.tasks)
-    return parse(query, fields.EVENTS, limit).page(connection, everything, s.events.c.id, _event, after)
+    return parse(query, listings.EVENTS, limit).page(connection, everything, s.events.c.id, _event, after)
 
 
 def _event(row: Row[Any]) -> Event:
@@ -523,9 +524,9 @@ def _version_query() -> Select[Any]:
         s.prompt_versions.join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
         .join(s.task_files, s.prompt_versions.c.task_file_id == s.task_files.c.id)
         .join(s.base_models, s.prompt_versions.c.base_model_id == s.base_models.c.id)
-        .outerjoin(fields.baseline, is_held_against(fields.baseline))
+        .outerjoin(joins.baseline, is_held_against(joins.baseline))
     )
-    baseline = fields.baseline.c
+    baseline = joins.baseline.c
     return select(s.prompt_versions, s.tasks.c.name, baseline.metric, baseline.score, *_base_columns()).select_from(
         joined
     )

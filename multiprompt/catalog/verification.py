@@ -14,6 +14,7 @@ from multiprompt.catalog import schema as s
 from multiprompt.catalog.copying import Advance, count
 from multiprompt.catalog.database import is_sqlite
 from multiprompt.catalog.storage import misplaced
+from multiprompt.catalog.triggers import TRIGGERS
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Problem
 from multiprompt.tasks.data import Split
@@ -71,7 +72,7 @@ def _structure(connection: Connection, advance: Advance) -> Iterator[Problem]:
     else:
         for key in (key for table in s.metadata.tables.values() for key in table.foreign_keys):
             yield from _dangling(connection, key)
-    for name in sorted(s.TRIGGERS[connection.dialect.name] - triggers(connection)):
+    for name in sorted(TRIGGERS[connection.dialect.name] - triggers(connection)):
         yield Problem("database", f"the trigger {name}, which protects published prompts, is missing or disabled")
     advance("verifying structure", 1, 1)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
 
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.fields import published
 from multiprompt.catalog.jobs import is_held
+from multiprompt.catalog.query.joins import published
 from multiprompt.catalog.reading import (
     BELOW_FLOOR,
     NOTED,

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
-from multiprompt.catalog import schema
+from multiprompt.catalog import schema, triggers
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.writing import Parent
 from multiprompt.records import Adapter
@@ -201,7 +201,7 @@ def test_what_a_published_version_rests_on_cannot_be_replaced(catalog: Catalog, 
     refused(catalog, f"INSERT {source} ON CONFLICT ({KEYS.get(table, 'id')}) DO UPDATE SET {change}")
 
 
-@pytest.mark.parametrize("table", schema.PROTECTED)
+@pytest.mark.parametrize("table", triggers.PROTECTED)
 def test_no_protected_table_can_be_emptied_at_once(catalog: Catalog, table: str) -> None:
     emptied = f"DELETE FROM {table}" if DATABASES.kind == "sqlite" else f"TRUNCATE {table} CASCADE"
     refused(catalog, emptied)

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 from sqlalchemy.pool import NullPool
 
-from multiprompt.catalog import migration, schema
+from multiprompt.catalog import migration, schema, triggers
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine, database_path, making, reading, writing
 from multiprompt.errors import SchemaError
@@ -95,7 +95,7 @@ def test_checks_and_partial_indexes_are_what_the_models_say(tmp_path: Path) -> N
 def test_verification_knows_the_triggers_that_the_migrations_make(tmp_path: Path) -> None:
     with reading(created(tmp_path)) as connection:
         names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars()
-        assert set(names) == schema.TRIGGERS["sqlite"]
+        assert set(names) == triggers.TRIGGERS["sqlite"]
 
 
 def test_the_release_knows_the_newest_migration(tmp_path: Path) -> None:

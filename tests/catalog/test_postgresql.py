@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.pool import NullPool
 
-from multiprompt.catalog import database, migration, reading, schema, writing
+from multiprompt.catalog import database, migration, reading, schema, triggers, writing
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.cli.main import cli
 from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, QueryError, SchemaError
@@ -480,7 +480,7 @@ def test_a_failed_upgrade_leaves_the_catalog_as_it_was(catalog: Catalog, monkeyp
 @pytest.mark.parametrize(
     "statement",
     [
-        *(f"TRUNCATE {table} CASCADE" for table in schema.PROTECTED),
+        *(f"TRUNCATE {table} CASCADE" for table in triggers.PROTECTED),
         "TRUNCATE runs CASCADE",
         "TRUNCATE ONLY events",
         "TRUNCATE events RESTART IDENTITY",

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from multiprompt.catalog import query as query_module
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.fields import EVENT_KINDS
+from multiprompt.catalog.query import page
+from multiprompt.catalog.query.listings import EVENT_KINDS
 from multiprompt.errors import QueryError
 from multiprompt.records import TaskRecord
 from tests.catalog.databases import by, contents
@@ -300,7 +300,7 @@ def test_a_page_is_the_same_whether_an_index_finds_little_or_much(
 ) -> None:
     text, _, meaning = expression
     expected = [task.name for task in catalog.tasks() if meaning(task)]
-    with patch.object(query_module, "_FEW", little):
+    with patch.object(page, "_FEW", little):
         assert names(catalog, f"{text} limit {limit}") == expected[:limit]
         found = names(catalog, f"{text} order by score desc limit 100")
         assert sorted(found) == sorted(expected)

@@ -8,8 +8,7 @@ from sqlalchemy import CTE, ColumnElement, Connection, Select, literal, or_, sel
 
 from multiprompt.catalog import reading
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.baselines import is_held_against
-from multiprompt.catalog.fields import ancestors, begins, descendants
+from multiprompt.catalog.query.joins import ancestors, begins, descendants, is_held_against
 from multiprompt.errors import NotFoundError, QueryError
 from multiprompt.records import Edge, Impact, VersionRecord
 
