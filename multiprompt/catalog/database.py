@@ -6,10 +6,10 @@ import fcntl
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, DisconnectionError, OperationalError
@@ -21,7 +21,10 @@ from multiprompt.catalog.urls import parse_url, require_usable, shown_url, with_
 from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, SchemaError, UnavailableError
 from multiprompt.records import Problem
 
+T = TypeVar("T")
 BUSY_TIMEOUT_SECONDS = 30
+# The names in one statement; SQLite takes 32,766 bound values.
+MAX_NAMES = 10_000
 # Whoever writes to a catalog on PostgreSQL holds this advisory lock, as on SQLite the one of the file.
 _WRITE_LOCK = 0x6D70
 _BUSY = "another process held the catalog for {} s: wait for it and try again"
@@ -150,6 +153,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_TIMEOUT_SECONDS}s'")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
         yield connection
+
+
+def batched(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The values, so many at a time."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def _sqlite_engine(url: URL, pool: type[Pool]) -> Engine:

@@ -17,9 +17,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from multiprompt.catalog import writing
+from multiprompt.catalog import candidates
+from multiprompt.catalog.candidates import Candidate
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.writing import Candidate, Parent
+from multiprompt.catalog.lineage import Parent
 from multiprompt.errors import CatalogError, ConflictError, IntegrityError, NotFoundError, StateError
 from multiprompt.records import (
     Adapter,
@@ -104,13 +105,13 @@ def learn(
 ) -> VersionRecord:
     """Admit one more version of a task, with an adapter that no other version has."""
     task = task or a_task(name)
-    by(catalog, "tester", at).add_task(task)
-    return by(catalog, "tester", at).admit(
-        a_candidate(task, score, seed=len(catalog.versions()), **values),
+    by(catalog, "tester", at).tasks.add(task)
+    return by(catalog, "tester", at).candidates.admit(
+        a_candidate(task, score, seed=len(catalog.versions.find()), **values),
         CheckReport(tuple(checked), 1.0),
         decision="publish" if publish else "reject",
         reason="better" if publish else "worse",
-        epoch=catalog.published()[0],
+        epoch=catalog.versions.published()[0],
     )
 
 
@@ -129,45 +130,45 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 
 def test_a_task_comes_back_as_it_was_added(catalog: Catalog) -> None:
     task = a_task(tag=["nlp", "team:a"])
-    record = by(catalog, "tester", AT).add_task(task)
+    record = by(catalog, "tester", AT).tasks.add(task)
     assert (record.name, record.tags, record.metric) == ("colour", ("nlp", "team:a"), "acc")
     assert (record.fingerprint, record.source, record.folder) == (task.fingerprint, task.source, str(task.folder))
     assert (record.description, record.created_at) == ("Which colour?", AT)
     assert (record.published, record.published_at, record.score) == (None, None, None)
-    assert catalog.task("colour") == record
-    assert catalog.tasks() == [record]
+    assert catalog.tasks.get("colour") == record
+    assert catalog.tasks.find() == [record]
 
 
 def test_adding_the_same_task_again_changes_nothing(catalog: Catalog) -> None:
-    first = by(catalog, "tester", AT).add_task(a_task())
-    assert by(catalog, "tester", AT + timedelta(days=1)).add_task(a_task()) == first
-    assert [event.kind for event in catalog.events()] == ["task-added"]
+    first = by(catalog, "tester", AT).tasks.add(a_task())
+    assert by(catalog, "tester", AT + timedelta(days=1)).tasks.add(a_task()) == first
+    assert [event.kind for event in catalog.events.find()] == ["task-added"]
 
 
 def test_a_changed_task_file_is_the_task_s_and_versions_keep_theirs(catalog: Catalog) -> None:
     old, new = a_task(), a_task(description="What colour?\n")
     version = learn(catalog, task=old)
-    by(catalog, "tester", AT).add_task(new)
-    assert catalog.task("colour").fingerprint == new.fingerprint
-    assert catalog.task_file(version).fingerprint == old.fingerprint
-    assert [event.kind for event in catalog.events()] == ["task-added", "published", "task-changed"]
+    by(catalog, "tester", AT).tasks.add(new)
+    assert catalog.tasks.get("colour").fingerprint == new.fingerprint
+    assert catalog.versions.task(version).fingerprint == old.fingerprint
+    assert [event.kind for event in catalog.events.find()] == ["task-added", "published", "task-changed"]
 
 
 def test_an_unknown_task_gives_the_nearest(catalog: Catalog) -> None:
     with pytest.raises(NotFoundError, match="no task 'colour' in the catalog; there are none yet"):
-        catalog.task("colour")
-    by(catalog, "tester", AT).add_task(a_task())
-    for lookup in (catalog.task, catalog.version, catalog.versions_of, catalog.lineage):
+        catalog.tasks.get("colour")
+    by(catalog, "tester", AT).tasks.add(a_task())
+    for lookup in (catalog.tasks.get, catalog.versions.get, catalog.versions.of, catalog.lineage.of):
         with pytest.raises(NotFoundError, match="no task 'color' in the catalog; did you mean 'colour'?"):
             lookup("color")
 
 
 def test_a_candidate_for_an_unknown_task_is_refused(catalog: Catalog) -> None:
     with pytest.raises(NotFoundError):
-        by(catalog, "tester", AT).admit(
+        by(catalog, "tester", AT).candidates.admit(
             a_candidate(a_task()), CheckReport((), 0.0), decision="publish", reason="", epoch=0
         )
-    assert catalog.versions() == []
+    assert catalog.versions.find() == []
 
 
 def test_a_published_version_has_all_that_it_was_admitted_with(catalog: Catalog) -> None:
@@ -181,19 +182,19 @@ def test_a_published_version_has_all_that_it_was_admitted_with(catalog: Catalog)
     assert (version.base_model, version.num_virtual_tokens, version.metric, version.score) == (BASE, 4, "acc", 0.75)
     assert (version.created_at, version.published_at, version.retired_at) == (AT, AT, None)
     adapter = a_candidate(a_task()).adapter
-    assert catalog.adapter(version) == adapter
-    assert catalog.evaluation_rows(version) == ROWS
-    task = catalog.task("colour")
+    assert catalog.versions.adapter(version) == adapter
+    assert catalog.evaluations.rows(version) == ROWS
+    task = catalog.tasks.get("colour")
     assert (task.published, task.published_at, task.score) == (1, AT, 0.75)
 
 
 def test_a_digest_identifies_the_two_files(catalog: Catalog) -> None:
     version = learn(catalog)
-    adapter = catalog.adapter(version)
+    adapter = catalog.versions.adapter(version)
     config, weights = (hashlib.sha256(part).hexdigest() for part in (adapter.config, adapter.weights))
     expected = "sha256:" + hashlib.sha256((config + weights).encode()).hexdigest()
     assert version.digest == expected
-    assert catalog.digests() == {"colour@1": expected}
+    assert catalog.versions.digests() == {"colour@1": expected}
     assert learn(catalog).digest != expected
 
 
@@ -209,23 +210,23 @@ def test_evaluations_come_back_equal_with_every_row(catalog: Catalog) -> None:
     )
     hard = replace(soft, kind="hard", score=0.25, metrics={"exact_match": 0.25, "bleu": 0.0}, key={"prompt": "hard"})
     version = learn(catalog, soft=soft, hard=hard)
-    assert [catalog.evaluation(record.id) for record in catalog.evaluations()] == [hard, soft]
-    assert catalog.baseline(version) == soft
-    assert catalog.evaluation_with_key(soft.key) == soft
+    assert [catalog.evaluations.get(record.id) for record in catalog.evaluations.find()] == [hard, soft]
+    assert catalog.baselines.evaluation_of(version) == soft
+    assert catalog.evaluations.with_key(soft.key) == soft
     assert soft.rows == 4
 
 
 def test_a_score_is_found_by_all_of_its_key_or_not_at_all(catalog: Catalog) -> None:
     learn(catalog, soft=an_evaluation("colour", 0.5, key={"prompt": "p", "weights": "w"}))
-    assert catalog.evaluation_with_key({"weights": "w", "prompt": "p"}) is not None
+    assert catalog.evaluations.with_key({"weights": "w", "prompt": "p"}) is not None
     for key in ({"prompt": "p"}, {"prompt": "p", "weights": "v"}, {"prompt": "p", "weights": "w", "more": ""}):
-        assert catalog.evaluation_with_key(key) is None
+        assert catalog.evaluations.with_key(key) is None
 
 
 def test_the_newest_of_equal_keys_is_found(catalog: Catalog) -> None:
     for score in (0.5, 0.6):
         learn(catalog, soft=an_evaluation("colour", score, key={"prompt": "same"}))
-    found = catalog.evaluation_with_key({"prompt": "same"})
+    found = catalog.evaluations.with_key({"prompt": "same"})
     assert found is not None
     assert found.score == 0.6
 
@@ -245,27 +246,27 @@ def test_a_run_keeps_its_losses_and_its_time(catalog: Catalog) -> None:
     )
     trained = learn(catalog, run=run, training_data=data)
     imported = learn(catalog)
-    assert catalog.run(trained) == run
-    assert catalog.run(imported) is None
+    assert catalog.runs.of(trained) == run
+    assert catalog.runs.of(imported) is None
 
 
 def test_publishing_retires_the_version_before_it(catalog: Catalog) -> None:
     learn(catalog, at=AT)
     learn(catalog, at=AT + timedelta(days=1))
-    first, second = catalog.versions_of("colour")
+    first, second = catalog.versions.of("colour")
     assert (first.state, first.retired_at) == ("retired", AT + timedelta(days=1))
     assert (second.state, second.published_at) == ("published", AT + timedelta(days=1))
-    assert catalog.version("colour") == second
-    assert [version.label for version in catalog.published()[1]] == ["colour@2"]
+    assert catalog.versions.get("colour") == second
+    assert [version.label for version in catalog.versions.published()[1]] == ["colour@2"]
 
 
 def test_a_rejected_candidate_is_kept_with_its_evidence(catalog: Catalog) -> None:
     published = learn(catalog, score=0.9)
     rejected = learn(catalog, score=0.4, publish=False)
     assert (rejected.state, rejected.reason, rejected.score, rejected.published_at) == ("rejected", "worse", 0.4, None)
-    assert catalog.version("colour") == published
-    assert catalog.baseline(rejected).score == 0.4
-    assert catalog.evaluation_rows(rejected) == ROWS
+    assert catalog.versions.get("colour") == published
+    assert catalog.baselines.evaluation_of(rejected).score == 0.4
+    assert catalog.evaluations.rows(rejected) == ROWS
 
 
 def test_numbers_count_a_task_s_versions_from_one(catalog: Catalog) -> None:
@@ -276,7 +277,7 @@ def test_numbers_count_a_task_s_versions_from_one(catalog: Catalog) -> None:
     with pytest.raises(
         NotFoundError, match=r"task 'a' has no version 4; its versions: 1 \(retired\), 2 \(rejected\), 3"
     ):
-        catalog.version("a", 4)
+        catalog.versions.get("a", 4)
 
 
 def test_a_task_without_a_published_version_says_what_to_run(catalog: Catalog) -> None:
@@ -284,33 +285,33 @@ def test_a_task_without_a_published_version_says_what_to_run(catalog: Catalog) -
     with pytest.raises(
         NotFoundError, match=r"no published version \(versions: 1 \(rejected\)\); run `multiprompt learn"
     ):
-        catalog.version("colour")
+        catalog.versions.get("colour")
 
 
 def test_publishing_since_the_epoch_was_read_is_a_conflict_that_writes_nothing(catalog: Catalog) -> None:
     learn(catalog, "colour")
     learn(catalog, "shape", publish=False)
-    epoch, _ = catalog.published()
+    epoch, _ = catalog.versions.published()
     learn(catalog, "shape")
     before = contents(catalog)
     with pytest.raises(ConflictError, match="colour: another prompt was published meanwhile"):
-        by(catalog, "tester", AT).admit(
+        by(catalog, "tester", AT).candidates.admit(
             a_candidate(a_task(), 0.9, seed=99), CheckReport((), 0.0), decision="publish", reason="late", epoch=epoch
         )
     assert contents(catalog) == before
 
 
 def test_only_moved_pointers_move_the_epoch(catalog: Catalog) -> None:
-    epochs = [catalog.published()[0]]
+    epochs = [catalog.versions.published()[0]]
     for act in (
-        lambda: by(catalog, "tester", AT).add_task(a_task()),
+        lambda: by(catalog, "tester", AT).tasks.add(a_task()),
         lambda: learn(catalog, publish=False),
         lambda: learn(catalog),
         lambda: learn(catalog),
-        lambda: by(catalog, "tester", AT).roll_back("colour", 2, "why"),
+        lambda: by(catalog, "tester", AT).pointers.roll_back("colour", 2, "why"),
     ):
         act()
-        epochs.append(catalog.published()[0])
+        epochs.append(catalog.versions.published()[0])
     assert [later - earlier for earlier, later in itertools.pairwise(epochs)] == [0, 0, 1, 1, 1]
 
 
@@ -321,7 +322,7 @@ def test_an_error_in_the_middle_of_admitting_leaves_nothing(catalog: Catalog, mo
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("the process dies here")
 
-    monkeypatch.setattr(writing, "_publish", broken)
+    monkeypatch.setattr(candidates, "point_at", broken)
     with pytest.raises(RuntimeError):
         learn(catalog)
     assert contents(catalog) == before
@@ -339,17 +340,17 @@ def test_two_tasks_with_the_same_adapter_store_it_once(catalog: Catalog) -> None
     same = Adapter(b"{}", b"shared")
     first, second = learn(catalog, "a", adapter=same), learn(catalog, "b", adapter=same)
     assert first.digest == second.digest
-    assert catalog.adapter(first) == catalog.adapter(second) == same
+    assert catalog.versions.adapter(first) == catalog.versions.adapter(second) == same
     assert len(contents(catalog)["artifacts"]) == 3
 
 
 def test_rolling_back_publishes_the_version_retired_last(catalog: Catalog) -> None:
     for day in range(3):
         learn(catalog, at=AT + timedelta(days=day))
-    back = by(catalog, "someone", AT + timedelta(days=9)).roll_back("colour", None, "complaints")
+    back = by(catalog, "someone", AT + timedelta(days=9)).pointers.roll_back("colour", None, "complaints")
     assert (back.number, back.state, back.retired_at) == (2, "published", None)
-    assert [version.state for version in catalog.versions_of("colour")] == ["retired", "published", "retired"]
-    event = catalog.events()[-1]
+    assert [version.state for version in catalog.versions.of("colour")] == ["retired", "published", "retired"]
+    event = catalog.events.find()[-1]
     assert (event.kind, event.from_version, event.to_version) == ("rolled-back", 3, 2)
     assert (event.reason, event.actor) == ("complaints", "someone")
 
@@ -358,7 +359,8 @@ def test_rolling_back_twice_goes_forth_again(catalog: Catalog) -> None:
     for day in range(2):
         learn(catalog, at=AT + timedelta(days=day))
     numbers = [
-        by(catalog, "tester", AT + timedelta(days=day)).roll_back("colour", None, "").number for day in range(2, 5)
+        by(catalog, "tester", AT + timedelta(days=day)).pointers.roll_back("colour", None, "").number
+        for day in range(2, 5)
     ]
     assert numbers == [1, 2, 1]
 
@@ -369,19 +371,23 @@ def test_only_a_retired_version_can_be_rolled_back_to(catalog: Catalog) -> None:
     before = contents(catalog)
     for number, says in ((1, "colour@1 is published"), (2, "colour@2 is rejected"), (None, "has no retired version")):
         with pytest.raises(StateError, match=says):
-            by(catalog, "tester", AT).roll_back("colour", number, "")
+            by(catalog, "tester", AT).pointers.roll_back("colour", number, "")
     with pytest.raises(NotFoundError, match="no version 7"):
-        by(catalog, "tester", AT).roll_back("colour", 7, "")
+        by(catalog, "tester", AT).pointers.roll_back("colour", 7, "")
     assert contents(catalog) == before
 
 
 def test_rolling_back_keeps_bytes_baseline_and_digest(catalog: Catalog) -> None:
     first = learn(catalog, score=0.8)
-    kept = catalog.adapter(first), catalog.baseline(first), catalog.evaluation_rows(first)
+    kept = catalog.versions.adapter(first), catalog.baselines.evaluation_of(first), catalog.evaluations.rows(first)
     learn(catalog, score=0.9)
-    back = by(catalog, "tester", AT).roll_back("colour", 1, "")
+    back = by(catalog, "tester", AT).pointers.roll_back("colour", 1, "")
     assert back.digest == first.digest
-    assert (catalog.adapter(back), catalog.baseline(back), catalog.evaluation_rows(back)) == kept
+    assert (
+        catalog.versions.adapter(back),
+        catalog.baselines.evaluation_of(back),
+        catalog.evaluations.rows(back),
+    ) == kept
 
 
 def test_lineage_names_what_each_version_came_from(catalog: Catalog) -> None:
@@ -393,16 +399,16 @@ def test_lineage_names_what_each_version_came_from(catalog: Catalog) -> None:
         Edge("b@1", "transferred-from", "a@1"),
         Edge("a@2", "retrained-from", "a@1"),
     ]
-    assert between_versions(catalog.lineage("a")) == edges
-    assert between_versions(catalog.lineage("a", 2)) == [edges[0], edges[2]]
-    assert between_versions(catalog.lineage("b", 1)) == edges[:2]
-    made_of = {(e.relation, e.parent) for e in catalog.lineage("b", 1) if e.child == "b@1"} - set(edges)
+    assert between_versions(catalog.lineage.of("a")) == edges
+    assert between_versions(catalog.lineage.of("a", 2)) == [edges[0], edges[2]]
+    assert between_versions(catalog.lineage.of("b", 1)) == edges[:2]
+    made_of = {(e.relation, e.parent) for e in catalog.lineage.of("b", 1) if e.child == "b@1"} - set(edges)
     assert {("runs-on", BASE.weights), ("evaluated-on", ROWS.fingerprint)} <= made_of
     assert second.label == "a@2"
 
 
 def test_an_unknown_relation_is_refused_and_nothing_is_written(catalog: Catalog) -> None:
-    by(catalog, "tester", AT).add_task(a_task())
+    by(catalog, "tester", AT).tasks.add(a_task())
     before = contents(catalog)
     with pytest.raises(IntegrityError, match="refuses the change"):
         learn(catalog, parents=(Parent("inspired-by", "a friend"),))
@@ -410,11 +416,11 @@ def test_an_unknown_relation_is_refused_and_nothing_is_written(catalog: Catalog)
 
 
 def test_events_say_who_did_what_when_and_why(catalog: Catalog) -> None:
-    by(catalog, "me", AT).bind_base_model(BASE)
-    by(catalog, "me", AT).add_task(a_task())
+    by(catalog, "me", AT).base_models.bind(BASE)
+    by(catalog, "me", AT).tasks.add(a_task())
     learn(catalog)
     learn(catalog, publish=False)
-    assert [replace(event, id=0) for event in catalog.events()] == [
+    assert [replace(event, id=0) for event in catalog.events.find()] == [
         Event(0, AT, "me", "base-model-bound", None, None, None, str(BASE)),
         Event(0, AT, "me", "task-added", "colour", None, None, a_task().fingerprint),
         Event(0, AT, "tester", "published", "colour", None, 1, "better"),
@@ -435,9 +441,9 @@ def test_the_matrix_is_what_was_measured_when_each_task_was_learned(catalog: Cat
     learn(catalog, "c", 0.3, publish=False, checked=[a_check("a@1", 0.9, 0.1), a_check("b@1", 0.8, 0.1)])
     learn(catalog, "a", 0.95, checked=[a_check("b@1", 0.8, 0.2)])
     learn(catalog, "c", 0.7, checked=[a_check("a@2", 0.95, 0.93), a_check("b@1", 0.8, None)])
-    by(catalog, "tester", AT).roll_back("a", 1, "")
+    by(catalog, "tester", AT).pointers.roll_back("a", 1, "")
     scores = ((0.9, None, None), (0.85, 0.8, None), (0.93, None, 0.7))
-    assert catalog.matrix() == Matrix(("a", "b", "c"), scores, (0.1,) * 3, (True,) * 3)
+    assert catalog.matrix.get() == Matrix(("a", "b", "c"), scores, (0.1,) * 3, (True,) * 3)
 
 
 def test_a_version_that_a_check_did_not_run_again_had_the_score_of_its_baseline(catalog: Catalog) -> None:
@@ -445,9 +451,9 @@ def test_a_version_that_a_check_did_not_run_again_had_the_score_of_its_baseline(
     learn(catalog, "b", 0.8, checked=[replace(a_check("a@1", 0.9, 0.9), verdict="identical", reused=True)])
     learn(catalog, "a", 0.95)
     learn(catalog, "c", 0.7)
-    by(catalog, "tester", AT).roll_back("a", 1, "")
+    by(catalog, "tester", AT).pointers.roll_back("a", 1, "")
     learn(catalog, "d", 0.6)
-    assert catalog.matrix().scores == (
+    assert catalog.matrix.get().scores == (
         (0.9, None, None, None),
         (0.9, 0.8, None, None),
         (0.95, 0.8, 0.7, None),
@@ -459,25 +465,27 @@ def test_a_version_that_a_check_did_not_run_again_had_the_score_of_its_baseline(
 
 def test_a_catalog_without_published_versions_has_an_empty_matrix(catalog: Catalog) -> None:
     learn(catalog, publish=False)
-    assert catalog.matrix() == Matrix((), ())
+    assert catalog.matrix.get() == Matrix((), ())
 
 
 def test_a_comparison_is_kept_with_its_evaluation_to_be_used_again(catalog: Catalog) -> None:
     version = learn(catalog, "colour", 0.9)
-    baseline = catalog.baseline_of(version).evaluation
+    baseline = catalog.baselines.of(version).evaluation
     key = {"prompt": "again"}
     again = an_evaluation("colour", 0.85, key=key)
     result = a_check("colour@1", 0.9, 0.85)
-    assert catalog.comparison(baseline, key) is None
+    assert catalog.baselines.comparison(baseline, key) is None
     for drop in (0.04, 0.05):
-        by(catalog, "tester", AT).save_comparison(version, baseline, key, replace(result, drop=drop), ROWS, again)
-    found = catalog.comparison(baseline, key)
+        by(catalog, "tester", AT).baselines.save_comparison(
+            version, baseline, key, replace(result, drop=drop), ROWS, again
+        )
+    found = catalog.baselines.comparison(baseline, key)
     assert found is not None
     assert (found["version"], found["drop"]) == ("colour@1", 0.05)
-    assert catalog.comparison(baseline, {"prompt": "another"}) is None
-    record = catalog.evaluations("version = 1 and score < 0.9")[0]
-    assert catalog.evaluation(record.id) == again
-    assert catalog.baseline(catalog.version("colour")).score == 0.9
+    assert catalog.baselines.comparison(baseline, {"prompt": "another"}) is None
+    record = catalog.evaluations.find("version = 1 and score < 0.9")[0]
+    assert catalog.evaluations.get(record.id) == again
+    assert catalog.baselines.evaluation_of(catalog.versions.get("colour")).score == 0.9
 
 
 def test_a_blessed_evaluation_is_the_baseline_from_then_on(catalog: Catalog) -> None:
@@ -485,14 +493,14 @@ def test_a_blessed_evaluation_is_the_baseline_from_then_on(catalog: Catalog) -> 
     learn(catalog, "shape", 0.4)
     for score in (0.7, 0.8):
         evaluation = an_evaluation("colour", score, key={"prompt": "again", "score": str(score)})
-        by(catalog, "ann", AT).bless(version, a_task("colour"), ROWS, evaluation, f"labels mended, {score}")
-    assert catalog.baseline(version) == evaluation
-    _, held = catalog.published_baselines()
+        by(catalog, "ann", AT).baselines.bless(version, a_task("colour"), ROWS, evaluation, f"labels mended, {score}")
+    assert catalog.baselines.evaluation_of(version) == evaluation
+    _, held = catalog.baselines.published()
     assert [(v.label, b.score) for v, b in held] == [("colour@1", 0.8), ("shape@1", 0.4)]
     assert held[0][1].key == evaluation.key
-    event = catalog.events("kind = 'blessed'")[-1]
+    event = catalog.events.find("kind = 'blessed'")[-1]
     assert (event.actor, event.task, event.to_version, event.reason) == ("ann", "colour", 1, "labels mended, 0.8")
-    assert [canary.index for canary in catalog.canaries(held[0][1].evaluation) or ()] == sorted(
+    assert [canary.index for canary in catalog.baselines.canaries(held[0][1].evaluation) or ()] == sorted(
         range(2), key=order(ROWS.fingerprint, 2).index
     )
     assert catalog.verify() == []
@@ -503,86 +511,90 @@ def test_a_version_has_one_baseline_wherever_it_is_asked_for(catalog: Catalog) -
     blessed_rows = Split("test", ({"text": "sea", "label": "blue"}, {"text": "sun", "label": "red"}))
     evaluation = an_evaluation("colour", 0.7, key={"prompt": "again"}, seconds=8.0)
     later = AT + timedelta(days=1)
-    by(catalog, "ann", later).bless(version, a_task("colour"), blessed_rows, evaluation, "labels mended")
-    assert catalog.baseline(version).score == catalog.baseline_of(version).score == 0.7
-    assert [record.score for record in (*catalog.tasks(), *catalog.versions(), catalog.version("colour"))] == [0.7] * 3
-    for listing in (catalog.tasks, catalog.versions):
+    by(catalog, "ann", later).baselines.bless(version, a_task("colour"), blessed_rows, evaluation, "labels mended")
+    assert catalog.baselines.evaluation_of(version).score == catalog.baselines.of(version).score == 0.7
+    assert [
+        record.score for record in (*catalog.tasks.find(), *catalog.versions.find(), catalog.versions.get("colour"))
+    ] == [0.7] * 3
+    for listing in (catalog.tasks.find, catalog.versions.find):
         assert [len(listing(f"{query} limit 9")) for query in ("score < 0.8", "score.macro_f1 = 0.35")] == [1, 1]
         assert listing("score.acc > 0.8 limit 9") == listing("score > 0.8") == []
-    assert [task.score for time in (AT, later) for task in catalog.tasks(as_of=time)] == [0.9, 0.7]
+    assert [task.score for time in (AT, later) for task in catalog.tasks.find(as_of=time)] == [0.9, 0.7]
     for view in ("v_tasks", "v_versions"):
         assert catalog.sql(f"SELECT score FROM {view}").rows == ((0.7,),)
     assert ("colour@1", "evaluated-on", blessed_rows.fingerprint) in catalog.sql("SELECT * FROM v_lineage").rows
-    assert [i.relation for i in catalog.impact_of_data(blessed_rows.fingerprint)] == ["evaluated-on"]
-    assert catalog.impact_of_data(ROWS.fingerprint) == []
-    assert [(i.rows, i.seconds) for i in catalog.impact_of_base("tiny")] == [(2, 8.0)]
-    assert {e.parent for e in catalog.lineage("colour") if e.relation == "evaluated-on"} == {blessed_rows.fingerprint}
-    assert catalog.job_seconds("evaluate", "colour") == 8.0
-    assert catalog.matrix().scores == ((0.9,),), "history keeps what was learned then"
+    assert [i.relation for i in catalog.lineage.impact_of_data(blessed_rows.fingerprint)] == ["evaluated-on"]
+    assert catalog.lineage.impact_of_data(ROWS.fingerprint) == []
+    assert [(i.rows, i.seconds) for i in catalog.lineage.impact_of_base("tiny")] == [(2, 8.0)]
+    assert {e.parent for e in catalog.lineage.of("colour") if e.relation == "evaluated-on"} == {
+        blessed_rows.fingerprint
+    }
+    assert catalog.runs.job_seconds("evaluate", "colour") == 8.0
+    assert catalog.matrix.get().scores == ((0.9,),), "history keeps what was learned then"
 
 
 def test_a_regression_stands_while_the_newest_check_of_that_version_found_it(catalog: Catalog) -> None:
     learn(catalog, "colour", 0.9)
     learn(catalog, "shape", 0.4)
-    assert catalog.found_worse("colour@1") is None
+    assert catalog.checks.found_worse("colour@1") is None
     lost = replace(a_check("colour@1", 0.9, 0.5), verdict="regressed")
-    by(catalog, "tester", AT).save_check(CheckReport((lost,), 1.0))
-    assert catalog.found_worse("colour@1") is not None
-    assert catalog.found_worse("shape@1") is None
+    by(catalog, "tester", AT).checks.save(CheckReport((lost,), 1.0))
+    assert catalog.checks.found_worse("colour@1") is not None
+    assert catalog.checks.found_worse("shape@1") is None
     learn(catalog, "colour", 0.3, publish=False)
-    assert catalog.found_worse("colour@1") is not None, "a candidate of its own task checked the others alone"
+    assert catalog.checks.found_worse("colour@1") is not None, "a candidate of its own task checked the others alone"
     same = replace(lost, verdict="identical", reused=True)
-    by(catalog, "tester", AT).save_check(CheckReport((same,), 1.0))
-    assert catalog.found_worse("colour@1") is None
+    by(catalog, "tester", AT).checks.save(CheckReport((same,), 1.0))
+    assert catalog.checks.found_worse("colour@1") is None
     learn(catalog, "shape", 0.5, checked=[replace(lost, verdict="failed", score=None)])
-    assert catalog.found_worse("colour@1") is not None
+    assert catalog.checks.found_worse("colour@1") is not None
 
 
 def test_a_candidate_below_its_floor_is_published_by_force_and_with_a_reason(catalog: Catalog) -> None:
-    by(catalog, "tester", AT).add_task(a_task())
-    epoch = catalog.epoch()
-    version = by(catalog, "tester", AT).admit(
+    by(catalog, "tester", AT).tasks.add(a_task())
+    epoch = catalog.settings.epoch()
+    version = by(catalog, "tester", AT).candidates.admit(
         a_candidate(a_task()), CheckReport((), 0.0), decision="hold", reason="did not learn", epoch=epoch
     )
-    assert (version.state, catalog.is_below_floor(version)) == ("candidate", True)
-    assert catalog.events()[-1].kind == "below-floor"
+    assert (version.state, catalog.versions.is_below_floor(version)) == ("candidate", True)
+    assert catalog.events.find()[-1].kind == "below-floor"
     for force, reason in ((False, "for now"), (True, " ")):
         with pytest.raises(StateError, match="colour@1 did not learn; it is published only with --force"):
-            by(catalog, "tester", AT).publish("colour", 1, reason, force=force)
-    assert by(catalog, "tester", AT).publish("colour", 1, "for now", force=True).state == "published"
+            by(catalog, "tester", AT).pointers.publish("colour", 1, reason, force=force)
+    assert by(catalog, "tester", AT).pointers.publish("colour", 1, "for now", force=True).state == "published"
 
 
 def test_the_path_of_a_task_file_is_kept_and_follows_the_file(catalog: Catalog, tmp_path: Path) -> None:
-    assert by(catalog, "tester", AT).add_task(a_task()).file == ""
+    assert by(catalog, "tester", AT).tasks.add(a_task()).file == ""
     file = tmp_path / "colour.yaml"
     file.write_text(a_task().source)
-    assert by(catalog, "tester", AT).add_task(Task.from_file(file)).file == str(file)
-    assert catalog.tasks()[0].file == str(file)
+    assert by(catalog, "tester", AT).tasks.add(Task.from_file(file)).file == str(file)
+    assert catalog.tasks.find()[0].file == str(file)
 
 
 def test_the_policy_of_a_catalog_is_kept_with_an_event(catalog: Catalog) -> None:
-    assert catalog.policy() == "block"
+    assert catalog.settings.policy() == "block"
     for _ in range(2):
-        by(catalog, "ann", AT).set_policy("warn", "a migration")
-    assert catalog.policy() == "warn"
-    (event,) = catalog.events("kind = 'policy-warn'")
+        by(catalog, "ann", AT).settings.set_policy("warn", "a migration")
+    assert catalog.settings.policy() == "warn"
+    (event,) = catalog.events.find("kind = 'policy-warn'")
     assert (event.actor, event.reason) == ("ann", "a migration")
 
 
 def test_a_catalog_is_bound_to_one_base_model(catalog: Catalog) -> None:
-    assert catalog.base_model() == (None, "auto", None)
-    by(catalog, "tester", AT).bind_base_model(BASE)
-    by(catalog, "tester", AT).bind_base_model(replace(BASE, name="the same under another name"))
-    assert catalog.base_model() == ("hub/tiny", "float32", BASE)
+    assert catalog.base_models.get() == (None, "auto", None)
+    by(catalog, "tester", AT).base_models.bind(BASE)
+    by(catalog, "tester", AT).base_models.bind(replace(BASE, name="the same under another name"))
+    assert catalog.base_models.get() == ("hub/tiny", "float32", BASE)
     for part in ("weights", "tokenizer", "config", "dtype"):
         with pytest.raises(StateError, match="is bound to tiny .* already"):
-            by(catalog, "tester", AT).bind_base_model(replace(BASE, **{part: "other"}))
-    assert len(catalog.events("kind = 'base-model-bound'")) == 1
+            by(catalog, "tester", AT).base_models.bind(replace(BASE, **{part: "other"}))
+    assert len(catalog.events.find("kind = 'base-model-bound'")) == 1
 
 
 def test_records_are_frozen_and_detached(catalog: Catalog) -> None:
-    version, task = learn(catalog), catalog.task("colour")
-    for record in (version, task, catalog.events()[0], catalog.evaluations()[0]):
+    version, task = learn(catalog), catalog.tasks.get("colour")
+    for record in (version, task, catalog.events.find()[0], catalog.evaluations.find()[0]):
         with pytest.raises(FrozenInstanceError):
             record.task = "other"
     learn(catalog)
@@ -591,18 +603,18 @@ def test_records_are_frozen_and_detached(catalog: Catalog) -> None:
 
 def test_changing_what_a_record_holds_changes_nothing_stored(catalog: Catalog) -> None:
     learn(catalog)
-    before = catalog.evaluations()[1]
-    catalog.evaluations()[1].metrics.clear()
-    assert catalog.evaluations()[1] == before
+    before = catalog.evaluations.find()[1]
+    catalog.evaluations.find()[1].metrics.clear()
+    assert catalog.evaluations.find()[1] == before
     assert before.metrics == {"acc": 0.5, "macro_f1": 0.25}
 
 
 def test_a_second_catalog_object_sees_what_the_first_wrote(catalog: Catalog) -> None:
-    other = Catalog.open(catalog._engine.url.render_as_string(hide_password=False))
+    other = Catalog.open(catalog.engine.url.render_as_string(hide_password=False))
     version = learn(catalog)
-    assert other.version("colour") == version
+    assert other.versions.get("colour") == version
     learn(other)
-    assert catalog.version("colour").number == 2
+    assert catalog.versions.get("colour").number == 2
 
 
 # What is done, and where it is found; in PostgreSQL's words where they differ.
@@ -700,8 +712,8 @@ def test_verify_finds_damaged_pages(tmp_path: Path, on_sqlite: None) -> None:
 
 def test_damaged_weights_are_never_served(tmp_path: Path) -> None:
     catalog = damaged(tmp_path, "a flipped byte in the weights")
-    version = catalog.version("colour")
-    for read in (lambda: catalog.adapter(version), catalog.digests):
+    version = catalog.versions.get("colour")
+    for read in (lambda: catalog.versions.adapter(version), catalog.versions.digests):
         with pytest.raises(
             IntegrityError, match="colour@1: stored as sha256 .*, but the bytes have .*restore a backup"
         ):
@@ -710,15 +722,15 @@ def test_damaged_weights_are_never_served(tmp_path: Path) -> None:
 
 def test_every_flipped_byte_of_an_artifact_is_found_and_refused(tmp_path: Path) -> None:
     catalog = catalog_of_one_version(tmp_path)
-    version = catalog.version("colour")
-    adapter = catalog.adapter(version)
+    version = catalog.versions.get("colour")
+    adapter = catalog.versions.adapter(version)
     for data in (adapter.config, adapter.weights):
         sha256 = hashlib.sha256(data).hexdigest()
         for place in range(len(data)):
             flipped = (data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]).hex()
             store(catalog, sha256, flipped)
             with pytest.raises(IntegrityError):
-                catalog.adapter(version)
+                catalog.versions.adapter(version)
             assert "artifacts" in {problem.where for problem in catalog.verify()}
         store(catalog, sha256, data.hex())
     assert catalog.verify() == []
@@ -732,24 +744,24 @@ def store(catalog: Catalog, sha256: str, data: str) -> None:
 
 def test_missing_weights_are_said_to_be_missing(tmp_path: Path) -> None:
     catalog = damaged(tmp_path, "missing weights")
-    version = catalog.version("colour")
+    version = catalog.versions.get("colour")
     with pytest.raises(IntegrityError, match="colour@1: the artifact .* is missing; restore a backup"):
-        catalog.adapter(version)
+        catalog.versions.adapter(version)
 
 
 @pytest.mark.parametrize("kind", ["a flipped byte in the evaluation rows", "another fingerprint of the rows"])
 def test_damaged_evaluation_rows_are_never_scored(tmp_path: Path, kind: str) -> None:
     catalog = damaged(tmp_path, kind)
-    version = catalog.version("colour")
+    version = catalog.versions.get("colour")
     with pytest.raises(IntegrityError, match="colour@1"):
-        catalog.evaluation_rows(version)
+        catalog.evaluations.rows(version)
 
 
 def test_damaged_results_are_never_compared(tmp_path: Path) -> None:
     catalog = damaged(tmp_path, "damaged results")
-    version = catalog.version("colour")
+    version = catalog.versions.get("colour")
     with pytest.raises(IntegrityError, match="an evaluation of colour cannot be read"):
-        catalog.baseline(version)
+        catalog.baselines.evaluation_of(version)
 
 
 def replayed(events: Sequence[Event]) -> dict[str, str]:
@@ -805,9 +817,9 @@ class CatalogMachine(RuleBasedStateMachine):
     @rule(task=st.sampled_from("ab"))
     def admit_too_late(self, task: str) -> None:
         candidate = a_candidate(a_task(task), seed=1000)
-        late = self.catalog.published()[0] - 1
+        late = self.catalog.versions.published()[0] - 1
         with pytest.raises((ConflictError, NotFoundError)):
-            by(self.catalog, "late", self.now()).admit(
+            by(self.catalog, "late", self.now()).candidates.admit(
                 candidate, CheckReport((), 0.0), decision="publish", reason="", epoch=late
             )
 
@@ -817,24 +829,24 @@ class CatalogMachine(RuleBasedStateMachine):
         label = data.draw(st.sampled_from(sorted(self.states)))
         task, _, number = label.partition("@")
         if self.states[label] == "retired":
-            by(self.catalog, "tester", self.now()).roll_back(task, int(number), "")
+            by(self.catalog, "tester", self.now()).pointers.roll_back(task, int(number), "")
             self.publish(label)
         else:
             with pytest.raises(StateError):
-                by(self.catalog, "tester", self.now()).roll_back(task, int(number), "")
+                by(self.catalog, "tester", self.now()).pointers.roll_back(task, int(number), "")
 
     @invariant()
     def the_catalog_is_what_happened(self) -> None:
-        versions = self.catalog.versions()
+        versions = self.catalog.versions.find()
         assert {version.label: version.state for version in versions} == self.states
         assert {version.label: version.digest for version in versions} == self.digests
         published = [version for version in versions if version.state == "published"]
         assert len({version.task for version in published}) == len(published)
-        assert self.catalog.digests() == {version.label: version.digest for version in published}
+        assert self.catalog.versions.digests() == {version.label: version.digest for version in published}
 
     @invariant()
     def events_replay_to_the_state(self) -> None:
-        assert replayed(self.catalog.events()) == self.states
+        assert replayed(self.catalog.events.find()) == self.states
 
 
 def test_any_order_of_moves_is_what_the_catalog_says() -> None:

@@ -119,11 +119,11 @@ def test_downgrading_to_nothing_and_upgrading_again_gives_the_same_schema(tmp_pa
 def test_going_back_a_schema_and_forward_again_keeps_what_is_searched_and_scored(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog)
-    by(catalog, "tester", AT).note("colour", "naïve annotators")
+    by(catalog, "tester", AT).tasks.note("colour", "naïve annotators")
     before = contents(catalog)
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         command.downgrade(config(connection), "0002")
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         command.upgrade(config(connection), "head")
     after = contents(catalog)
     # An older schema has no canaries; they are rows of the baseline, and found there.
@@ -139,7 +139,7 @@ def test_upgrading_a_current_catalog_does_nothing(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog)
     before, files = contents(catalog), set(tmp_path.iterdir())
-    assert migration.upgrade(catalog._engine) == (schema.REVISION, schema.REVISION, None)
+    assert migration.upgrade(catalog.engine) == (schema.REVISION, schema.REVISION, None)
     assert contents(catalog) == before
     assert set(tmp_path.iterdir()) == files
 
@@ -154,7 +154,7 @@ def test_upgrading_what_is_no_catalog_or_a_newer_one_is_refused(tmp_path: Path) 
         raw.execute("UPDATE alembic_version SET version_num = '9999'")
     raw.close()
     with pytest.raises(SchemaError, match="install a newer release"):
-        migration.upgrade(catalog._engine)
+        migration.upgrade(catalog.engine)
 
 
 @pytest.mark.parametrize("released", sorted(RELEASED.glob("*.sql")), ids=lambda path: path.stem)
@@ -175,13 +175,13 @@ def test_a_catalog_of_an_older_release_is_upgraded_after_a_copy(tmp_path: Path, 
     assert copy.stat().st_mode & 0o777 == 0o600
     assert dump(copy) == before
     catalog = Catalog.open(str(path))
-    assert [(v.label, v.state) for v in catalog.versions()] == [("colour@1", "retired"), ("colour@2", "published")]
+    assert [(v.label, v.state) for v in catalog.versions.find()] == [("colour@1", "retired"), ("colour@2", "published")]
     assert catalog.verify() == []
     assert definitions(path) == definitions(database_path(created(tmp_path / "new")))
-    assert catalog.version("colour").score == catalog.baseline(catalog.version("colour")).score
-    assert catalog.task("colour").file is None
+    assert catalog.versions.get("colour").score == catalog.baselines.evaluation_of(catalog.versions.get("colour")).score
+    assert catalog.tasks.get("colour").file is None
     assert learn(catalog).label == "colour@3"
-    assert catalog.task("colour").file == ""
+    assert catalog.tasks.get("colour").file == ""
 
 
 def test_a_failed_upgrade_leaves_the_catalog_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_a_failed_upgrade_leaves_the_catalog_as_it_was(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(migration, "run_migrations", migrate)
     with pytest.raises(RuntimeError):
-        migration.upgrade(catalog._engine)
+        migration.upgrade(catalog.engine)
     assert (contents(catalog), definitions(catalog.path)) == (before, tables)
 
 

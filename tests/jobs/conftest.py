@@ -105,7 +105,7 @@ class Jobs:
 
 def _fill(catalog: Catalog) -> None:
     for name in TASKS:
-        by(catalog, "tester", START).add_task(a_task(name))
+        by(catalog, "tester", START).tasks.add(a_task(name))
 
 
 @pytest.fixture(params=KINDS)
