@@ -17,7 +17,7 @@ from multiprompt.catalog.lineage import Parent
 from multiprompt.errors import CatalogError, IntegrityError, QueryError
 from multiprompt.records import Adapter, Run, SqlResult
 from tests.catalog.databases import DATABASES, by, contents, damage, execute, new_database
-from tests.catalog.test_catalog import AT, ROWS, a_task, learn, new_catalog
+from tests.catalog.samples import AT, ROWS, a_task, learn, new_catalog
 
 RUN = Run({"steps": 2}, {"torch": "2"}, ROWS.fingerprint, ROWS.fingerprint, (1.5, 0.5), ((2, 0.5, 0.5),), 2, 0, 1.0)
 

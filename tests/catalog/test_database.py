@@ -20,7 +20,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import CatalogError, MultipromptError, SchemaError
 from multiprompt.records import Adapter
 from tests.catalog.databases import by, contents, damage, execute
-from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
+from tests.catalog.samples import AT, a_task, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,7 +22,7 @@ from multiprompt.errors import ConflictError, MultipromptError, NotFoundError, Q
 from multiprompt.records import CheckReport, Event
 from multiprompt.tasks.task import Task
 from tests.catalog.databases import by, contents
-from tests.catalog.test_catalog import AT, a_candidate, a_task, learn, new_catalog
+from tests.catalog.samples import AT, a_candidate, a_task, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
 MOMENT = timedelta(microseconds=1)

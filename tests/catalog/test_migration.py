@@ -24,7 +24,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine, database_path, making, reading, writing
 from multiprompt.errors import SchemaError
 from tests.catalog.databases import by, contents
-from tests.catalog.test_catalog import AT, learn, new_catalog
+from tests.catalog.samples import AT, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
 # A dump of a catalog as each earlier schema left it, with two versions of a task.

@@ -26,7 +26,7 @@ from multiprompt.catalog.versions import published_versions
 from multiprompt.cli.main import cli
 from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, QueryError, SchemaError
 from tests.catalog.databases import by, contents, execute, new_database
-from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
+from tests.catalog.samples import AT, a_task, learn, new_catalog
 from tests.catalog.test_migration import RACE, config
 
 ROOT = Path(__file__).parents[2]

@@ -18,8 +18,8 @@ import multiprompt as mp
 from multiprompt.errors import MetricError, StateError
 from multiprompt.gate import admission
 from multiprompt.tasks.data import Split
-from tests.catalog.test_catalog import a_candidate, a_task, new_catalog
-from tests.catalog.test_catalog import learn as learn_scored
+from tests.catalog.samples import a_candidate, a_task, new_catalog
+from tests.catalog.samples import learn as learn_scored
 from tests.conftest import COLOURS, MakeTask, nudged, write_tiny_model
 from tests.gate.conftest import Opened, write_rows, write_task
 

@@ -39,7 +39,7 @@ from multiprompt.jobs.serializer import PlainData, disarm
 from multiprompt.records import Claim, Job, JobState, Outcome
 from multiprompt.workspace import Workspace
 from tests.catalog.databases import by
-from tests.catalog.test_catalog import learn
+from tests.catalog.samples import learn
 from tests.jobs.conftest import START, TASKS, Jobs
 
 

@@ -21,7 +21,7 @@ from multiprompt.jobs.plan import plan
 from multiprompt.jobs.schedules import Schedules
 from multiprompt.records import CheckReport, CheckResult, Job, Schedule
 from tests.catalog.databases import by
-from tests.catalog.test_catalog import BASE, a_task, learn
+from tests.catalog.samples import BASE, a_task, learn
 from tests.jobs.conftest import START, Jobs
 
 

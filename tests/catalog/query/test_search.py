@@ -21,7 +21,7 @@ from multiprompt.errors import QueryError
 from multiprompt.records import CheckReport, Run, VersionRecord
 from multiprompt.tasks.data import Split
 from tests.catalog.databases import DATABASES, by, contents
-from tests.catalog.test_catalog import AT, a_check, a_task, learn, new_catalog
+from tests.catalog.samples import AT, a_check, a_task, learn, new_catalog
 
 LIMITS = settings(max_examples=15, deadline=None, database=None)
 _names = itertools.count()

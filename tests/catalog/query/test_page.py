@@ -21,7 +21,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import MultipromptError, QueryError
 from multiprompt.records import BaseModelRecord, Listing
 from tests.catalog.databases import by, contents
-from tests.catalog.test_catalog import AT, BASE, a_task, an_evaluation, learn, new_catalog
+from tests.catalog.samples import AT, BASE, a_task, an_evaluation, learn, new_catalog
 
 LISTINGS = ("tasks", "versions", "evaluations", "events")
 ORDERS: dict[str, tuple[str, ...]] = {

@@ -19,7 +19,7 @@ from multiprompt.catalog.query.listings import EVENT_KINDS
 from multiprompt.errors import QueryError
 from multiprompt.records import TaskRecord
 from tests.catalog.databases import by, contents
-from tests.catalog.test_catalog import AT, a_task, an_evaluation, learn, new_catalog
+from tests.catalog.samples import AT, a_task, an_evaluation, learn, new_catalog
 
 # name: (score of its published version, tags, metric results)
 TASKS: dict[str, tuple[float | None, tuple[str, ...], dict[str, float]]] = {

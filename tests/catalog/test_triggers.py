@@ -16,7 +16,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.lineage import Parent
 from multiprompt.records import Adapter
 from tests.catalog.databases import DATABASES, by, contents, execute
-from tests.catalog.test_catalog import AT, ROWS, a_task, an_evaluation, learn, new_catalog
+from tests.catalog.samples import AT, ROWS, a_task, an_evaluation, learn, new_catalog
 
 STATES = ("candidate", "published", "retired", "rejected")
 ALLOWED = {
