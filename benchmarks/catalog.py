@@ -32,12 +32,14 @@ from sqlalchemy import BindParameter, Connection, Table, bindparam
 
 from benchmarks.measure import compare, machine
 from multiprompt.catalog import schema as s
+from multiprompt.catalog.artifacts import digest
+from multiprompt.catalog.candidates import Candidate
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine
 from multiprompt.catalog.database import writing as write_transaction
-from multiprompt.catalog.reading import key_digest
-from multiprompt.catalog.search import words
-from multiprompt.catalog.writing import Candidate, Parent, digest
+from multiprompt.catalog.evaluations import key_digest
+from multiprompt.catalog.lineage import Parent
+from multiprompt.catalog.query.search import words
 from multiprompt.config import PromptConfig, TrainingConfig
 from multiprompt.records import Adapter, BaseModelRecord, CheckReport, Evaluation, PromptKind, Run
 from multiprompt.tasks.data import Split
@@ -599,10 +601,10 @@ def _p95(taken: Sequence[float]) -> float:
 def listings(catalog: Catalog) -> Iterator[Line]:
     """First pages, in default order and in those that people ask for."""
     for what, listing, orders in (
-        ("tasks", catalog.tasks, ("published_at desc",)),
-        ("versions", catalog.versions, ("published_at desc", "created_at desc")),
-        ("evaluations", catalog.evaluations, ("created_at desc", "score desc")),
-        ("events", catalog.events, ("at desc",)),
+        ("tasks", catalog.tasks.find, ("published_at desc",)),
+        ("versions", catalog.versions.find, ("published_at desc", "created_at desc")),
+        ("evaluations", catalog.evaluations.find, ("created_at desc", "score desc")),
+        ("events", catalog.events.find, ("at desc",)),
     ):
         for query in ("", *(f"order by {order}" for order in orders)):
             yield Line(f"{what}({query!r}), first page", READ, _page(listing), itertools.repeat(query))
@@ -614,16 +616,22 @@ def deep_pages(catalog: Catalog, names: Sequence[str], size: Size) -> Iterator[L
     tasks = [f"task = '{name}'" for name in names]
     half = size.versions // 2
     for what, listing, filters, middle, orders in (
-        ("tasks", catalog.tasks, pairs, 1, ("", "order by published_at desc")),
-        ("versions", catalog.versions, tasks, half, ("", "order by published_at desc", "order by created_at desc")),
+        ("tasks", catalog.tasks.find, pairs, 1, ("", "order by published_at desc")),
+        (
+            "versions",
+            catalog.versions.find,
+            tasks,
+            half,
+            ("", "order by published_at desc", "order by created_at desc"),
+        ),
         (
             "evaluations",
-            catalog.evaluations,
+            catalog.evaluations.find,
             tasks,
             half * size.per_version,
             ("", "order by created_at desc", "order by score desc"),
         ),
-        ("events", catalog.events, tasks, half, ("", "order by at desc")),
+        ("events", catalog.events.find, tasks, half, ("", "order by at desc")),
     ):
         for order in orders:
             places = _places(listing, filters, order, middle)
@@ -640,7 +648,11 @@ def searches(catalog: Catalog, names: Sequence[str]) -> Iterator[Line]:
     learned = [split.fingerprint for number in range(SHARED_DATA) for split in _shared_splits(number)]
     said = [_pseudo_word(number * 19) for number in range(len(names))]
     days = [END - timedelta(days=day) for day in range(1, len(names) + 1)]
-    tasks, versions, evaluations = _page(catalog.tasks), _page(catalog.versions), _page(catalog.evaluations)
+    tasks, versions, evaluations = (
+        _page(catalog.tasks.find),
+        _page(catalog.versions.find),
+        _page(catalog.evaluations.find),
+    )
     for ask, what, queries in (
         (tasks, "tasks(score.acc > x and tag.team = y)", (f"score.acc > 0.9 and tag.team = '{t}'" for t in teams)),
         (tasks, "tasks(name like 't012%')", (f"name like '{name[:4]}%'" for name in names)),
@@ -661,8 +673,8 @@ def searches(catalog: Catalog, names: Sequence[str]) -> Iterator[Line]:
         (evaluations, "evaluations(kind = 'soft' and score < 0.5)", itertools.repeat("kind = 'soft' and score < 0.5")),
         (evaluations, "evaluations(score > 0.99), rare", itertools.repeat("score > 0.99")),
         (evaluations, "evaluations(score.acc > 0.99), rare", itertools.repeat("score.acc > 0.99")),
-        (_page(catalog.events), "events(kind = 'rolled-back')", itertools.repeat("kind = 'rolled-back'")),
-        (_page(catalog.events), "events(task = t)", (f"task = '{name}'" for name in names)),
+        (_page(catalog.events.find), "events(kind = 'rolled-back')", itertools.repeat("kind = 'rolled-back'")),
+        (_page(catalog.events.find), "events(task = t)", (f"task = '{name}'" for name in names)),
     ):
         yield Line(what, READ, ask, queries)
 
@@ -679,10 +691,10 @@ def histories(catalog: Catalog, names: Sequence[str]) -> Iterator[Line]:
     """One task with its versions, its lineage, and what there was at a time."""
     times = [START + (END - START) * (place / len(names)) for place in range(1, len(names) + 1)]
     asked = "score.acc > 0.9 and tag.team = 'nlp'"
-    yield Line("task with all its versions", READ, catalog.versions_of, names)
-    yield Line("lineage of a task", READ, catalog.lineage, names)
-    yield Line("tasks(as_of), first page", READ, lambda at: catalog.tasks(as_of=at, limit=PAGE), times)
-    yield Line(f"tasks({asked!r}, as_of)", READ, lambda at: catalog.tasks(asked, as_of=at, limit=PAGE), times)
+    yield Line("task with all its versions", READ, catalog.versions.of, names)
+    yield Line("lineage of a task", READ, catalog.lineage.of, names)
+    yield Line("tasks(as_of), first page", READ, lambda at: catalog.tasks.find(as_of=at, limit=PAGE), times)
+    yield Line(f"tasks({asked!r}, as_of)", READ, lambda at: catalog.tasks.find(asked, as_of=at, limit=PAGE), times)
 
 
 def publishing(catalog: Catalog, names: Sequence[str]) -> Iterator[Line]:
@@ -695,10 +707,10 @@ def _candidates(catalog: Catalog, names: Iterable[str]) -> Iterator[tuple[Candid
     """Retrained prompts, and the epoch that each is published in."""
     rng = random.Random()
     for index, name in enumerate(names):
-        parent = catalog.version(name)
-        task = catalog.task_file(parent)
+        parent = catalog.versions.get(name)
+        task = catalog.versions.task(parent)
         soft, hard = (_measured_score(task, kind, rng) for kind in ("soft", "hard"))
-        data = catalog.evaluation_rows(parent)
+        data = catalog.evaluations.rows(parent)
         training = _shared_splits(index % SHARED_DATA)
         made = Candidate(
             task,
@@ -713,7 +725,7 @@ def _candidates(catalog: Catalog, names: Iterable[str]) -> Iterator[tuple[Candid
             data,
             training,
         )
-        yield made, catalog.epoch()
+        yield made, catalog.settings.epoch()
 
 
 def _measured_score(task: Task, kind: Any, rng: random.Random) -> Evaluation:
@@ -726,11 +738,13 @@ def _measured_score(task: Task, kind: Any, rng: random.Random) -> Evaluation:
 def _publish(catalog: Catalog, made: tuple[Candidate, int]) -> None:
     candidate, epoch = made
     check, at = CheckReport((), 0.0), datetime.now(UTC)
-    catalog.signed_by(ACTOR, lambda: at).admit(candidate, check, decision="publish", reason="benchmark", epoch=epoch)
+    catalog.signed_by(ACTOR, lambda: at).candidates.admit(
+        candidate, check, decision="publish", reason="benchmark", epoch=epoch
+    )
 
 
 def _roll_back(catalog: Catalog, name: str) -> None:
-    catalog.signed_by(ACTOR, lambda: datetime.now(UTC)).roll_back(name, None, "benchmark")
+    catalog.signed_by(ACTOR, lambda: datetime.now(UTC)).pointers.roll_back(name, None, "benchmark")
 
 
 def _page(listing: Callable[..., Any]) -> Callable[[str], Any]:
@@ -753,18 +767,22 @@ def compare_with_mlflow(path: Path, tasks: int, repeats: int) -> list[PeerFigure
     figures = []
     for what, ours, peer in (
         ("open", lambda _: Catalog.open(str(ours_path)), lambda _: registry.open()),
-        ("first page of 100", lambda _: catalog.tasks(limit=PAGE), lambda _: registry.search("")),
+        ("first page of 100", lambda _: catalog.tasks.find(limit=PAGE), lambda _: registry.search("")),
         (
             "search by tag, first page of 100",
-            lambda name: catalog.tasks(f"tag.team = '{_team(name)}'", limit=PAGE),
+            lambda name: catalog.tasks.find(f"tag.team = '{_team(name)}'", limit=PAGE),
             lambda name: registry.search(f"tags.team = '{_team(name)}'"),
         ),
         (
             "search by name, first page of 100",
-            lambda name: catalog.tasks(f"name like '{name[:5]}%'", limit=PAGE),
+            lambda name: catalog.tasks.find(f"name like '{name[:5]}%'", limit=PAGE),
             lambda name: registry.search(f"name LIKE '{name[:5]}%'"),
         ),
-        ("one task with its versions", lambda name: (catalog.task(name), catalog.versions_of(name)), registry.versions),
+        (
+            "one task with its versions",
+            lambda name: (catalog.tasks.get(name), catalog.versions.of(name)),
+            registry.versions,
+        ),
         ("move what is published (roll back; set alias)", lambda name: _roll_back(catalog, name), registry.move_alias),
     ):
         figures.append(_compared(what, ours, peer, names[: repeats + WARM_UP]))

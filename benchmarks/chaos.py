@@ -27,8 +27,8 @@ from pathlib import Path
 import yaml
 
 import multiprompt as mp
+from multiprompt.catalog.artifacts import digest
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.writing import digest
 from multiprompt.errors import MultipromptError
 from multiprompt.jobs.queue import JobQueue
 from multiprompt.records import Job
@@ -164,11 +164,11 @@ def read(url: str, seen: Seen, over: threading.Event) -> None:
     queue = JobQueue(catalog)
     while not over.wait(0.05):
         try:
-            _, published = catalog.published()
+            _, published = catalog.versions.published()
             if len({version.task for version in published}) < len(published):
                 seen.problems.append("two versions of a task are published")
             for version in published:
-                if version.score is None or digest(catalog.adapter(version)) != version.digest:
+                if version.score is None or digest(catalog.versions.adapter(version)) != version.digest:
                     seen.problems.append(f"{version.label} is half published")
             for job in queue("state = 'running'"):
                 if job.progress is not None and job.progress.step == "training":

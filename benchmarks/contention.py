@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from multiprompt.catalog.candidates import Candidate
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.writing import Candidate
 from multiprompt.errors import ConflictError, MultipromptError, StateError
 from multiprompt.records import Adapter, BaseModelRecord, CheckReport, Evaluation
 from multiprompt.tasks.data import Split
@@ -49,7 +49,7 @@ def contend(url: str, seconds: float, processes: int) -> Outcome:
     """Let processes move pointers in a catalog for some time, watched by this one."""
     catalog = Catalog.open(url, create=True)
     for number in range(TASKS):
-        catalog.signed_by("contention", lambda: datetime.now(UTC)).add_task(small_task(f"task{number}"))
+        catalog.signed_by("contention", lambda: datetime.now(UTC)).tasks.add(small_task(f"task{number}"))
     command = [sys.executable, "-m", "benchmarks.contention", "--catalog", url, "--seconds", str(seconds)]
     started = time.monotonic()
     movers = [
@@ -58,7 +58,7 @@ def contend(url: str, seconds: float, processes: int) -> Outcome:
     ]
     looks, problems = 0, []
     while any(mover.poll() is None for mover in movers):
-        found = [version.task for version in catalog.published()[1]]
+        found = [version.task for version in catalog.versions.published()[1]]
         looks += 1
         if len(set(found)) < len(found):
             problems.append(f"a task had two published versions: {found}")
@@ -84,8 +84,8 @@ def contend(url: str, seconds: float, processes: int) -> Outcome:
 
 def _wrong(catalog: Catalog, counts: Counter[str]) -> list[str]:
     """What the events, the pointers and the counts of the processes disagree on."""
-    epoch, published = catalog.published()
-    moves = catalog.events("kind in ('published', 'rolled-back')")
+    epoch, published = catalog.versions.published()
+    moves = catalog.events.find("kind in ('published', 'rolled-back')")
     current: dict[str | None, int | None] = {}
     problems = [f"{problem.where}: {problem.what}" for problem in catalog.verify()]
     for event in moves:
@@ -109,14 +109,16 @@ def move(url: str, seconds: float, number: int) -> Counter[str]:
         task = small_task(f"task{rng.randrange(TASKS)}")
         try:
             if rng.random() < 0.5:
-                epoch = catalog.epoch()
+                epoch = catalog.settings.epoch()
                 candidate = _candidate(task, f"{number} {sum(counts.values())}")
-                catalog.signed_by(f"mover {number}", lambda: datetime.now(UTC)).admit(
+                catalog.signed_by(f"mover {number}", lambda: datetime.now(UTC)).candidates.admit(
                     candidate, CheckReport((), 0.0), decision="publish", reason="contention", epoch=epoch
                 )
                 counts["published"] += 1
             else:
-                catalog.signed_by(f"mover {number}", lambda: datetime.now(UTC)).roll_back(task.name, None, "contention")
+                catalog.signed_by(f"mover {number}", lambda: datetime.now(UTC)).pointers.roll_back(
+                    task.name, None, "contention"
+                )
                 counts["rolled-back"] += 1
         except ConflictError:
             counts["conflict"] += 1

@@ -160,7 +160,7 @@ def ours(workspace: mp.Workspace, course: Course) -> Way:
         report = workspace.learn(task.name)
         print(f"  {report.version}: {report.reason}; {report.check.summary}; {report.check.cost}", flush=True)
     seconds = time.perf_counter() - started
-    adapters = [workspace.catalog.adapter(workspace.version(task.name)) for task in course.tasks]
+    adapters = [workspace.catalog.versions.adapter(workspace.version(task.name)) for task in course.tasks]
     size = sum(len(adapter.config) + len(adapter.weights) for adapter in adapters) / len(adapters)
     prompts = [load_prompt(workspace.catalog, course.base, workspace.version(task.name)) for task in course.tasks]
     again = [
@@ -184,7 +184,7 @@ def shared(workspace: mp.Workspace, course: Course, folder: Path) -> Way:
     adapter = to_adapter(prompt)
     write_adapter(adapter, folder / "shared")
     for task in course.tasks[:-1]:
-        if workspace.catalog.task(task.name).published is not None:
+        if workspace.catalog.tasks.get(task.name).published is not None:
             report = workspace.import_adapter(task.name, folder / "shared")
             print(f"  the gate, of the shared prompt for {task.name}: {report.version} "
                   f"{'published' if report.published else 'rejected'}: {report.reason}", flush=True)  # fmt: skip

@@ -13,8 +13,8 @@ import torch
 
 from benchmarks import peers
 from benchmarks.contention import small_task
+from multiprompt.catalog.candidates import Candidate
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.writing import Candidate
 from multiprompt.config import PromptConfig
 from multiprompt.engine.adapter import to_adapter, write_adapter
 from multiprompt.engine.base import BaseModel
@@ -37,7 +37,7 @@ def switching(base: BaseModel, tokens: int, folder: Path) -> list[str]:
 
 def _ours(base: BaseModel, prompt: SoftPrompt, folder: Path) -> list[str]:
     catalog = Catalog.open(str(folder / "catalog.db"), create=True)
-    catalog.signed_by("benchmark", lambda: datetime.now(UTC)).bind_base_model(base.record)
+    catalog.signed_by("benchmark", lambda: datetime.now(UTC)).base_models.bind(base.record)
     # Compiled prompts are all kept, by sharing one: what is measured is finding them.
     predictor = Predictor(catalog, base, cache_bytes=1 << 60)
     found, made = [], 0
@@ -47,7 +47,7 @@ def _ours(base: BaseModel, prompt: SoftPrompt, folder: Path) -> list[str]:
         made = count
         rng = random.Random(count)
         loads = [_timed(predictor, f"task{number}") for number in rng.sample(range(count), min(LOADS, count))]
-        versions = catalog.versions()
+        versions = catalog.versions.find()
         served = predictor._labels()
         prefix = predictor._prefix(served("task0"))
         for version in versions:
@@ -74,7 +74,7 @@ def _publish(catalog: Catalog, base: BaseModel, prompt: SoftPrompt, number: int)
     with torch.no_grad():
         prompt.module.embedding.weight[0, 0] = float(number)  # type: ignore[union-attr,index,operator]
     soft, hard = (_evaluation(task.name, kind, number) for kind in ("soft", "hard"))
-    catalog.signed_by("benchmark", lambda: at).add_task(task)
+    catalog.signed_by("benchmark", lambda: at).tasks.add(task)
     candidate = Candidate(
         task,
         base.record,
@@ -88,9 +88,9 @@ def _publish(catalog: Catalog, base: BaseModel, prompt: SoftPrompt, number: int)
         Split("test", ({"text": "a", "label": "yes"},)),
         None,
     )
-    epoch = catalog.epoch()
+    epoch = catalog.settings.epoch()
     check = CheckReport((), 0.0)
-    catalog.signed_by("benchmark", lambda: at).admit(
+    catalog.signed_by("benchmark", lambda: at).candidates.admit(
         candidate, check, decision="publish", reason="benchmark", epoch=epoch
     )
 

@@ -127,7 +127,7 @@ def streams(number: int = 1000) -> None:
 def add(workspace: mp.Workspace, subject: Subject, number: int, *, gated: bool) -> tuple[CheckReport, float]:
     """Publish a prompt for a task. Gives what the gate looked at, and the seconds of gate and publishing."""
     base, task = workspace.base_model(), subject.task
-    workspace.catalog.add_task(task)
+    workspace.catalog.tasks.add(task)
     prompt = new_prompt(base, PromptConfig(init="random"), "", seed=number)
     context = workspace.context
     snapshot, trained = Snapshot(task, subject.test, None, {}), Trained(to_adapter(prompt), None)
@@ -137,15 +137,17 @@ def add(workspace: mp.Workspace, subject: Subject, number: int, *, gated: bool) 
         _, check, _ = admit(Scores(context), Checking(context), candidate)
     else:
         check = CheckReport((), 0.0)
-        workspace.catalog.admit(candidate, check, decision="publish", reason="", epoch=workspace.catalog.epoch())
+        workspace.catalog.candidates.admit(
+            candidate, check, decision="publish", reason="", epoch=workspace.catalog.settings.epoch()
+        )
     return check, time.perf_counter() - started
 
 
 def by_peft(workspace: mp.Workspace, base: BaseModel, folder: Path) -> tuple[float, Counter[str]]:
     """Seconds and verdicts of running every row of every other task with its adapter in one PeftModel."""
-    versions = workspace.catalog.published()[1][:-1]
+    versions = workspace.catalog.versions.published()[1][:-1]
     for version in versions:
-        write_adapter(workspace.catalog.adapter(version), folder / "adapters" / version.label)
+        write_adapter(workspace.catalog.versions.adapter(version), folder / "adapters" / version.label)
     loaded: Any = peers.load(base)
     verdicts: Counter[str] = Counter()
     started = time.perf_counter()
@@ -157,9 +159,9 @@ def by_peft(workspace: mp.Workspace, base: BaseModel, folder: Path) -> tuple[flo
         else:
             model.load_adapter(path, adapter_name=version.label)
             model.set_adapter(version.label)
-        task, baseline = workspace.catalog.task_file(version), workspace.catalog.baseline(version)
+        task, baseline = workspace.catalog.versions.task(version), workspace.catalog.baselines.evaluation_of(version)
         rows = examples(
-            task, workspace.catalog.evaluation_rows(version), budget(base, task, version.num_virtual_tokens)
+            task, workspace.catalog.evaluations.rows(version), budget(base, task, version.num_virtual_tokens)
         )
         found = _chosen(model, base, task, rows) if task.is_multiple_choice else _written(model, base, task, rows)
         verdicts[_verdict(task, baseline, found)] += 1

@@ -77,7 +77,7 @@ class Context:
         """A task as its file said when it was added. Raises NotFoundError."""
         from multiprompt.tasks.task import Task
 
-        record = self.catalog.task(name)
+        record = self.catalog.tasks.get(name)
         return Task.from_source(record.source, Path(record.folder), where=name)
 
     @property
@@ -125,13 +125,13 @@ class Context:
 
         Fingerprints of an earlier release are replaced by those of this one. A dry run writes nothing.
         """
-        _, _, bound = self.catalog.base_model()
+        _, _, bound = self.catalog.base_models.get()
         if not dry_run:
             if bound is None or (base.is_of(bound) and bound.identity != base.record.identity):
-                self.catalog.bind_base_model(base.record, former=bound)
-                bound = self.catalog.base_model()[2]
+                self.catalog.base_models.bind(base.record, former=bound)
+                bound = self.catalog.base_models.get()[2]
             if bound is None or base.is_of(bound):
-                self.catalog.set_forward(base.fallback)
+                self.catalog.base_models.set_forward(base.fallback)
         self._base, self._bound = base, bound
 
     def _any_base_model(self, *, dry_run: bool = False) -> BaseModel:
@@ -144,13 +144,13 @@ class Context:
     def _load(self) -> BaseModel:
         from multiprompt.engine.loading import load_base_model
 
-        return load_base_model(self.locate_base_model(), self._dtype or self.catalog.base_model()[1])
+        return load_base_model(self.locate_base_model(), self._dtype or self.catalog.base_models.get()[1])
 
     def locate_base_model(self) -> Source:
         """The place of the base model's files on this machine. Raises NotFoundError or BaseModelError."""
         from multiprompt.engine.hub import locate
 
-        reference, _, bound = self.catalog.base_model()
+        reference, _, bound = self.catalog.base_models.get()
         try:
             return locate(self._reference or reference or DEFAULT_BASE_MODEL, self.notify)
         except NotFoundError as error:

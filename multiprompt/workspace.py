@@ -11,9 +11,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from multiprompt.catalog.artifacts import digest
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import InputRow, as_rows, parse_label
-from multiprompt.catalog.writing import digest
 from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, MAX_DAYS, POLICIES
 from multiprompt.context import Context, Notify, silent
 from multiprompt.errors import ConfigError, nearest
@@ -109,22 +109,22 @@ class Workspace:
 
         Raises StateError for a guarded task unless `force` and a reason are given.
         """
-        return self.catalog.roll_back(name, to, reason, force=force)
+        return self.catalog.pointers.roll_back(name, to, reason, force=force)
 
     def publish(self, label: str, reason: str = "", *, force: bool = False) -> VersionRecord:
         """Publish a candidate that was held, as its task is guarded or it did not learn.
 
         Raises StateError unless `force` and a reason are given.
         """
-        return self.catalog.publish(*parse_label(label), reason, force=force)
+        return self.catalog.pointers.publish(*parse_label(label), reason, force=force)
 
     def guard(self, name: str, guarded: bool = True, reason: str = "") -> None:
         """Hold what a task would publish until it is published by force and with a reason."""
-        self.catalog.guard(name, guarded, reason)
+        self.catalog.tasks.guard(name, guarded, reason)
 
     def note(self, name: str, text: str) -> None:
         """Keep a note on a task among its events; the query function `matches` finds it."""
-        self.catalog.note(name, text)
+        self.catalog.tasks.note(name, text)
 
     # Inference
 
@@ -223,10 +223,10 @@ class Workspace:
         """The effect of a regression where a task file names none: block, warn or rollback. Raises ConfigError."""
         if policy not in POLICIES:
             raise ConfigError(f"no policy {policy!r}; {nearest(policy, POLICIES)}")
-        self.catalog.set_policy(policy, reason)
+        self.catalog.settings.set_policy(policy, reason)
 
     def policy(self) -> str:
-        return self.catalog.policy()
+        return self.catalog.settings.policy()
 
     def evaluate(self, name: str) -> Evaluation:
         """Score a task's published version, as it is served, on the rows that its data has now.
@@ -247,7 +247,7 @@ class Workspace:
         `multiprompt docs query-language` describes the language and the fields. A page of `limit` records ends with the
         `after` that the next one is asked for with; `as_of` shows the published versions of a time.
         """
-        return self.catalog.tasks(query, after=after, limit=limit, as_of=as_of)
+        return self.catalog.tasks.find(query, after=after, limit=limit, as_of=as_of)
 
     def task(self, name: str) -> Task:
         """A task as its file said when it was added. Raises NotFoundError."""
@@ -255,36 +255,36 @@ class Workspace:
 
     def task_record(self, name: str) -> TaskRecord:
         """The record of one task. Raises NotFoundError."""
-        return self.catalog.task(name)
+        return self.catalog.tasks.get(name)
 
     def versions(
         self, query: str = "", *, after: str | None = None, limit: int | None = None
     ) -> Listing[VersionRecord]:
-        return self.catalog.versions(query, after=after, limit=limit)
+        return self.catalog.versions.find(query, after=after, limit=limit)
 
     def version(self, label: str) -> VersionRecord:
         """`sst2@2`, or `sst2` for the published version."""
-        return self.catalog.version_labelled(label)
+        return self.catalog.versions.labelled(label)
 
     def evaluations(
         self, query: str = "", *, after: str | None = None, limit: int | None = None
     ) -> Listing[EvaluationRecord]:
-        return self.catalog.evaluations(query, after=after, limit=limit)
+        return self.catalog.evaluations.find(query, after=after, limit=limit)
 
     def evaluation(self, evaluation_id: int) -> Evaluation:
         """An evaluation of a listing, with the prediction of each row."""
-        return self.catalog.evaluation(evaluation_id)
+        return self.catalog.evaluations.get(evaluation_id)
 
     def events(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Event]:
-        return self.catalog.events(query, after=after, limit=limit)
+        return self.catalog.events.find(query, after=after, limit=limit)
 
     def notes(self, name: str) -> list[Event]:
         """The notes on a task, oldest first. Raises NotFoundError."""
-        return self.catalog.notes(name)
+        return self.catalog.tasks.notes(name)
 
     def lineage(self, label: str) -> list[Edge]:
         """The lineage edges of a version, or of all versions of a task: parents, children, and materials."""
-        return self.catalog.lineage(*parse_label(label))
+        return self.catalog.lineage.of(*parse_label(label))
 
     def provenance(self, label: str, form: str) -> str:
         """The lineage as "tree", "mermaid", "dot", "prov" (W3C PROV-JSON) or "openlineage" (a list of run events)."""
@@ -303,19 +303,19 @@ class Workspace:
 
     def impact_of_base(self, name: str) -> list[Impact]:
         """The published prompts that a change of the base model would touch, with the cost of evaluating them again."""
-        return self.catalog.impact_of_base(name)
+        return self.catalog.lineage.impact_of_base(name)
 
     def impact_of_data(self, fingerprint: str) -> list[Impact]:
         """The published prompts that were trained, validated or scored on data; a fingerprint may be cut."""
-        return self.catalog.impact_of_data(fingerprint)
+        return self.catalog.lineage.impact_of_data(fingerprint)
 
     def matrix(self) -> Matrix:
         """R[i][j]: the score on task j after learning task i."""
-        return self.catalog.matrix()
+        return self.catalog.matrix.get()
 
     def digest(self, label: str) -> str:
         """A version's digest, recomputed from its stored bytes."""
-        return digest(self.catalog.adapter(self.version(label)))
+        return digest(self.catalog.versions.adapter(self.version(label)))
 
     def sql(self, statement: str, limit: int = 1000, *, seconds: float = 30.0) -> SqlResult:
         """The first rows of a SELECT over the views v_tasks, v_versions, v_evaluations, v_lineage, v_events and v_jobs.
@@ -363,7 +363,7 @@ class Workspace:
         By default a task is retrained where it has a published version, else learned; without a task all is checked.
         """
         if name is not None:
-            published = self.catalog.task(name).published
+            published = self.catalog.tasks.get(name).published
             kind = kind or ("learn" if published is None else "retrain")
         return self.jobs.submit(kind or "check", name, priority)
 
@@ -386,7 +386,7 @@ class Workspace:
         task and trigger is replaced; give one a name (`called`) to keep both. Raises ConfigError.
         """
         if name is not None:
-            self.catalog.task(name)
+            self.catalog.tasks.get(name)
         kind = kind or ("check" if name is None else "retrain")
         return self.schedules.add(kind, name, cron, every, on, timezone, priority, called)
 
@@ -443,7 +443,7 @@ def open_workspace(
     if base_model is not None:
         folder = Path(base_model).expanduser()
         base_model = str(folder.resolve()) if folder.is_dir() else base_model
-        opened.name_base_model(base_model)
+        opened.base_models.name(base_model)
     return Workspace(
         Context(opened, base_model, dtype=dtype, hub_metrics=hub_metrics, progress=progress, notify=notify)
     )
@@ -461,7 +461,7 @@ def init_workspace(
         workspace = open_workspace(catalog, base_model, create=False, dtype=dtype, **options)
         found = workspace.base_model()
         if base_model is not None:
-            workspace.catalog.move_base_model(found.record.source)
+            workspace.catalog.base_models.move(found.record.source)
         return workspace
     from multiprompt.engine.hub import locate
     from multiprompt.engine.loading import load_base_model

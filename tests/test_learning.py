@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 import multiprompt as mp
-from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.writing import digest
+from multiprompt.catalog.artifacts import digest
+from multiprompt.catalog.candidates import Candidates
 from multiprompt.errors import AdapterError, ConfigError, DataError, IntegrityError, NotFoundError, TrainingError
 from multiprompt.learning import pipeline
 from tests.conftest import MakeTask, between_versions, nudged
@@ -181,7 +181,7 @@ def test_several_tasks_are_learned_at_once_and_published_in_order(
     for path, report in zip(paths, reports, strict=True):
         by_itself = alone.learn(alone.add_task(path).name)
         assert (by_itself.version, by_itself.soft, by_itself.hard) == (report.version, report.soft, report.hard)
-        ours, theirs = (w.catalog.run(w.version(report.version)).losses for w in (workspace, alone))
+        ours, theirs = (w.catalog.runs.of(w.version(report.version)).losses for w in (workspace, alone))
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
@@ -246,7 +246,9 @@ def test_an_interrupted_training_goes_on_when_learned_again_and_ends_as_if_it_ha
     assert progress.steps == [4, 5, 6], "it goes on from the validation after step 3"
     assert later.digest(report.version) == workspace.digest(whole.version)
     assert report.soft == whole.soft
-    assert later.catalog.run(later.version(name)).losses == workspace.catalog.run(workspace.version(name)).losses
+    assert (
+        later.catalog.runs.of(later.version(name)).losses == workspace.catalog.runs.of(workspace.version(name)).losses
+    )
     assert checkpoints(later) == 0
     assert later.verify() == []
 
@@ -258,13 +260,13 @@ def test_an_interruption_while_candidates_are_checked_costs_no_training(
     workspace = another(tmp_path, tiny_model, progress=progress)
     add(workspace, make_task, "colour")
     with monkeypatch.context() as patched:
-        patched.setattr(Catalog, "admit", _interrupt)
+        patched.setattr(Candidates, "admit", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             workspace.learn("colour")
     progress.steps.clear()
     assert workspace.learn("colour").version == "colour@1"
     assert progress.steps == []
-    assert len(workspace.catalog.run(workspace.version("colour")).losses) == 6
+    assert len(workspace.catalog.runs.of(workspace.version("colour")).losses) == 6
 
 
 def _interrupt(*_: Any, **__: Any) -> None:
@@ -354,7 +356,7 @@ def test_the_same_bytes_for_another_task_file_are_a_new_version(workspace: mp.Wo
 def swap(workspace: mp.Workspace, label: str) -> None:
     """Put other bytes and their digests in place of a version's, as who may write to the file can."""
     name, _, number = label.partition("@")
-    old = workspace.catalog.adapter(workspace.version(label))
+    old = workspace.catalog.versions.adapter(workspace.version(label))
     weights = old.weights[:-1] + bytes([old.weights[-1] ^ 1])
     sha256 = hashlib.sha256(weights).hexdigest()
     with sqlite3.connect(workspace.catalog.path) as raw:
@@ -484,7 +486,7 @@ def test_a_version_that_another_starts_from_is_named_in_its_lineage(
     (edge,) = between_versions(workspace.lineage("second"))
     assert (edge.child, edge.relation, edge.parent) == ("second@1", "initialised-from", "first@1")
     assert edge in workspace.lineage("first@1")
-    ours, theirs = (workspace.catalog.adapter(workspace.version(label)) for label in ("second@1", "first@1"))
+    ours, theirs = (workspace.catalog.versions.adapter(workspace.version(label)) for label in ("second@1", "first@1"))
     assert (ours.weights, ours.encoder) == (theirs.weights, theirs.encoder), "a learning rate of 0 moves nothing"
 
 
@@ -604,7 +606,7 @@ def test_a_training_row_without_a_token_of_its_own_is_refused_or_learned_from(
     except DataError as error:
         assert "row 0 of split 'train'" in str(error)
     else:
-        losses = workspace.catalog.run(workspace.version(report.version)).losses
+        losses = workspace.catalog.runs.of(workspace.version(report.version)).losses
         assert len(losses) == 6
         assert len(set(losses)) == 6, "the prompt moves"
 

@@ -18,6 +18,7 @@ import yaml
 from transformers import MambaConfig
 
 import multiprompt as mp
+from multiprompt.catalog.candidates import Candidates
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.engine.fingerprint import former_identity
 from multiprompt.errors import (
@@ -76,7 +77,7 @@ def test_learning_publishes_a_version_with_its_evidence(workspace: mp.Workspace,
     version = workspace.version("colour")
     assert (version.label, version.state, version.num_virtual_tokens) == ("colour@1", "published", 4)
     assert version.score == report.soft
-    assert len(workspace.catalog.run(version).losses) == 6
+    assert len(workspace.catalog.runs.of(version).losses) == 6
     soft, hard = (
         workspace.evaluation(workspace.evaluations(f"task = 'colour' and kind = '{kind}'")[0].id)
         for kind in ("soft", "hard")
@@ -123,7 +124,7 @@ def test_predictions_of_any_mix_equal_those_of_each_row_alone(workspace: mp.Work
 
 def test_predictions_are_those_the_evaluation_scored(workspace: mp.Workspace, make_task: MakeTask) -> None:
     learn(workspace, make_task("colour"))
-    rows = workspace.catalog.evaluation_rows(workspace.version("colour")).rows
+    rows = workspace.catalog.evaluations.rows(workspace.version("colour")).rows
     predicted = workspace.predict([("colour", {"text": row["text"]}) for row in rows])
     soft = workspace.evaluation(workspace.evaluations("kind = 'soft'")[0].id)
     assert [p.output for p in predicted] == [("red", "green", "blue", "yellow")[i] for i in soft.predictions]
@@ -245,7 +246,7 @@ def test_an_interrupted_training_leaves_the_catalog_as_it_was(
 
 def before_admission(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Act once, when the first candidate is about to be admitted."""
-    admit = Catalog.admit
+    admit = Candidates.admit
     acts = [act]
 
     def racing(self: Catalog, *args: Any, **kwargs: Any) -> Any:
@@ -253,7 +254,7 @@ def before_admission(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object])
             acts.pop()()
         return admit(self, *args, **kwargs)
 
-    monkeypatch.setattr(Catalog, "admit", racing)
+    monkeypatch.setattr(Candidates, "admit", racing)
 
 
 def test_a_prompt_published_meanwhile_is_gated_before_publishing(
@@ -314,19 +315,19 @@ def test_a_catalog_with_the_fingerprints_of_an_earlier_release_is_renewed_once(
         patched.setattr("multiprompt.engine.loading.config_fingerprint", lambda *_: config)
         learn(workspace, make_task("colour"))
         answers = workspace.predict([("colour", "x")])
-    digests = workspace.catalog.digests()
+    digests = workspace.catalog.versions.digests()
 
     for _ in range(2):
         again = mp.open(workspace.catalog.path, str(model), actor="tester")
         assert again.predict([("colour", "x")]) == answers
         assert again.check().passed
     (event,) = again.events("kind = 'base-model-renewed'")
-    bound = again.catalog.base_model()[2]
+    bound = again.catalog.base_models.get()[2]
     assert bound is not None
     assert bound.identity != former
     assert (event.actor, event.reason.endswith(f"is now identified as {bound}")) == ("tester", True)
     assert again.version("colour@1").base_model.identity == former
-    assert (again.catalog.digests(), again.catalog.verify()) == (digests, [])
+    assert (again.catalog.versions.digests(), again.catalog.verify()) == (digests, [])
 
     settings = json.loads((model / "tokenizer_config.json").read_text())
     (model / "tokenizer_config.json").write_text(json.dumps(settings | {"clean_up_tokenization_spaces": True}))
@@ -339,7 +340,7 @@ def test_a_catalog_with_earlier_fingerprints_of_another_model_is_not_renewed(
 ) -> None:
     weights, _, config, dtype = former_identity(tiny_model, "float32")
     other = BaseModelRecord("other", "other", "local", "Llama", dtype, weights, "sha256:another", config)
-    by(workspace.catalog, "tester", datetime(2026, 1, 1, tzinfo=UTC)).bind_base_model(other)
+    by(workspace.catalog, "tester", datetime(2026, 1, 1, tzinfo=UTC)).base_models.bind(other)
     before = snapshot(workspace.catalog.path)
     with pytest.raises(BaseMismatchError, match=r"tokenizer sha256:another"):
         workspace.base_model()
@@ -399,7 +400,7 @@ def test_an_exported_version_imports_with_the_same_scores(
     front = yaml.safe_load(card.split("---")[1])
     version = workspace.version("colour@1")
     assert (front["base_model"], front["library_name"]) == (version.base_model.source, "peft")
-    run = workspace.catalog.run(version)
+    run = workspace.catalog.runs.of(version)
     assert run is not None
     known = (version.label, version.digest, version.base_model.weights, run.training_data, "PeftModel.from_pretrained")
     assert [fact for fact in known if fact not in card] == []
@@ -432,10 +433,10 @@ def test_an_export_of_another_base_model_is_not_imported(
     workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
 ) -> None:
     folder, other = exported_and_another(workspace, make_task, tmp_path)
-    catalog = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
+    opened = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
     with pytest.raises(BaseMismatchError, match=r"was made on .*tiny \(sha256:.*open with another \(.*other weights"):
-        catalog.import_adapter("colour", folder)
-    assert list(catalog.versions()) == []
+        opened.import_adapter("colour", folder)
+    assert list(opened.versions()) == []
 
 
 def test_an_adapter_that_only_names_another_base_model_is_imported_with_a_warning(
@@ -443,8 +444,8 @@ def test_an_adapter_that_only_names_another_base_model_is_imported_with_a_warnin
 ) -> None:
     folder, other = exported_and_another(workspace, make_task, tmp_path)
     (folder / "README.md").unlink()
-    catalog = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
-    warnings = catalog.import_adapter("colour", folder).warnings
+    opened = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
+    warnings = opened.import_adapter("colour", folder).warnings
     assert any(re.search(r"says that it was made on .*tiny; whether that is another \(", one) for one in warnings)
 
 
@@ -472,7 +473,7 @@ def test_bytes_that_were_published_meanwhile_are_not_published_again(
 
 def test_a_clock_without_a_zone_is_refused(tmp_path: Path, make_task: MakeTask) -> None:
     local = mp.open(tmp_path / "catalog.db", clock=lambda: datetime(2026, 1, 1, 3))
-    by(local.catalog, "tester", datetime(2026, 1, 1, tzinfo=UTC)).add_task(Task.from_file(make_task("colour")))
+    by(local.catalog, "tester", datetime(2026, 1, 1, tzinfo=UTC)).tasks.add(Task.from_file(make_task("colour")))
     acts: list[Callable[[], object]] = [
         lambda: local.note("colour", "a note"),
         lambda: local.schedule("colour", cron="0 3 * * *"),
@@ -678,4 +679,4 @@ def test_a_relative_url_names_the_file_that_it_named_when_it_was_opened(
     monkeypatch.chdir("/")
     assert workspace.catalog.path == tmp_path / "catalog.db"
     assert workspace.tasks() == []
-    assert workspace.catalog.epoch() == mp.open(tmp_path / "catalog.db").catalog.epoch()
+    assert workspace.catalog.settings.epoch() == mp.open(tmp_path / "catalog.db").catalog.settings.epoch()

@@ -6,27 +6,28 @@ import fcntl
 import os
 import re
 import sqlite3
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DisconnectionError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, DisconnectionError, OperationalError
 from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from multiprompt.catalog.storage import misplaced
+from multiprompt.catalog.urls import parse_url, require_usable, shown_url, with_whole_path
 from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, SchemaError, UnavailableError
 from multiprompt.records import Problem
 
+T = TypeVar("T")
 BUSY_TIMEOUT_SECONDS = 30
+# The names in one statement; SQLite takes 32,766 bound values.
+MAX_NAMES = 10_000
 # Whoever writes to a catalog on PostgreSQL holds this advisory lock, as on SQLite the one of the file.
 _WRITE_LOCK = 0x6D70
 _BUSY = "another process held the catalog for {} s: wait for it and try again"
-_SHOWN_PARAMETERS = ("host", "hostaddr", "port", "user", "sslmode", "connect_timeout", "application_name")
 # What the names of SQLite's errors and the SQLSTATEs of PostgreSQL's begin with.
 _CURES = {
     "SQLITE_READONLY": (
@@ -59,46 +60,17 @@ _REFUSED = {
 
 def database_engine(url: str) -> Engine:
     """An engine for a path or a SQLAlchemy URL. Raises CatalogError when it is neither SQLite's nor PostgreSQL's."""
-    parsed = _parsed(url)
+    parsed = parse_url(url)
     if parsed.get_backend_name() == "postgresql":
         return _postgresql_engine(parsed)
     if parsed.get_backend_name() != "sqlite":
         raise CatalogError(
-            f"{_shown(parsed)} is neither SQLite nor PostgreSQL, which are the databases that hold catalogs."
+            f"{shown_url(parsed)} is neither SQLite nor PostgreSQL, which are the databases that hold catalogs."
         )
     if not parsed.database or parsed.database == ":memory:":
         raise CatalogError("a catalog is a file: give a path, or a URL like sqlite:///multiprompt.db.")
-    _require_usable(parsed)
-    return _sqlite_engine(_with_whole_path(parsed), NullPool)
-
-
-def _with_whole_path(url: URL) -> URL:
-    """The URL of the same file from any working directory, which a program may change later."""
-    name = str(url.database)
-    if "uri" not in url.query or not name.startswith("file:"):
-        return url.set(database=str(Path(name).absolute()))
-    path = name.removeprefix("file:")
-    return url if path.startswith("/") else url.set(database=f"file:{quote(str(Path.cwd()))}/{path}")
-
-
-def _parsed(url: str) -> URL:
-    """A path or a URL, with a password only in its place. Raises CatalogError, which shows none."""
-    hidden = re.sub(r":.*@", ":…@", url, count=1, flags=re.DOTALL)
-    if "\0" in url or url != url.encode(errors="replace").decode():
-        raise CatalogError(f"{hidden!r} is no catalog: no path holds such a character.")
-    try:
-        if "://" not in url and not re.match(r"(postgres\w*|sqlite)(\+\w+)?:", url):
-            return URL.create("sqlite", database=url)
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise CatalogError(f"{hidden!r} is no catalog: give a path, or a URL like sqlite:///multiprompt.db.") from None
-    if parsed.get_backend_name() == "sqlite":
-        return parsed
-    if any("@" in part for part in (parsed.host or "", parsed.database or "", *parsed.query)):
-        raise CatalogError(f"{hidden!r} holds more than one @: write one in a user's name or password as %40.")
-    if "password" in parsed.query:
-        parsed = parsed.set(password="".join(parsed.query["password"])).difference_update_query(["password"])
-    return parsed
+    require_usable(parsed)
+    return _sqlite_engine(with_whole_path(parsed), NullPool)
 
 
 def watching_engine(engine: Engine) -> Engine:
@@ -132,14 +104,7 @@ def file_identity(engine: Engine) -> tuple[int, int] | None:
 
 def location(engine: Engine) -> str:
     """Where the catalog is, to be shown: a path, or a URL without its password."""
-    return str(database_path(engine)) if is_sqlite(engine) else _shown(engine.url)
-
-
-def _shown(url: URL) -> str:
-    """A URL without its password, and with those parameters only that say where it leads."""
-    return url.set(
-        query={name: value if name in _SHOWN_PARAMETERS else "***" for name, value in url.query.items()}
-    ).render_as_string()
+    return str(database_path(engine)) if is_sqlite(engine) else shown_url(engine.url)
 
 
 @contextmanager
@@ -190,32 +155,17 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def batched(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The values, so many at a time."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
 def _sqlite_engine(url: URL, pool: type[Pool]) -> Engine:
     engine = create_engine(url, poolclass=pool, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     return engine
-
-
-def _require_usable(url: URL) -> None:
-    """Raises CatalogError for a URL whose driver is another one, or with a part that SQLite does not take."""
-    reason = ""
-    if url.drivername not in ("sqlite", "sqlite+pysqlite"):
-        reason = f"its driver is {url.drivername}"
-    elif url.host or url.username or url.password:
-        reason = "a path comes behind three slashes"
-    elif "\0" in str(url.database):
-        reason = "no path holds a NUL"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            url.set(drivername="sqlite").get_dialect()().create_connect_args(url)
-    except (ArgumentError, ValueError, Warning):
-        reason = reason or "a parameter of it is none of SQLite's, or has a wrong value"
-    if reason:
-        raise CatalogError(
-            f"{_shown(url)!r} is no catalog ({reason}): give a path, or a URL like sqlite:///multiprompt.db."
-        )
 
 
 def _postgresql_engine(url: URL) -> Engine:

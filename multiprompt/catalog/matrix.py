@@ -7,49 +7,52 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.reading import BLESSED, POINTER_MOVES
+from multiprompt.catalog.events import BLESSED, POINTER_MOVES
+from multiprompt.catalog.store import Noun
 from multiprompt.records import Matrix
 
 
-def matrix(connection: Connection) -> Matrix:
-    """R[i][j] from history: a row for the first publication of each task, in that order.
+class AccuracyMatrix(Noun):
+    def get(self) -> Matrix:
+        """R[i][j] from history: a row for the first publication of each task, in that order.
 
-    What the check of that publication did not run again had the score of its baseline then. `before` are the hard
-    prompts'.
-    """
-    moves = connection.execute(
-        select(s.tasks.c.name, s.events.c.kind, s.events.c.to_version)
-        .join(s.tasks, s.events.c.task_id == s.tasks.c.id)
-        .where(s.events.c.kind.in_((*POINTER_MOVES, BLESSED)))
-        .order_by(s.events.c.id)
-    ).all()
-    versions, blessed, measured = _admitted(connection), _blessed_scores(connection), _measured(connection)
-    baselines = {label: version.score for label, version in versions.items()}
-    pointers: dict[str, int] = {}
-    rows = []
-    for name, kind, number in moves:
-        if kind == BLESSED:
-            baselines[name, number] = blessed[versions[name, number].id].pop(0)
-            continue
-        is_first = name not in pointers
-        pointers[name] = number
-        if is_first:
-            learned = versions[name, number].id
-            rows.append(
-                {
-                    task: measured.get((learned, versions[task, of].id), baselines[task, of])
-                    for task, of in pointers.items()
-                }
+        A task that the check of that publication did not run again had the score of its baseline. `before` holds the
+        scores of the hard prompts.
+        """
+        with self._store.read() as connection:
+            moves = connection.execute(
+                select(s.tasks.c.name, s.events.c.kind, s.events.c.to_version)
+                .join(s.tasks, s.events.c.task_id == s.tasks.c.id)
+                .where(s.events.c.kind.in_((*POINTER_MOVES, BLESSED)))
+                .order_by(s.events.c.id)
+            ).all()
+            versions, blessed, measured = _admitted(connection), _blessed_scores(connection), _measured(connection)
+            hard = _hard_scores(connection)
+            baselines = {label: version.score for label, version in versions.items()}
+            pointers: dict[str, int] = {}
+            rows = []
+            for name, kind, number in moves:
+                if kind == BLESSED:
+                    baselines[name, number] = blessed[versions[name, number].id].pop(0)
+                    continue
+                is_first = name not in pointers
+                pointers[name] = number
+                if is_first:
+                    learned = versions[name, number].id
+                    rows.append(
+                        {
+                            task: measured.get((learned, versions[task, of].id), baselines[task, of])
+                            for task, of in pointers.items()
+                        }
+                    )
+            names = list(rows[-1]) if rows else []
+            signs = {name: bool(versions[name, pointers[name]].higher_is_better) for name in names}
+            return Matrix(
+                tuple(names),
+                tuple(tuple(row.get(name) for name in names) for row in rows),
+                tuple(hard.get(name) for name in names),
+                tuple(signs[name] for name in names),
             )
-    names = list(rows[-1]) if rows else []
-    signs = {name: bool(versions[name, pointers[name]].higher_is_better) for name in names}
-    hard = _hard_scores(connection)
-    return Matrix(
-        tuple(names),
-        tuple(tuple(row.get(name) for name in names) for row in rows),
-        tuple(hard.get(name) for name in names),
-        tuple(signs[name] for name in names),
-    )
 
 
 def _blessed_scores(connection: Connection) -> dict[int, list[float]]:

@@ -9,11 +9,17 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, ForeignKey, LargeBinary, exists, select, text
 
-from multiprompt.catalog import reading, writing
 from multiprompt.catalog import schema as s
+from multiprompt.catalog.artifacts import digest_of, read_artifact
+from multiprompt.catalog.checkpoints import SEAL, unsealed
 from multiprompt.catalog.copying import Advance, count
 from multiprompt.catalog.database import is_sqlite
+from multiprompt.catalog.evaluations import evaluation_query, key_digest, read_evaluation
+from multiprompt.catalog.events import POINTER_MOVES, event_query, event_record
 from multiprompt.catalog.storage import misplaced
+from multiprompt.catalog.tasks import task_words
+from multiprompt.catalog.triggers import TRIGGERS
+from multiprompt.catalog.versions import published_versions
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Problem
 from multiprompt.tasks.data import Split
@@ -71,7 +77,7 @@ def _structure(connection: Connection, advance: Advance) -> Iterator[Problem]:
     else:
         for key in (key for table in s.metadata.tables.values() for key in table.foreign_keys):
             yield from _dangling(connection, key)
-    for name in sorted(s.TRIGGERS[connection.dialect.name] - triggers(connection)):
+    for name in sorted(TRIGGERS[connection.dialect.name] - triggers(connection)):
         yield Problem("database", f"the trigger {name}, which protects published prompts, is missing or disabled")
     advance("verifying structure", 1, 1)
 
@@ -117,7 +123,7 @@ def triggers(connection: Connection) -> set[str]:
 def _texts(connection: Connection) -> Iterator[Problem]:
     known = {row.task_id: row.words for row in connection.execute(select(s.task_texts))}
     for task_id, name in connection.execute(select(s.tasks.c.id, s.tasks.c.name)).all():
-        if known.get(task_id) != reading.text(connection, task_id):
+        if known.get(task_id) != task_words(connection, task_id):
             yield Problem(f"task {name}", "the words that a search finds it by are not the task's")
     tags: dict[int, set[str]] = {}
     for row in connection.execute(select(s.task_tags)):
@@ -133,7 +139,7 @@ def _artifacts(connection: Connection, advance: Advance) -> dict[str, str]:
     found = dict.fromkeys(digests, "")
     for sha256 in _watched(digests, len(digests), "artifacts", advance):
         try:
-            reading.artifact(connection, sha256, f"artifact {sha256[:15]}…")
+            read_artifact(connection, sha256, f"artifact {sha256[:15]}…")
         except IntegrityError as error:
             found[sha256] = str(error)
     return found
@@ -142,10 +148,10 @@ def _artifacts(connection: Connection, advance: Advance) -> dict[str, str]:
 def _checkpoints(connection: Connection) -> Iterator[Problem]:
     query = select(s.tasks.c.name, s.checkpoints.c.data).join_from(s.checkpoints, s.tasks)
     for name, stored in connection.execute(query):
-        if not stored.startswith(reading.SEAL):  # saved by a version before there were digests
+        if not stored.startswith(SEAL):  # saved by a version before there were digests
             continue
         try:
-            reading.unsealed(stored, "its checkpoint")
+            unsealed(stored, "its checkpoint")
         except IntegrityError as error:
             yield Problem(f"task {name}", f"{error}; the next training starts from its beginning")
 
@@ -165,7 +171,7 @@ def _versions(connection: Connection, intact: Set[str]) -> Iterator[Problem]:
         label = f"{row.name}@{row.number}"
         if not {row.config_sha256, row.weights_sha256, row.encoder_sha256} - {None} <= intact:
             yield Problem(label, "its adapter cannot be read")
-        elif writing.digest_of(row.config_sha256, row.weights_sha256) != row.digest:
+        elif digest_of(row.config_sha256, row.weights_sha256) != row.digest:
             yield Problem(label, f"its files do not have the digest {row.digest}")
 
 
@@ -178,7 +184,7 @@ def _snapshots(connection: Connection, advance: Advance) -> Iterator[Problem]:
             yield Problem(where, "the rows that a score was taken on are not stored")
             continue
         try:
-            if Split.unpack(row.split, reading.artifact(connection, row.sha256, where)).fingerprint != row.fingerprint:
+            if Split.unpack(row.split, read_artifact(connection, row.sha256, where)).fingerprint != row.fingerprint:
                 yield Problem(where, "the stored rows do not have its fingerprint")
         except IntegrityError as error:
             yield Problem(where, str(error))
@@ -188,13 +194,13 @@ def _evaluations(connection: Connection, advance: Advance) -> Iterator[Problem]:
     there = select(s.evaluation_results.c.evaluation_id)
     for identity in connection.scalars(select(s.evaluations.c.id).where(s.evaluations.c.id.not_in(there))):
         yield Problem(f"evaluation {identity}", "its results are missing")
-    rows, total = connection.execute(reading.evaluation_query()), count(connection, s.evaluations)
+    rows, total = connection.execute(evaluation_query()), count(connection, s.evaluations)
     for row in _watched(rows, total, "evaluations", advance):
         where = f"evaluation {row.id} of {row.name}"
-        if reading.key_digest(row.key_parts) != row.key:
+        if key_digest(row.key_parts) != row.key:
             yield Problem(where, "its key is not the digest of the key's parts")
         try:
-            if reading.evaluation(row).rows != row.rows:
+            if read_evaluation(row).rows != row.rows:
                 yield Problem(where, f"it holds the results of other than {row.rows} rows")
         except IntegrityError as error:
             yield Problem(where, str(error))
@@ -220,10 +226,11 @@ def _scores(connection: Connection, advance: Advance) -> Iterator[Problem]:
 def _events(connection: Connection) -> Iterator[Problem]:
     """The events, replayed, must end where the pointers are."""
     replayed: dict[str, int] = {}
-    for event in reading.events(connection):
-        if event.task is not None and event.kind in reading.POINTER_MOVES and event.to_version is not None:
+    for row in connection.execute(event_query().order_by(s.events.c.id)):
+        event = event_record(row)
+        if event.task is not None and event.kind in POINTER_MOVES and event.to_version is not None:
             replayed[event.task] = event.to_version
-    pointers = {version.task: version.number for version in reading.published(connection)}
+    pointers = {version.task: version.number for version in published_versions(connection)}
     for task in sorted(replayed.keys() | pointers.keys()):
         if replayed.get(task) != pointers.get(task):
             found, told = pointers.get(task, "none"), replayed.get(task, "none")

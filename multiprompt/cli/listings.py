@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from multiprompt.catalog.query import parse_time
+from multiprompt.catalog.query.values import parse_time
 from multiprompt.cli.options import catalog_option, json_option
 from multiprompt.cli.output import echo, print_csv, print_json, print_table
 from multiprompt.records import JobProgress, Listing

@@ -51,13 +51,17 @@ def show(label: str, catalog: str, as_json: bool) -> None:
     name, number = parse_label(label)
     task = workspace.task_record(name)
     version = workspace.version(label) if number is not None or task.published is not None else None
-    baseline = workspace.catalog.baseline(version) if version is not None and version.score is not None else None
+    baseline = (
+        workspace.catalog.baselines.evaluation_of(version)
+        if version is not None and version.score is not None
+        else None
+    )
     notes = workspace.notes(name)
     if as_json:
         evaluation = (
             None if baseline is None else {"metrics": baseline.metrics, "rows": baseline.rows, "key": baseline.key}
         )
-        engine = {"fallback": workspace.catalog.forward()}
+        engine = {"fallback": workspace.catalog.base_models.forward()}
         print_json({"task": task, "version": version, "baseline": evaluation, "engine": engine, "notes": notes})
         return
     echo(f"task         {task.name}\ninstruction  {task.description}\nmetric       {task.metric}")
@@ -70,7 +74,7 @@ def show(label: str, catalog: str, as_json: bool) -> None:
     echo(
         f"version      {version.label} ({version.state})\nmethod       {version.method}, "
         f"{version.num_virtual_tokens} virtual tokens\nbase model   {version.base_model}\n"
-        f"digest       {version.digest}\n{_engine_line(workspace.catalog.forward())}"
+        f"digest       {version.digest}\n{_engine_line(workspace.catalog.base_models.forward())}"
     )
     if baseline is not None:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in baseline.metrics.items())

@@ -7,8 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from multiprompt.catalog.artifacts import digest
+from multiprompt.catalog.candidates import Candidate, Decision
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.writing import Candidate, Decision, Parent, digest
+from multiprompt.catalog.lineage import Parent
 from multiprompt.errors import ConflictError, DataError, IntegrityError, MetricError, TemplateError
 from multiprompt.gate.check import Checking
 from multiprompt.gate.floor import Yardstick, interval, majority, yardstick
@@ -38,7 +40,7 @@ def admit(scores: Scores, checking: Checking, candidate: Candidate) -> tuple[Ver
             return same, check, end_known(scores.catalog, same, imported=candidate.run is None), False
         decision, reason = _decide(scores, candidate, check)
         try:
-            version = scores.catalog.admit(candidate, check, decision=decision, reason=reason, epoch=epoch)
+            version = scores.catalog.candidates.admit(candidate, check, decision=decision, reason=reason, epoch=epoch)
         except ConflictError:
             continue
         return version, check, reason, True
@@ -52,12 +54,12 @@ def find_existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -
     """
     found = [
         version
-        for version in catalog.versions_of(task.name)
+        for version in catalog.versions.of(task.name)
         if version.digest == digest(adapter)
         and version.state != "rejected"
-        and (catalog.adapter(version).encoder is None) == (adapter.encoder is None)
-        and catalog.task_file(version).fingerprint == task.fingerprint
-        and not (catalog.is_below_floor(version) and catalog.baseline_of(version).data != test.fingerprint)
+        and (catalog.versions.adapter(version).encoder is None) == (adapter.encoder is None)
+        and catalog.versions.task(version).fingerprint == task.fingerprint
+        and not (catalog.versions.is_below_floor(version) and catalog.baselines.of(version).data != test.fingerprint)
     ]
     return max(found, key=lambda version: (version.state == "published", version.number), default=None)
 
@@ -66,7 +68,7 @@ def end_known(catalog: Catalog, known: VersionRecord, *, imported: bool = False)
     """End a training, or an import, that gave the bytes of a known version. Gives the outcome."""
     outcome = nothing_new(known, "the adapter has" if imported else "the training gave")
     if not imported:
-        catalog.end_training(known, outcome)
+        catalog.checkpoints.end_training(known, outcome)
     return outcome
 
 
@@ -91,8 +93,8 @@ def require_untouched(catalog: Catalog, before: Mapping[str, str]) -> None:
 
 def is_untouched(catalog: Catalog, before: Mapping[str, str]) -> bool:
     """Whether every version of `before` still has its digest, recomputed from its stored bytes."""
-    versions = catalog.versions_labelled(before)
-    return {version.label: digest(catalog.adapter(version)) for version in versions} == dict(before)
+    versions = catalog.versions.with_labels(before)
+    return {version.label: digest(catalog.versions.adapter(version)) for version in versions} == dict(before)
 
 
 def yardsticks(scores: Scores, candidate: Candidate) -> tuple[Yardstick, ...]:
@@ -153,10 +155,10 @@ def _missed(scores: Scores, candidate: Candidate, rivals: Sequence[VersionRecord
     """
     floors = {"hard": ("hard prompt", "majority answer"), "majority": ("majority answer",), "none": ()}
     asked = floors[candidate.task.config.regression.floor]
-    if any(scores.catalog.is_below_floor(rival) for rival in rivals):
+    if any(scores.catalog.versions.is_below_floor(rival) for rival in rivals):
         return []
     held = [found for found in yardsticks(scores, candidate) if found.name in asked]
-    if rivals and all(_has_answers_of(scores.catalog.task_file(rival), candidate) for rival in rivals):
+    if rivals and all(_has_answers_of(scores.catalog.versions.task(rival), candidate) for rival in rivals):
         return [found.shortfall for found in held if found.is_above]
     if asked and not held:
         return [f"{candidate.soft.metric} cannot score the {' or the '.join(asked)}"]
@@ -188,8 +190,8 @@ def _rivals(catalog: Catalog, candidate: Candidate) -> list[VersionRecord]:
         return []
     sign = 1 if candidate.soft.higher_is_better else -1
     best: dict[tuple[str, str, str], VersionRecord] = {}
-    for version in catalog.served_since_blessed(candidate.task.name):
-        held = catalog.baseline_of(version)
+    for version in catalog.versions.served_since_blessed(candidate.task.name):
+        held = catalog.baselines.of(version)
         alike = (held.data, held.metric, held.task_file)
         if version.base_model.identity != candidate.base_model.identity:
             continue
@@ -201,7 +203,9 @@ def _rivals(catalog: Catalog, candidate: Candidate) -> list[VersionRecord]:
 def _with_standing(catalog: Catalog, check: CheckReport) -> CheckReport:
     """Mark the regressions that the check before this one found, too."""
     results = tuple(
-        replace(result, standing=is_standing(result, catalog.found_worse(result.version))) if result.blocks else result
+        replace(result, standing=is_standing(result, catalog.checks.found_worse(result.version)))
+        if result.blocks
+        else result
         for result in check.results
     )
     return replace(check, results=results)
@@ -232,4 +236,4 @@ def parents_of(replaced: VersionRecord | None, start: VersionRecord | None) -> t
 
 
 def _published_of(catalog: Catalog, task: str) -> list[VersionRecord]:
-    return [version for version in catalog.versions_of(task) if version.state == "published"]
+    return [version for version in catalog.versions.of(task) if version.state == "published"]

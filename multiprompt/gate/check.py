@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from multiprompt.catalog.reading import batched
+from multiprompt.catalog.database import batched
 from multiprompt.context import Context
 from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
@@ -78,7 +78,7 @@ class Checking:
         Where the score's key is the baseline's, a few canaries must answer as they did; then the baseline's score
         stands. Else, where a canary moved, and with `full` everywhere, rows are run until the verdict is certain.
         """
-        _, held = self.context.catalog.published_baselines()
+        _, held = self.context.catalog.baselines.published()
         return _Check(self, as_now=True).report(held, full=full, sample=None)
 
     def check_others(self, task: str, known: dict[str, CheckResult]) -> tuple[int, CheckReport]:
@@ -86,7 +86,7 @@ class Checking:
 
         Adding a task changes no other task's file or data. Gives the catalog's epoch that this holds for.
         """
-        epoch, held = self.context.catalog.published_baselines()
+        epoch, held = self.context.catalog.baselines.published()
         others = [(version, baseline) for version, baseline in held if version.task != task]
         new = [(version, baseline) for version, baseline in others if version.label not in known]
         sample = random.Random(f"{epoch} {task}")
@@ -98,13 +98,13 @@ class Checking:
         """A version's answers, asked with its own task file, by the metric and right answers of another task file."""
         catalog = self.context.catalog
         prompt = load_prompt(catalog, self.base, version, foreign=True)
-        subject, own = Subject.soft(prompt, version.digest), catalog.task_file(version)
+        subject, own = Subject.soft(prompt, version.digest), catalog.versions.task(version)
         return evaluate_as_served(self.base, own, subject, task, rows, hub_metrics=self.context.hub_metrics)
 
     def score_whole(self, version: VersionRecord) -> tuple[Task, Split, Evaluation]:
         """A version's score on all rows of its data as it is now. Raises DataError where that is away."""
         check = _Check(self, as_now=True)
-        case = check.case((version, self.context.catalog.baseline_of(version)))
+        case = check.case((version, self.context.catalog.baselines.of(version)))
         if check.away:
             raise DataError(check.away[0])
         sampling = check.sampling(case, whole=True)
@@ -126,7 +126,7 @@ class _Check:
         self.drifted: list[str] = []
         self._trial = checking.trial
         self._as_now = as_now
-        self._policy = self.catalog.policy()
+        self._policy = self.catalog.settings.policy()
         self._cost: Counter[str] = Counter()
         self._repeated = self._different = 0
         self._results: dict[str, CheckResult] = {}
@@ -172,7 +172,7 @@ class _Check:
 
     def _was_found_worse(self, case: Comparison) -> bool:
         """Whether all rows were run under the baseline's own key, and answered worse than at the baseline."""
-        stored = self.catalog.comparison(case.baseline.evaluation, case.key)
+        stored = self.catalog.baselines.comparison(case.baseline.evaluation, case.key)
         return stored is not None and stored["verdict"] in ("regressed", "inconclusive")
 
     def _judged(self, held: Sequence[Held]) -> list[CheckResult]:
@@ -200,7 +200,7 @@ class _Check:
     def _rows(self, case: Comparison) -> Split:
         """The rows of a case, those of its baseline where they are the same."""
         if case.data == case.baseline.data:
-            return self.catalog.evaluation_rows(case.version, case.baseline.evaluation)
+            return self.catalog.evaluations.rows(case.version, case.baseline.evaluation)
         return load_test_split(case.task)
 
     def run_rows(self, samplings: Iterable[Sampling], tests: int = 1) -> None:
@@ -236,7 +236,7 @@ class _Check:
                 result = replace(result, cause=UNEXPLAINED)
         if case.label not in self._moved:
             whole = evaluation.rows == len(sampling.rows) and not case.is_reusable
-            new = whole and self.catalog.evaluation_with_key(case.key, case.task.name) is None
+            new = whole and self.catalog.evaluations.with_key(case.key, case.task.name) is None
             self._keep(case, result, sampling.split, evaluation if new else None)
         self._results[case.label] = result
         self._tell()
@@ -245,7 +245,7 @@ class _Check:
         if self._trial:
             return
         baseline = case.baseline.evaluation
-        self.catalog.save_comparison(case.version, baseline, case.key, result, split, evaluation)
+        self.catalog.baselines.save_comparison(case.version, baseline, case.key, result, split, evaluation)
 
     def _repeat(self, sampling: Sampling) -> int:
         """Run some rows that moved once more. How many are answered in another way than the first time?"""
@@ -275,11 +275,11 @@ class _Check:
 
     def _canaries(self, case: Comparison) -> tuple[Comparison, Prefix, list[Query], list[Any]]:
         """The prompt, and the rows to look at with what they were answered with."""
-        watched = self.catalog.canaries(case.baseline.evaluation)
+        watched = self.catalog.baselines.canaries(case.baseline.evaluation)
         if watched is None:
             baseline = case.baseline.evaluation
-            rows = self.catalog.evaluation_rows(case.version, baseline)
-            watched = canaries(rows, self.catalog.evaluation(baseline).predictions)
+            rows = self.catalog.evaluations.rows(case.version, baseline)
+            watched = canaries(rows, self.catalog.evaluations.get(baseline).predictions)
         room = budget(self.base, case.task, case.version.num_virtual_tokens)
         split = Split("canaries", tuple(canary.row for canary in watched))
         queries = [example.query for example in examples(case.task, split, room)]
@@ -315,7 +315,7 @@ class _Check:
 
     def _known(self, case: Comparison) -> CheckResult | None:
         """The stored result of the same comparison under the same tolerance."""
-        stored = self.catalog.comparison(case.baseline.evaluation, case.key)
+        stored = self.catalog.baselines.comparison(case.baseline.evaluation, case.key)
         if stored is None:
             return None
         result = _read_result(stored)
@@ -325,7 +325,7 @@ class _Check:
 
     def _scored(self, case: Comparison) -> CheckResult | None:
         """A comparison with a score that was taken with this key before."""
-        stored = self.catalog.evaluation_with_key(case.key, case.task.name)
+        stored = self.catalog.evaluations.with_key(case.key, case.task.name)
         if stored is None:
             return None
         result = compare(case.label, self._baseline(case), stored, case.task.metrics[0], case.tolerated)
@@ -339,7 +339,7 @@ class _Check:
         if evidence is None or not evidence.flips:
             return result
         rows = (split or self._rows(case)).rows
-        old = self.catalog.evaluation_rows(case.version, case.baseline.evaluation).rows
+        old = self.catalog.evaluations.rows(case.version, case.baseline.evaluation).rows
         task = case.task
         flips = tuple(
             replace(
@@ -367,19 +367,19 @@ class _Check:
             return baseline.data
         if digest is None:
             return load_test_split(task).fingerprint
-        known = self.catalog.source_fingerprint(_source_key(task, digest))
+        known = self.catalog.snapshots.source_fingerprint(_source_key(task, digest))
         if known is not None:
             return known
         rows = load_test_split(task)
         # The data may have changed since the digest was taken. Rows of files bring the digest of what was read.
         source = rows.source or _unmoved(task, digest)
         if source is not None and not self._trial:
-            self.catalog.save_source(_source_key(task, source), rows.fingerprint)
+            self.catalog.snapshots.save_source(_source_key(task, source), rows.fingerprint)
         return rows.fingerprint
 
     def _baseline(self, case: Comparison) -> Evaluation:
         """The baseline with its rows, scored by the task's metric of now where that is another one."""
-        stored = self.catalog.evaluation(case.baseline.evaluation)
+        stored = self.catalog.evaluations.get(case.baseline.evaluation)
         metric = case.task.metrics[0]
         if stored.metric == metric.name:
             return stored

@@ -17,7 +17,7 @@ from multiprompt.tasks.split import load_test_split
 def check_published(context: Context, *, full: bool = False, dry_run: bool = False) -> CheckReport:
     """Compare every published prompt with its baseline, store the report, and roll back where the policy says so."""
     catalog = context.catalog
-    report, served = CheckReport((), 0.0, trial=dry_run), catalog.published()[1]
+    report, served = CheckReport((), 0.0, trial=dry_run), catalog.versions.published()[1]
     rollbacks: list[Rollback] = []
     if served:
         base = context.base_model_to_check(dry_run=dry_run)
@@ -34,31 +34,31 @@ def check_published(context: Context, *, full: bool = False, dry_run: bool = Fal
     if report.trial:
         catalog.conclude(report.passed, f"trial: {report.summary}")
         return report
-    return replace(report, notes=(*report.notes, *catalog.save_check(report, rollbacks)))
+    return replace(report, notes=(*report.notes, *catalog.checks.save(report, rollbacks)))
 
 
 def bless(context: Context, label: str, reason: str) -> Evaluation:
     """Make what a published version scores now its baseline. Raises StateError and BaseMismatchError."""
-    version = context.catalog.version_labelled(label)
+    version = context.catalog.versions.labelled(label)
     if version.state != "published":
         raise StateError(f"{version.label} is {version.state}; only a published version has a baseline to bless.")
     if not reason.strip():
         raise StateError("a baseline is blessed for a reason; give one with --reason.")
     task, split, evaluation = Checking(context).score_whole(version)
-    context.catalog.bless(version, task, split, evaluation, reason)
+    context.catalog.baselines.bless(version, task, split, evaluation, reason)
     return evaluation
 
 
 def evaluate_published(context: Context, name: str) -> Evaluation:
     """Score a task's published version on the rows that its data has now; a new score is stored."""
     catalog, scores = context.catalog, Scores(context)
-    version = catalog.version_labelled(name)
-    task = served_task(version, catalog.baseline_of(version))
+    version = catalog.versions.labelled(name)
+    task = served_task(version, catalog.baselines.of(version))
     split = load_test_split(task)
     stored = scores.find_stored(task, split, scores.subject_of(version))
     if stored is not None:
         catalog.conclude(True, f"{version.label}: {stored.metric} {stored.score:.4f} (reused)")
         return stored
     evaluation = scores.score_version(version, task, split)
-    catalog.save_evaluation(version, split, evaluation)
+    catalog.evaluations.save(version, split, evaluation)
     return evaluation

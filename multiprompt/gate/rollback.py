@@ -11,14 +11,14 @@ from multiprompt.records import CheckReport, CheckResult, Rollback, VersionRecor
 def plan_rollbacks(checking: Checking, report: CheckReport) -> tuple[list[Rollback], list[str]]:
     """The rollbacks that a check asks for, and a line for each regressed version that stays. Nothing is moved."""
     regressed = [result for result in report.results if (result.verdict, result.policy) == ("regressed", "rollback")]
-    versions = checking.context.catalog.versions_labelled([result.version for result in regressed])
+    versions = checking.context.catalog.versions.with_labels([result.version for result in regressed])
     by_label = {version.label: version for version in versions}
     planned = [_plan(checking, by_label[result.version], result) for result in regressed]
     return [one for one in planned if isinstance(one, Rollback)], [one for one in planned if isinstance(one, str)]
 
 
 def _plan(checking: Checking, version: VersionRecord, result: CheckResult) -> Rollback | str:
-    retired = [found for found in checking.context.catalog.versions_of(version.task) if found.state == "retired"]
+    retired = [found for found in checking.context.catalog.versions.of(version.task) if found.state == "retired"]
     if not retired:
         return f"{version.label} has no earlier version to go back to"
     earlier = max(retired, key=lambda v: (v.retired_at or v.created_at, v.number))

@@ -30,7 +30,7 @@ class Scores:
     def find_stored(self, task: Task, split: Split, subject: Subject) -> Evaluation | None:
         """The score that was taken before where every influence was the same."""
         key = evaluation_key(self.base, task, split.fingerprint, subject)
-        return self.catalog.evaluation_with_key(key, task.name)
+        return self.catalog.evaluations.with_key(key, task.name)
 
     def score_version(self, version: VersionRecord, task: Task, split: Split) -> Evaluation:
         """A version's score on any rows."""
@@ -38,7 +38,7 @@ class Scores:
 
     def score_as_served(self, version: VersionRecord, task: Task, split: Split) -> Evaluation:
         """A version's answers, asked with its own task file, by the metric and right answers of another task file."""
-        own = self.catalog.task_file(version)
+        own = self.catalog.versions.task(version)
         if own.fingerprint == task.fingerprint:
             return self.score_version(version, task, split)
         subject = self.subject_of(version)

@@ -17,7 +17,7 @@ _SHOWN_LINES, _SHOWN_TASKS = 6, 5
 
 def require_as_added(context: Context, name: str) -> Task:
     """A task as it was added. Raises StateError where its file on disk differs by now."""
-    record = context.catalog.task(name)
+    record = context.catalog.tasks.get(name)
     changes = _changes(record)
     if changes:
         raise StateError(
@@ -30,7 +30,7 @@ def require_as_added(context: Context, name: str) -> Task:
 def file_notes(catalog: Catalog, names: Collection[str]) -> list[str]:
     """A line for each task file that was edited since it was added, and one for those that are gone."""
     notes, missing = [], []
-    for record in (record for record in catalog.tasks() if record.name in names):
+    for record in (record for record in catalog.tasks.find() if record.name in names):
         changes = _changes(record)
         if changes:
             notes.append(

@@ -34,7 +34,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
 
-from multiprompt.catalog.query import Field, Fields
+from multiprompt.catalog.query.fields import Field, Fields
 from multiprompt.catalog.sql import Attached
 from multiprompt.jobs.kinds import STEPS
 from multiprompt.records import Claim, Job, JobState

@@ -22,7 +22,7 @@ def plan(catalog: Catalog, schedules: Sequence[Schedule], now: datetime, until: 
     planned = []
     for schedule in schedules:
         if schedule.active and schedule.watch is None:
-            seconds = catalog.job_seconds(schedule.kind, schedule.task)
+            seconds = catalog.runs.job_seconds(schedule.kind, schedule.task)
             for number, at in enumerate(takewhile(lambda tick: tick <= until, coming(schedule, now))):
                 if number == TICKS_A_SCHEDULE:
                     break

@@ -20,7 +20,8 @@ from sqlalchemy import Engine, func, inspect
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine, make_like, making, reading, write_ahead, writing
-from multiprompt.catalog.query import Query, parse
+from multiprompt.catalog.query.language import parse
+from multiprompt.catalog.query.page import Query
 from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import (
     ConfigError,

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import reading, watching_engine, writing
 from multiprompt.catalog.jobs import Ledger
+from multiprompt.catalog.store import Database, Store
 from multiprompt.config import LEASE_SECONDS
 from multiprompt.errors import JobError, StateError, SupersededError, UnavailableError
 from multiprompt.jobs import dbos_private
@@ -66,7 +67,7 @@ def run_jobs(
     catalog = queue.catalog
     jobs, watching = watching_engine(queue.engine), watching_engine(catalog.engine)
     # On PostgreSQL these are the engines that others use as well.
-    watched = JobQueue(Catalog(watching, clock=catalog.now)) if catalog.is_file else queue
+    watched = JobQueue(Catalog(Store(Database(watching), clock=catalog.now))) if catalog.is_file else queue
     try:
         runner = Runner(
             worker,

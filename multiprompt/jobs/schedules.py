@@ -140,12 +140,12 @@ class Schedules:
             return False
         if schedule.watch is None or now - schedule.last_at < _AGAIN:
             return False
-        published_at = self._catalog.task(str(schedule.task)).published_at
+        published_at = self._catalog.tasks.get(str(schedule.task)).published_at
         if published_at is not None and published_at > schedule.last_at:
             return False
         # A copied catalog holds the schedules without the jobs.
         broke_off = self._queue.state_of(schedule.last_job) in ("failed", "parked")
-        return broke_off and not self._catalog.has_version_of(schedule.last_job)
+        return broke_off and not self._catalog.runs.has_version_of(schedule.last_job)
 
     def _change(self, name: str, change: Callable[[Schedule], Schedule]) -> Schedule:
         while True:

@@ -93,7 +93,7 @@ def run_job(job: JobContext, on_step: Callable[[str], None]) -> None:
 
 def _snapshot(job: JobContext) -> None:
     task = require_as_added(job.context, str(job.task))
-    before = job.context.catalog.digests()
+    before = job.context.catalog.versions.digests()
     snapshot = take_snapshot(job.context, task, before, retrain=job.kind == "retrain")
     job.log(*snapshot.notes)
     job.keep("snapshot", finished=b"", **_pack_snapshot(snapshot))

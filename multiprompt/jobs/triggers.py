@@ -51,7 +51,7 @@ def require_watchable(schedule: Schedule) -> None:
 
 def _data(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
     """The files that a task's splits are read from, or the hub revision."""
-    record = catalog.task(str(schedule.task))
+    record = catalog.tasks.get(str(schedule.task))
     try:
         seen = source_digest(Task.from_source(record.source, Path(record.folder), where=record.name)) or schedule.seen
     except NotFoundError:
@@ -66,7 +66,7 @@ def _score(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
 
     A check that reports a standing regression again does not fire, nor does one that no longer finds it.
     """
-    standing = sorted(catalog.regressions(schedule.task))
+    standing = sorted(catalog.checks.regressions(schedule.task))
     seen = json.dumps(standing)
     # Before regressions were named here, the number of a check stood here.
     known = json.loads(schedule.seen) if schedule.seen.startswith("[") else standing
@@ -75,14 +75,14 @@ def _score(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
 
 def _base(catalog: Catalog, schedule: Schedule, _: datetime) -> Observation:
     """The files of the base model, or its hub revision; nothing before the catalog is bound to one."""
-    bound = catalog.base_model()[2]
+    bound = catalog.base_models.get()[2]
     seen = "" if bound is None else _base_fingerprint(bound.source)
     return Observation(schedule.seen not in ("", seen), seen, lasts=True)
 
 
 def _age(catalog: Catalog, schedule: Schedule, now: datetime) -> Observation:
     """A published version that is older than `every_seconds`; asked for once in such a time, whatever came of it."""
-    published_at = catalog.task(str(schedule.task)).published_at
+    published_at = catalog.tasks.get(str(schedule.task)).published_at
     assert schedule.every_seconds is not None, "a schedule on age has one"
     times = [at for at in (published_at, schedule.last_at) if at is not None]
     old = published_at is not None and (now - max(times)).total_seconds() >= schedule.every_seconds

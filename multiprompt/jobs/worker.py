@@ -48,7 +48,7 @@ def work(
     where the base model is not on this machine, as every job would fail.
     """
     _require_device(options.device)
-    if options.base_model is not None or jobs.catalog.base_model()[0] is not None:
+    if options.base_model is not None or jobs.catalog.base_models.get()[0] is not None:
         Context(jobs.catalog, options.base_model).locate_base_model()
     stop = stop or threading.Event()
     now = datetime.now(UTC)

@@ -22,7 +22,7 @@ def add_task(context: Context, task: Task | str | Path) -> AddedTask:
     if context.loaded is not None and read.config.prompt.method == "prefix-tuning":
         context.loaded.require_past()
     changed = _changes(context, read)
-    record = context.catalog.add_task(read)
+    record = context.catalog.tasks.add(read)
     change: TaskChange = "new" if changed is None else "changed" if changed else "unchanged"
     return AddedTask(**vars(record), change=change, difference=changed or (), warnings=warnings)
 
@@ -61,7 +61,7 @@ def _start_faults(context: Context, task: Task) -> tuple[str, ...]:
     label = task.config.prompt.init_version
     try:
         if label is not None:
-            context.catalog.version_labelled(label)
+            context.catalog.versions.labelled(label)
     except NotFoundError as error:
         return (f"{task.name}: its init_version cannot be started from yet: {error}",)
     return ()

@@ -19,7 +19,7 @@ from multiprompt.tasks.split import load_test_split
 
 def import_adapter(context: Context, name: str, folder: Path) -> LearnReport:
     """Measure, gate and publish an adapter of any prompt method; known bytes make no new version."""
-    task, base, before = context.task(name), context.base_model(), context.catalog.digests()
+    task, base, before = context.task(name), context.base_model(), context.catalog.versions.digests()
     adapter = read_adapter(folder)
     doubts = _base_doubts(base, adapter, folder)
     files = to_adapter(from_adapter(base, adapter, str(folder)))

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from multiprompt.catalog.writing import Candidate, Parent, digest
+from multiprompt.catalog.artifacts import digest
+from multiprompt.catalog.candidates import Candidate
+from multiprompt.catalog.lineage import Parent
 from multiprompt.context import Context
 from multiprompt.engine.adapter import from_adapter, to_adapter
 from multiprompt.engine.evaluation import Subject
@@ -99,7 +101,7 @@ def learn_each(context: Context, names: Sequence[str], *, as_added: bool) -> Ite
     if len(set(names)) < len(names):
         raise ConfigError(f"learn_many got a task twice: {', '.join(sorted(names))}.")
     tasks = [context.task(name) if as_added else require_as_added(context, name) for name in names]
-    before = context.catalog.digests()
+    before = context.catalog.versions.digests()
     snapshots = [take_snapshot(context, task, before) for task in tasks]
     hooks = Hooks(lambda t: context.progress(f"{t.name}: training", t.step, t.config.steps))
     outcomes = train(context, snapshots, hooks)
@@ -115,7 +117,7 @@ def learn_each(context: Context, names: Sequence[str], *, as_added: bool) -> Ite
 
 def take_snapshot(context: Context, task: Task, before: Mapping[str, str], *, retrain: bool = False) -> Snapshot:
     """Read a task's rows; a retraining starts from the published version where it can."""
-    number = context.catalog.task(task.name).published
+    number = context.catalog.tasks.get(task.name).published
     replaced = None if number is None else f"{task.name}@{number}"
     start, afresh = find_start(context, task, retrain=retrain)
     data = load_data(task)
@@ -129,7 +131,7 @@ def train(context: Context, snapshots: Sequence[Snapshot], hooks: Hooks) -> list
     base, catalog = context.base_model(), context.catalog
 
     def keep(name: str, key: str, checkpoint: bytes) -> None:
-        catalog.save_checkpoint(name, key, checkpoint)
+        catalog.checkpoints.save(name, key, checkpoint)
         hooks.on_checkpoint()
 
     inputs = [_input(context, snapshot, hooks.parts) for snapshot in snapshots]
@@ -194,7 +196,7 @@ def end_as_existing(context: Context, snapshot: Snapshot, known: VersionRecord) 
 def _input(context: Context, snapshot: Snapshot, parts: int) -> TrainingInput:
     assert snapshot.training is not None
     catalog, base = context.catalog, context.base_model()
-    version = None if snapshot.start is None else catalog.version_labelled(snapshot.start)
+    version = None if snapshot.start is None else catalog.versions.labelled(snapshot.start)
     start = None if version is None else load_prompt(catalog, base, version, to_train=True)
     return TrainingInput(snapshot.task, *snapshot.training, start, parts)
 
@@ -202,7 +204,7 @@ def _input(context: Context, snapshot: Snapshot, parts: int) -> TrainingInput:
 def _checkpoint(context: Context, name: str, key: str) -> bytes | None:
     """The state of a training that broke off; a damaged checkpoint counts as none."""
     try:
-        return context.catalog.checkpoint(name, key)
+        return context.catalog.checkpoints.get(name, key)
     except IntegrityError as error:
         context.notify(f"{error}; the training starts from its beginning")
         return None
@@ -232,13 +234,13 @@ def _parents(context: Context, snapshot: Snapshot, trained: Trained) -> tuple[Pa
     if trained.imported_from:
         return (Parent("imported-from", trained.imported_from),)
     labels = (snapshot.replaced, snapshot.start)
-    replaced, start = (None if label is None else context.catalog.version_labelled(label) for label in labels)
+    replaced, start = (None if label is None else context.catalog.versions.labelled(label) for label in labels)
     return parents_of(replaced, start)
 
 
 def _state(context: Context, version: VersionRecord) -> LearnState:
     """The state of a version; a candidate is held by its task's guard unless it is below the floor."""
-    held = version.state == "candidate" and not context.catalog.is_below_floor(version)
+    held = version.state == "candidate" and not context.catalog.versions.is_below_floor(version)
     return "held" if held else _STATES[version.state]
 
 

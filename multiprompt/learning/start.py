@@ -17,13 +17,13 @@ def find_start(context: Context, task: Task, *, retrain: bool = False) -> tuple[
     from the version that `init: version` names, if any. Raises NotFoundError.
     """
     catalog, asked, afresh = context.catalog, task.config.prompt, ""
-    number = catalog.task(task.name).published if retrain else None
+    number = catalog.tasks.get(task.name).published if retrain else None
     if number is not None:
-        published, base = catalog.version(task.name, number), context.base_model()
+        published, base = catalog.versions.get(task.name, number), context.base_model()
         if has_shape(base, load_prompt(catalog, base, published, to_train=True), asked):
             return published, ""
-        afresh = f"learning afresh: {_difference(published, catalog.adapter(published), asked)}"
-    return (None if asked.init_version is None else catalog.version_labelled(asked.init_version)), afresh
+        afresh = f"learning afresh: {_difference(published, catalog.versions.adapter(published), asked)}"
+    return (None if asked.init_version is None else catalog.versions.labelled(asked.init_version)), afresh
 
 
 def _difference(published: VersionRecord, adapter: Adapter, asked: PromptConfig) -> str:

@@ -24,7 +24,7 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
         "base_model": str(workspace.base_model().record),
         "tasks": [_row(workspace, sample.name) for sample in SAMPLES],
         "matrix": {"tasks": list(matrix.tasks), "scores": [list(row) for row in matrix.scores]},
-        "digests": workspace.catalog.digests(),
+        "digests": workspace.catalog.versions.digests(),
         "untouched": all(report.untouched for report in reports),
         "verdict": "pass" if all(report.published and report.check.passed for report in reports) else "regression",
     }
@@ -32,8 +32,8 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
 
 def _row(workspace: Workspace, name: str) -> dict[str, Any]:
     """A task's line: its newest version, and the hard prompt on the same rows."""
-    version = workspace.catalog.versions_of(name)[-1]
-    run = workspace.catalog.run(version)
+    version = workspace.catalog.versions.of(name)[-1]
+    run = workspace.catalog.runs.of(version)
     (hard,) = workspace.evaluations(f"task = '{name}' and kind = 'hard' order by created_at desc limit 1")
     return {
         "task": name,

@@ -19,11 +19,14 @@ from multiprompt.tasks.task import Task
 def compare_versions(context: Context, before: str, after: str, *, tokens: bool = True) -> VersionDiff:
     """Compare two versions by what the catalog holds of them, and their virtual tokens, which takes the base model."""
     catalog = context.catalog
-    old, new = catalog.version_labelled(before), catalog.version_labelled(after)
+    old, new = catalog.versions.labelled(before), catalog.versions.labelled(after)
     compared = _compare_tokens(context, old, new) if tokens else ()
     was, now = (_made_with(catalog, version) for version in (old, new))
     changes = [Change(name, was.get(name), now.get(name)) for name in dict.fromkeys([*was, *now])]
-    sides = [_Side(catalog.task_file(v), catalog.baseline(v), catalog.evaluation_rows(v)) for v in (old, new)]
+    sides = [
+        _Side(catalog.versions.task(v), catalog.baselines.evaluation_of(v), catalog.evaluations.rows(v))
+        for v in (old, new)
+    ]
     scores, flips = _compare(*sides)
     differences = tuple(change for change in changes if change.before != change.after)
     return VersionDiff(old.label, new.label, differences, scores, flips, compared)
@@ -44,10 +47,10 @@ def _made_with(catalog: Catalog, version: VersionRecord) -> dict[str, Any]:
         "method": version.method,
         "num_virtual_tokens": version.num_virtual_tokens,
         "base model": str(version.base_model),
-        "task file": catalog.task_file(version).fingerprint,
-        "evaluation data": catalog.evaluation_rows(version).fingerprint,
+        "task file": catalog.versions.task(version).fingerprint,
+        "evaluation data": catalog.evaluations.rows(version).fingerprint,
     }
-    run = catalog.run(version)
+    run = catalog.runs.of(version)
     if run is not None:
         found |= {"training data": run.training_data, "validation data": run.validation_data}
         found |= _flat("", run.settings) | _flat("library ", run.environment)

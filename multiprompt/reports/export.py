@@ -12,8 +12,8 @@ from multiprompt.reports.model_card import model_card
 
 def export(context: Context, label: str, folder: Path) -> Path:
     """Write a version into a new or empty folder. Raises StateError for any other."""
-    version = context.catalog.version_labelled(label)
-    adapter, card = context.catalog.adapter(version), model_card(context.catalog, version)
+    version = context.catalog.versions.labelled(label)
+    adapter, card = context.catalog.versions.adapter(version), model_card(context.catalog, version)
     if not claim_folder(folder):
         raise StateError(f"{folder} exists and is no empty folder: choose another, nothing was written.")
     try:

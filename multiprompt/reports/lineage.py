@@ -24,14 +24,14 @@ def draw(catalog: Catalog, label: str, form: str) -> str:
     Raises ConfigError for another form.
     """
     name, number = parse_label(label)
-    edges = catalog.lineage(name, number)
+    edges = catalog.lineage.of(name, number)
     if form in ("prov", "openlineage"):
-        versions = {version.label: version for version in catalog.versions_labelled({edge.child for edge in edges})}
+        versions = {version.label: version for version in catalog.versions.with_labels({edge.child for edge in edges})}
         return {"prov": prov_json, "openlineage": openlineage}[form](edges, versions)
     drawings = {"tree": tree, "mermaid": mermaid, "dot": dot}
     if form not in drawings:
         raise ConfigError(f"no form {form!r}: give tree, mermaid, dot, prov or openlineage.")
-    start = [version.label for version in catalog.versions_of(name) if number in (None, version.number)]
+    start = [version.label for version in catalog.versions.of(name) if number in (None, version.number)]
     return drawings[form](edges, start)
 
 

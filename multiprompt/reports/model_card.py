@@ -17,9 +17,13 @@ _MOST_CHARACTERS = 100_000
 
 def model_card(catalog: Catalog, version: VersionRecord) -> str:
     """README.md of an adapter folder, with the front matter that the Hugging Face hub reads."""
-    task, baseline, run = catalog.task_file(version), catalog.baseline(version), catalog.run(version)
+    task, baseline, run = (
+        catalog.versions.task(version),
+        catalog.baselines.evaluation_of(version),
+        catalog.runs.of(version),
+    )
     base = version.base_model
-    edges = [edge for edge in catalog.lineage(version.task, version.number) if edge.child == version.label]
+    edges = [edge for edge in catalog.lineage.of(version.task, version.number) if edge.child == version.label]
     scores = "".join(f"| {name} | {value:.4f} |\n" for name, value in baseline.metrics.items())
     came_from = [f"- {edge.relation} {_code(edge.parent)}" for edge in edges if edge.relation not in MATERIALS]
     parts = ("weights", "tokenizer", "config", "dtype")

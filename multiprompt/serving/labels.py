@@ -16,7 +16,7 @@ def require_versions(catalog: Catalog, rows: Sequence[InputRow]) -> None:
         try:
             label = as_pair(asked)[0]
             if label not in known:
-                catalog.version_labelled(label)
+                catalog.versions.labelled(label)
                 known.add(label)
         except (DataError, NotFoundError) as error:
             raise type(error)(f"row {number} of the call: {error}") from None

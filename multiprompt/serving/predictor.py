@@ -118,15 +118,15 @@ class Predictor:
 
     def _follow_catalog(self) -> dict[str, _Served]:
         """The known versions by label; forgotten after a pointer moved or the catalog's file was replaced."""
-        epoch = self._catalog.epoch_and_file()
+        epoch = self._catalog.settings.epoch_and_file()
         with self._lock:
             if epoch != self._epoch:
                 self._served, self._epoch = {}, epoch
             return self._served
 
     def _serve(self, label: str) -> _Served:
-        version = self._catalog.version(*parse_label(label))
-        task = self._catalog.task_file(version)
+        version = self._catalog.versions.get(*parse_label(label))
+        task = self._catalog.versions.task(version)
         return _Served(version, task, budget(self.base, task, version.num_virtual_tokens))
 
 

@@ -22,4 +22,4 @@ def load_prompt(
             f"{version.label} was trained on {version.base_model}, but the catalog is open with {base.record}. "
             f"Open it with that base model, or run `multiprompt learn {version.task}`."
         )
-    return (trainable if to_train else from_adapter)(base, catalog.adapter(version), version.label)
+    return (trainable if to_train else from_adapter)(base, catalog.versions.adapter(version), version.label)

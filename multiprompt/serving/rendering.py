@@ -21,9 +21,9 @@ def render_row(context: Context, label: str, row: Mapping[str, Any] | str | int,
     A task that has no published version is rendered as its file says.
     """
     catalog = context.catalog
-    learned = parse_label(label)[1] is not None or catalog.task(label).published is not None
-    version = catalog.version_labelled(label) if learned else None
-    task = context.task(label) if version is None else catalog.task_file(version)
+    learned = parse_label(label)[1] is not None or catalog.tasks.get(label).published is not None
+    version = catalog.versions.labelled(label) if learned else None
+    task = context.task(label) if version is None else catalog.versions.task(version)
     base = context.base_model()
     length = task.config.prompt.num_virtual_tokens if version is None else version.num_virtual_tokens
     room = budget(base, task, length)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from multiprompt.catalog.catalog import Catalog
 from tests.catalog.databases import DATABASES, KINDS, drop_databases
+from tests.catalog.samples import new_catalog
 
 KINDS_OF = {"test_database": ("sqlite",), "test_migration": ("sqlite",), "test_postgresql": ("postgresql",)}
 
@@ -29,3 +32,11 @@ def database_kind(request: pytest.FixtureRequest) -> Iterator[str]:
 def on_sqlite(database_kind: str) -> None:
     if database_kind != "sqlite":
         pytest.skip("about the file")
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    """An empty catalog, which must be sound after the test too."""
+    made = new_catalog(tmp_path)
+    yield made
+    assert made.verify() == []

@@ -131,7 +131,7 @@ def _administer(*statements: str) -> None:
 
 def contents(catalog: Catalog) -> dict[str, list[Any]]:
     """Every row of every table, and the revision."""
-    with catalog._engine.connect() as connection:
+    with catalog.engine.connect() as connection:
         found = {
             name: sorted(map(tuple, connection.execute(table.select())), key=repr)
             for name, table in schema.metadata.tables.items()
@@ -142,17 +142,17 @@ def contents(catalog: Catalog) -> dict[str, list[Any]]:
 
 def execute(catalog: Catalog, *statements: str) -> list[int]:
     """Run SQL in one transaction of a connection of another program. Gives how many rows each statement changed."""
-    engine = create_engine(catalog._engine.url, poolclass=NullPool)
+    engine = create_engine(catalog.engine.url, poolclass=NullPool)
     with engine.begin() as connection:
         return [connection.exec_driver_sql(statement).rowcount for statement in statements]
 
 
 def damage(catalog: Catalog, *statements: str) -> None:
     """Change a catalog behind its back; its triggers are there again afterwards."""
-    if catalog._engine.dialect.name == "postgresql":
+    if catalog.engine.dialect.name == "postgresql":
         counts = execute(catalog, "SET LOCAL session_replication_role = replica", *statements)[1:]
     else:
-        with catalog._engine.connect() as connection:
+        with catalog.engine.connect() as connection:
             known = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").all()
         drops, creates = [f"DROP TRIGGER {name}" for name, _ in known], [sql for _, sql in known]
         counts = execute(catalog, *drops, *statements, *creates)[len(drops) : len(drops) + len(statements)]

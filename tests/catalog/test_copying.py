@@ -12,12 +12,12 @@ from sqlalchemy.exc import IntegrityError as ConstraintError
 
 from multiprompt.catalog import copying
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.reading import sealed
-from multiprompt.catalog.writing import Parent
+from multiprompt.catalog.checkpoints import sealed
+from multiprompt.catalog.lineage import Parent
 from multiprompt.errors import CatalogError, IntegrityError, QueryError
 from multiprompt.records import Adapter, Run, SqlResult
 from tests.catalog.databases import DATABASES, by, contents, damage, execute, new_database
-from tests.catalog.test_catalog import AT, ROWS, a_task, learn, new_catalog
+from tests.catalog.samples import AT, ROWS, a_task, learn, new_catalog
 
 RUN = Run({"steps": 2}, {"torch": "2"}, ROWS.fingerprint, ROWS.fingerprint, (1.5, 0.5), ((2, 0.5, 0.5),), 2, 0, 1.0)
 
@@ -31,10 +31,10 @@ def fill(catalog: Catalog) -> None:
     first = learn(catalog, "a", 0.5, run=RUN, training_data=(ROWS, ROWS))
     second = learn(catalog, "a", 0.7, parents=(Parent("retrained-from", first.label, first),))
     learn(catalog, "ü", publish=False, adapter=Adapter(b"{}", bytes(range(256)), b"encoder"))
-    by(catalog, "tester", AT).roll_back("a", 1, "")
-    by(catalog, "tester", AT).save_checkpoint("a", "key", b"\x00\xff" * 1000)
-    by(catalog, "tester", AT).note("a", "naïve annotators")
-    by(catalog, "tester", AT).guard("a", True, "in a contract")
+    by(catalog, "tester", AT).pointers.roll_back("a", 1, "")
+    by(catalog, "tester", AT).checkpoints.save("a", "key", b"\x00\xff" * 1000)
+    by(catalog, "tester", AT).tasks.note("a", "naïve annotators")
+    by(catalog, "tester", AT).tasks.guard("a", True, "in a contract")
     assert second.label == "a@2"
 
 
@@ -48,8 +48,8 @@ def test_a_copied_catalog_holds_every_row_and_goes_on(tmp_path: Path, to: str) -
     copied = catalog.copy_to(another_place(tmp_path, to))
     assert contents(copied) == contents(catalog)
     assert copied.verify() == []
-    assert copied.digests() == catalog.digests()
-    assert [task.name for task in copied.tasks("matches('annotator naive')")] == ["a"]
+    assert copied.versions.digests() == catalog.versions.digests()
+    assert [task.name for task in copied.tasks.find("matches('annotator naive')")] == ["a"]
     assert learn(copied, "new").label == "new@1"
     with pytest.raises(ConstraintError):
         execute(copied, "UPDATE prompt_versions SET method = 'x'")
@@ -74,7 +74,7 @@ def test_a_database_that_sorts_texts_otherwise_holds_the_same(tmp_path: Path, on
         "ALTER TABLE other RENAME TO task_tags",
     )
     there = catalog.copy_to(another_place(tmp_path, "postgresql"))
-    assert there.task("colour").tags == ("nlp", "Vision")
+    assert there.tasks.get("colour").tags == ("nlp", "Vision")
     assert there.verify() == []
 
 
@@ -122,7 +122,7 @@ def test_a_backup_is_a_catalog_of_its_own(tmp_path: Path) -> None:
     assert contents(kept) == contents(catalog)
     assert kept.verify() == []
     learn(catalog, "later")
-    assert "later" not in [task.name for task in kept.tasks()]
+    assert "later" not in [task.name for task in kept.tasks.find()]
     before = (tmp_path / "backup.db").read_bytes()
     with pytest.raises(CatalogError, match="exists: choose another name, nothing was written"):
         catalog.backup(tmp_path / "backup.db")
@@ -161,7 +161,7 @@ def test_a_backup_does_not_disturb_a_writer(tmp_path: Path) -> None:
 
     def write() -> None:
         while not stop.is_set():
-            by(catalog, "tester", AT).note("a", f"note {len(written)}")
+            by(catalog, "tester", AT).tasks.note("a", f"note {len(written)}")
             written.append("")
 
     writer = threading.Thread(target=write)
@@ -174,7 +174,7 @@ def test_a_backup_does_not_disturb_a_writer(tmp_path: Path) -> None:
         writer.join()
     for number in range(3):
         assert Catalog.open(str(tmp_path / f"{number}.db")).verify() == []
-    assert len(catalog.events("kind = 'noted'")) == len(written) + 1
+    assert len(catalog.events.find("kind = 'noted'")) == len(written) + 1
 
 
 def test_garbage_lies_in_the_trash_before_it_is_deleted(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_what_is_used_again_leaves_the_trash(tmp_path: Path) -> None:
     learn(catalog, "b", adapter=adapter)
     assert by(catalog, "tester", AT + timedelta(days=30)).collect_garbage(week).unused == 0
     assert contents(catalog)["trash"] == []
-    assert catalog.adapter(catalog.version("b")) == adapter
+    assert catalog.versions.adapter(catalog.versions.get("b")) == adapter
 
 
 WRITES = [

@@ -20,7 +20,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import CatalogError, MultipromptError, SchemaError
 from multiprompt.records import Adapter
 from tests.catalog.databases import by, contents, damage, execute
-from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
+from tests.catalog.samples import AT, a_task, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,12 +38,12 @@ def test_a_catalog_is_opened_by_path_and_by_url(tmp_path: Path) -> None:
     version = learn(made)
     assert made.path == tmp_path.resolve() / "catalog.db"
     for url in (f"sqlite:///{made.path}", f"sqlite:///file:{made.path}?mode=ro&uri=true"):
-        assert Catalog.open(url).versions() == [version]
+        assert Catalog.open(url).versions.find() == [version]
 
 
 def test_opening_an_existing_catalog_with_create_keeps_it(tmp_path: Path) -> None:
     version = learn(Catalog.open(str(tmp_path / "catalog.db"), create=True))
-    assert Catalog.open(str(tmp_path / "catalog.db"), create=True).versions() == [version]
+    assert Catalog.open(str(tmp_path / "catalog.db"), create=True).versions.find() == [version]
 
 
 def test_a_missing_catalog_is_not_made_by_looking(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_an_empty_file_holds_no_catalog_until_one_is_made_in_it(tmp_path: Path) 
     path = tmp_path / "empty.db"
     path.touch()
     assert refusal(path, SchemaError) == f"{path.resolve()} holds no catalog: create one with `multiprompt init`."
-    assert Catalog.open(str(path), create=True).tasks() == []
+    assert Catalog.open(str(path), create=True).tasks.find() == []
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_a_read_only_catalog_is_read_but_not_written(tmp_path: Path) -> None:
     version = learn(made)
     before = made.path.read_bytes()
     reader = Catalog.open(f"sqlite:///file:{made.path}?mode=ro&uri=true")
-    assert reader.versions() == [version]
+    assert reader.versions.find() == [version]
     assert reader.verify() == []
     with pytest.raises(CatalogError, match="read-only: give the user write permission, or copy the catalog elsewhere"):
-        by(reader, "tester", AT).add_task(a_task("shape"))
+        by(reader, "tester", AT).tasks.add(a_task("shape"))
     assert made.path.read_bytes() == before
 
 
@@ -167,11 +167,11 @@ def test_a_locked_catalog_is_an_error_after_the_timeout(tmp_path: Path, impatien
     other = sqlite3.connect(catalog.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(CatalogError, match="another process held the catalog for .* s: wait for it and try again"):
-        by(catalog, "tester", AT).add_task(a_task("shape"))
-    assert catalog.versions() == [version]
+        by(catalog, "tester", AT).tasks.add(a_task("shape"))
+    assert catalog.versions.find() == [version]
     other.execute("ROLLBACK")
     other.close()
-    assert by(catalog, "tester", AT).add_task(a_task("shape")).name == "shape"
+    assert by(catalog, "tester", AT).tasks.add(a_task("shape")).name == "shape"
 
 
 def test_a_writer_waits_for_another_one(tmp_path: Path) -> None:
@@ -179,47 +179,47 @@ def test_a_writer_waits_for_another_one(tmp_path: Path) -> None:
     other = sqlite3.connect(catalog.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     added: list[Any] = []
-    writer = threading.Thread(target=lambda: added.append(by(catalog, "tester", AT).add_task(a_task())))
+    writer = threading.Thread(target=lambda: added.append(by(catalog, "tester", AT).tasks.add(a_task())))
     writer.start()
     time.sleep(0.2)
     assert added == []
     other.execute("COMMIT")
     other.close()
     writer.join()
-    assert added == [catalog.task("colour")]
+    assert added == [catalog.tasks.get("colour")]
 
 
 def test_a_reader_keeps_its_view_while_another_writes(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog)
-    with database.reading(catalog._engine) as connection:
+    with database.reading(catalog.engine) as connection:
         count = "SELECT count(*) FROM prompt_versions"
         assert connection.exec_driver_sql(count).scalar() == 1
         learn(Catalog.open(str(catalog.path)))
         assert connection.exec_driver_sql(count).scalar() == 1
-    assert len(catalog.versions()) == 2
+    assert len(catalog.versions.find()) == 2
 
 
 def test_the_file_alone_holds_what_was_published_also_while_others_have_it_open(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
-    catalog.epoch()
+    catalog.settings.epoch()
     version = learn(catalog)
     copy = tmp_path / "copy.db"
     copy.write_bytes(catalog.path.read_bytes())
     assert catalog.path.with_name("catalog.db-wal").exists()
-    assert Catalog.open(str(copy)).versions() == [version]
+    assert Catalog.open(str(copy)).versions.find() == [version]
     catalog.close()
 
 
 def test_writers_in_many_threads_lose_nothing(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
-    threads = [threading.Thread(target=catalog.add_task, args=(a_task(f"task{number}"),)) for number in range(12)]
+    threads = [threading.Thread(target=catalog.tasks.add, args=(a_task(f"task{number}"),)) for number in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(task.name for task in catalog.tasks()) == sorted(f"task{number}" for number in range(12))
-    assert len(catalog.events()) == 12
+    assert sorted(task.name for task in catalog.tasks.find()) == sorted(f"task{number}" for number in range(12))
+    assert len(catalog.events.find()) == 12
 
 
 @pytest.mark.parametrize("pages", [0, 1, 5, 40])
@@ -232,10 +232,10 @@ def test_a_full_disk_in_the_middle_of_admitting_leaves_the_catalog_as_it_was(tmp
     def fill_disk(connection: Any, _: Any) -> None:
         connection.execute(f"PRAGMA max_page_count = {limit}")
 
-    event.listen(catalog._engine, "connect", fill_disk)
+    event.listen(catalog.engine, "connect", fill_disk)
     with pytest.raises(CatalogError, match="the disk is full: free some space; nothing was written"):
         learn(catalog, adapter=Adapter(b"{}", b"w" * 4096 * 50))
-    event.remove(catalog._engine, "connect", fill_disk)
+    event.remove(catalog.engine, "connect", fill_disk)
     assert contents(catalog) == before
     assert catalog.verify() == []
     assert learn(catalog).label == "colour@2"
@@ -248,12 +248,12 @@ from multiprompt.catalog.catalog import Catalog
 
 catalog = Catalog.open(sys.argv[1])
 
-@event.listens_for(catalog._engine, "before_cursor_execute")
+@event.listens_for(catalog.engine, "before_cursor_execute")
 def stop(connection, cursor, statement, parameters, context, many):
     if statement.startswith(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-catalog.roll_back("colour", 1, "")
+catalog.pointers.roll_back("colour", 1, "")
 """
 
 
@@ -268,7 +268,7 @@ def test_a_process_killed_while_publishing_leaves_the_catalog_as_it_was(tmp_path
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert contents(catalog) == before
     assert catalog.verify() == []
-    assert by(catalog, "tester", AT).roll_back("colour", 1, "").label == "colour@1"
+    assert by(catalog, "tester", AT).pointers.roll_back("colour", 1, "").label == "colour@1"
 
 
 def test_every_error_names_the_file(tmp_path: Path) -> None:
@@ -316,9 +316,13 @@ def test_a_damaged_value_is_one_error_and_found_by_verify(tmp_path: Path, damage
     learn(catalog)
     table, change = DAMAGE[damaged]
     damage(catalog, f"UPDATE {table} SET {change}")
-    read = {"events": catalog.events, "evaluations": catalog.evaluations, "prompt_versions": catalog.versions}
+    read = {
+        "events": catalog.events.find,
+        "evaluations": catalog.evaluations.find,
+        "prompt_versions": catalog.versions.find,
+    }
     with pytest.raises(CatalogError, match="damaged.*restore a backup"):
-        read.get(table, catalog.tasks)()
+        read.get(table, catalog.tasks.find)()
     try:
         assert any("damaged" in problem.what for problem in catalog.verify())
     except CatalogError as error:
@@ -328,10 +332,14 @@ def test_a_damaged_value_is_one_error_and_found_by_verify(tmp_path: Path, damage
 
 
 OTHER_TYPES = {
-    "an adapter as text": ("artifacts", "data = 'abc'", lambda catalog: catalog.digests()),
-    "a task's file as text": ("tasks", "task_file_id = 'abc'", lambda catalog: catalog.task("colour")),
-    "a pointer as bytes": ("prompt_versions", "baseline_id = x'ff'", lambda catalog: catalog.matrix()),
-    "a description as bytes": ("task_files", "description = x'fffe'", lambda catalog: catalog.note("colour", "x")),
+    "an adapter as text": ("artifacts", "data = 'abc'", lambda catalog: catalog.versions.digests()),
+    "a task's file as text": ("tasks", "task_file_id = 'abc'", lambda catalog: catalog.tasks.get("colour")),
+    "a pointer as bytes": ("prompt_versions", "baseline_id = x'ff'", lambda catalog: catalog.matrix.get()),
+    "a description as bytes": (
+        "task_files",
+        "description = x'fffe'",
+        lambda catalog: catalog.tasks.note("colour", "x"),
+    ),
 }
 
 

@@ -22,7 +22,7 @@ from multiprompt.errors import ConflictError, MultipromptError, NotFoundError, Q
 from multiprompt.records import CheckReport, Event
 from multiprompt.tasks.task import Task
 from tests.catalog.databases import by, contents
-from tests.catalog.test_catalog import AT, a_candidate, a_task, learn, new_catalog
+from tests.catalog.samples import AT, a_candidate, a_task, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
 MOMENT = timedelta(microseconds=1)
@@ -76,7 +76,7 @@ class Past:
         return a_task(name, description=f"File {number} of {name}.\n", tag=[f"file:{number}", "nlp"])
 
     def add(self, name: str, clock: datetime) -> None:
-        by(self.catalog, "tester", clock).add_task(self.task(name))
+        by(self.catalog, "tester", clock).tasks.add(self.task(name))
         self.step(clock, **({} if name in self.view else {name: None}))
 
     def learn(self, name: str, clock: datetime, publish: bool) -> None:
@@ -93,14 +93,14 @@ class Past:
         retired = [one for one in self.versions.get(name, []) if one and serving and one.number != serving.number]
         if retired:
             target = retired[pick % len(retired)]
-            by(self.catalog, "tester", clock).roll_back(name, target.number, "")
+            by(self.catalog, "tester", clock).pointers.roll_back(name, target.number, "")
             self.step(clock, **{name: target})
 
     def at(self, moment: datetime) -> View:
         return next((view for when, view in reversed(self.views) if when <= moment), {})
 
     def check(self, moment: datetime) -> None:
-        found = {record.name: record for record in self.catalog.tasks(as_of=moment)}
+        found = {record.name: record for record in self.catalog.tasks.find(as_of=moment)}
         expected = self.at(moment)
         assert found.keys() == expected.keys()
         for name, serving in expected.items():
@@ -148,22 +148,22 @@ def test_any_moment_is_shown_as_it_was_whatever_the_clock_did(steps: list[tuple[
                 past.check(nearby)
         past.check(AT - timedelta(days=9))
         past.check(AT + timedelta(days=999))
-        moments = [event.at for event in past.catalog.events()]
+        moments = [event.at for event in past.catalog.events.find()]
         assert moments == sorted(moments)
         assert past.catalog.verify() == []
 
 
 def test_before_anything_there_was_nothing(catalog: Catalog) -> None:
     learn(catalog)
-    assert catalog.tasks(as_of=AT - MOMENT) == []
-    assert catalog.tasks(as_of=datetime(1, 1, 2, tzinfo=UTC)) == []
-    assert [task.published for task in catalog.tasks(as_of=AT)] == [1]
-    assert [task.published for task in catalog.tasks(as_of=datetime(9999, 12, 30, tzinfo=UTC))] == [1]
+    assert catalog.tasks.find(as_of=AT - MOMENT) == []
+    assert catalog.tasks.find(as_of=datetime(1, 1, 2, tzinfo=UTC)) == []
+    assert [task.published for task in catalog.tasks.find(as_of=AT)] == [1]
+    assert [task.published for task in catalog.tasks.find(as_of=datetime(9999, 12, 30, tzinfo=UTC))] == [1]
     for hours in (-14, 0, 14):
         zone = timezone(timedelta(hours=hours))
-        assert catalog.tasks(as_of=datetime.min.replace(tzinfo=zone)) == []
-        assert [task.published for task in catalog.tasks(as_of=datetime.max.replace(tzinfo=zone))] == [1]
-    assert catalog.tasks(as_of=datetime.min) == []
+        assert catalog.tasks.find(as_of=datetime.min.replace(tzinfo=zone)) == []
+        assert [task.published for task in catalog.tasks.find(as_of=datetime.max.replace(tzinfo=zone))] == [1]
+    assert catalog.tasks.find(as_of=datetime.min) == []
 
 
 def test_a_moment_is_the_same_in_every_time_zone(catalog: Catalog) -> None:
@@ -171,8 +171,8 @@ def test_a_moment_is_the_same_in_every_time_zone(catalog: Catalog) -> None:
     learn(catalog, at=AT + timedelta(hours=1))
     zone = timezone(timedelta(hours=5, minutes=30))
     for moment, number in ((AT, 1), (AT + timedelta(hours=1) - MOMENT, 1), (AT + timedelta(hours=1), 2)):
-        assert [task.published for task in catalog.tasks(as_of=moment.astimezone(zone))] == [number]
-        assert [task.published for task in catalog.tasks(as_of=moment.replace(tzinfo=None))] == [number]
+        assert [task.published for task in catalog.tasks.find(as_of=moment.astimezone(zone))] == [number]
+        assert [task.published for task in catalog.tasks.find(as_of=moment.replace(tzinfo=None))] == [number]
 
 
 def test_a_query_of_the_past_asks_for_what_was_then(catalog: Catalog) -> None:
@@ -180,10 +180,10 @@ def test_a_query_of_the_past_asks_for_what_was_then(catalog: Catalog) -> None:
         learn(catalog, "colour", score, at=AT + timedelta(days=day), task=a_task(tag=[f"day:{day}"]))
         if day == 1:
             learn(catalog, "shape", 0.3, at=AT + timedelta(days=1))
-    by(catalog, "tester", AT + timedelta(days=5)).roll_back("colour", 1, "")
+    by(catalog, "tester", AT + timedelta(days=5)).pointers.roll_back("colour", 1, "")
 
     def names(query: str, days: int) -> list[str]:
-        return [task.name for task in catalog.tasks(query, as_of=AT + timedelta(days=days))]
+        return [task.name for task in catalog.tasks.find(query, as_of=AT + timedelta(days=days))]
 
     assert names("score > 0.8", 0) == ["colour"]
     assert names("score > 0.8", 1) == []
@@ -205,84 +205,84 @@ def test_the_past_of_now_is_what_is_published_now(catalog: Catalog) -> None:
     learn(catalog, "b", 0.25, at=AT + timedelta(days=1))
     learn(catalog, "a", 0.75, at=AT + timedelta(days=2))
     learn(catalog, "a", 0.1, publish=False, at=AT + timedelta(days=3))
-    by(catalog, "tester", AT + timedelta(days=4)).roll_back("a", 1, "")
-    assert catalog.tasks(as_of=AT + timedelta(days=4)) == catalog.tasks()
+    by(catalog, "tester", AT + timedelta(days=4)).pointers.roll_back("a", 1, "")
+    assert catalog.tasks.find(as_of=AT + timedelta(days=4)) == catalog.tasks.find()
 
 
 def test_a_task_that_had_no_published_version_is_shown_with_the_file_it_had_then(catalog: Catalog) -> None:
     old, new = a_task(tag=["old"]), a_task(description="What colour?\n", tag=["new"])
-    by(catalog, "tester", AT).add_task(old)
-    by(catalog, "tester", AT + timedelta(days=1)).add_task(new)
-    (then,) = catalog.tasks(as_of=AT)
+    by(catalog, "tester", AT).tasks.add(old)
+    by(catalog, "tester", AT + timedelta(days=1)).tasks.add(new)
+    (then,) = catalog.tasks.find(as_of=AT)
     assert (then.description, then.tags, then.fingerprint) == ("Which colour?", ("old",), old.fingerprint)
 
 
 def test_a_task_is_shown_as_guarded_only_from_when_it_was(catalog: Catalog) -> None:
     learn(catalog)
-    by(catalog, "tester", AT + timedelta(days=1)).guard("colour", True, "in a contract")
-    by(catalog, "tester", AT + timedelta(days=2)).guard("colour", False, "it ended")
-    shown = [catalog.tasks(as_of=AT + timedelta(days=day))[0].guarded for day in range(3)]
+    by(catalog, "tester", AT + timedelta(days=1)).tasks.guard("colour", True, "in a contract")
+    by(catalog, "tester", AT + timedelta(days=2)).tasks.guard("colour", False, "it ended")
+    shown = [catalog.tasks.find(as_of=AT + timedelta(days=day))[0].guarded for day in range(3)]
     assert shown == [False, True, False]
 
 
 def test_a_clock_that_jumps_back_keeps_events_in_order(catalog: Catalog) -> None:
     learn(catalog, at=AT + timedelta(days=10))
     learn(catalog, at=AT)
-    by(catalog, "tester", AT - timedelta(days=400)).roll_back("colour", 1, "")
-    by(catalog, "tester", AT + timedelta(days=10) - MOMENT).note("colour", "late")
-    assert {event.at for event in catalog.events()} == {AT + timedelta(days=10)}
-    first, second = catalog.versions_of("colour")
+    by(catalog, "tester", AT - timedelta(days=400)).pointers.roll_back("colour", 1, "")
+    by(catalog, "tester", AT + timedelta(days=10) - MOMENT).tasks.note("colour", "late")
+    assert {event.at for event in catalog.events.find()} == {AT + timedelta(days=10)}
+    first, second = catalog.versions.of("colour")
     assert (first.published_at, second.retired_at) == (AT + timedelta(days=10),) * 2
-    assert catalog.tasks(as_of=AT) == []
-    assert [task.published for task in catalog.tasks(as_of=AT + timedelta(days=10))] == [1]
-    assert catalog.events("order by at desc") == catalog.events()[::-1]
+    assert catalog.tasks.find(as_of=AT) == []
+    assert [task.published for task in catalog.tasks.find(as_of=AT + timedelta(days=10))] == [1]
+    assert catalog.events.find("order by at desc") == catalog.events.find()[::-1]
     learn(catalog, at=AT + timedelta(days=11))
-    assert catalog.events()[-1].at == AT + timedelta(days=11)
+    assert catalog.events.find()[-1].at == AT + timedelta(days=11)
 
 
 def test_retiring_and_rolling_back_under_a_stopped_clock_finds_the_version_before(catalog: Catalog) -> None:
     for _ in range(3):
         learn(catalog, at=AT)
-    assert by(catalog, "tester", AT - timedelta(days=1)).roll_back("colour", None, "").number == 2
+    assert by(catalog, "tester", AT - timedelta(days=1)).pointers.roll_back("colour", None, "").number == 2
 
 
 # Guarded tasks
 
 
 def events(catalog: Catalog, query: str = "") -> list[tuple[str, str, int | None, int | None, str]]:
-    return [(one.kind, one.actor, one.from_version, one.to_version, one.reason) for one in catalog.events(query)]
+    return [(one.kind, one.actor, one.from_version, one.to_version, one.reason) for one in catalog.events.find(query)]
 
 
 def guarded(catalog: Catalog) -> Catalog:
     """A guarded task with one version published, one retired, and one held."""
     learn(catalog, score=0.5, at=AT)
     learn(catalog, score=0.6, at=AT)
-    by(catalog, "Ann", AT).guard("colour", True, "in a contract")
+    by(catalog, "Ann", AT).tasks.guard("colour", True, "in a contract")
     learn(catalog, score=0.9, at=AT)
     return catalog
 
 
 def test_a_guarded_task_holds_what_it_learns(catalog: Catalog) -> None:
     guarded(catalog)
-    assert [version.state for version in catalog.versions_of("colour")] == ["retired", "published", "candidate"]
-    assert catalog.version("colour").number == 2
-    epoch, published = catalog.published()
+    assert [version.state for version in catalog.versions.of("colour")] == ["retired", "published", "candidate"]
+    assert catalog.versions.get("colour").number == 2
+    epoch, published = catalog.versions.published()
     assert (epoch, [version.label for version in published]) == (2, ["colour@2"])
-    held = catalog.version("colour", 3)
+    held = catalog.versions.get("colour", 3)
     assert (held.score, held.published_at, held.retired_at) == (0.9, None, None)
-    assert catalog.baseline(held).score == 0.9
+    assert catalog.baselines.evaluation_of(held).score == 0.9
     kind, actor, before, after, reason = events(catalog)[-1]
     assert (kind, actor, before, after) == ("held", "tester", None, 3)
     assert "guarded" in reason
     assert "better" in reason
-    assert catalog.task("colour").guarded
+    assert catalog.tasks.get("colour").guarded
     for query in ("guarded = 1", "guarded = true", "guarded != False", "guarded in (TRUE)", "not guarded = false"):
         for as_of in (None, AT):
-            assert [task.name for task in catalog.tasks(query, as_of=as_of)] == ["colour"]
-        assert list(catalog.tasks(f"not ({query})")) == []
+            assert [task.name for task in catalog.tasks.find(query, as_of=as_of)] == ["colour"]
+        assert list(catalog.tasks.find(f"not ({query})")) == []
     with pytest.raises(QueryError, match="column 12, at 'yes': expected true or false"):
-        catalog.tasks("guarded = 'yes'")
-    assert [task.published for task in catalog.tasks(as_of=AT)] == [2]
+        catalog.tasks.find("guarded = 'yes'")
+    assert [task.published for task in catalog.tasks.find(as_of=AT)] == [2]
 
 
 def test_a_worse_candidate_of_a_guarded_task_is_rejected_as_ever(catalog: Catalog) -> None:
@@ -299,42 +299,42 @@ def test_a_guarded_task_moves_neither_without_force_nor_without_a_reason(
     before = contents(catalog)
     for number in (3, None):
         with pytest.raises(StateError, match="'colour' is guarded: .*--force.*--reason"):
-            by(catalog, "Bob", AT).publish("colour", number, reason, force=force)
+            by(catalog, "Bob", AT).pointers.publish("colour", number, reason, force=force)
     for number in (1, None):
         with pytest.raises(StateError, match="'colour' is guarded: .*--force.*--reason"):
-            by(catalog, "Bob", AT).roll_back("colour", number, reason, force=force)
+            by(catalog, "Bob", AT).pointers.roll_back("colour", number, reason, force=force)
     assert contents(catalog) == before
 
 
 def test_a_reason_of_blanks_is_none(catalog: Catalog) -> None:
     guarded(catalog)
     with pytest.raises(StateError, match="is guarded"):
-        by(catalog, "Bob", AT).publish("colour", 3, " \n", force=True)
+        by(catalog, "Bob", AT).pointers.publish("colour", 3, " \n", force=True)
 
 
 def test_a_guarded_task_moves_by_force_with_a_reason_and_events_tell_it(catalog: Catalog) -> None:
     guarded(catalog)
     later = AT + timedelta(days=1)
-    published = by(catalog, "Bob", later).publish("colour", None, "agreed with legal", force=True)
+    published = by(catalog, "Bob", later).pointers.publish("colour", None, "agreed with legal", force=True)
     assert (published.number, published.state, published.published_at) == (3, "published", later)
-    assert catalog.version("colour", 2).state == "retired"
-    back = by(catalog, "Cid", later).roll_back("colour", 1, "they took it back", force=True)
+    assert catalog.versions.get("colour", 2).state == "retired"
+    back = by(catalog, "Cid", later).pointers.roll_back("colour", 1, "they took it back", force=True)
     assert (back.number, back.state) == (1, "published")
     assert events(catalog)[-2:] == [
         ("published", "Bob", 2, 3, "agreed with legal"),
         ("rolled-back", "Cid", 3, 1, "they took it back"),
     ]
-    assert catalog.published()[0] == 4
-    assert catalog.task("colour").guarded
+    assert catalog.versions.published()[0] == 4
+    assert catalog.tasks.get("colour").guarded
 
 
 def test_a_task_whose_guard_is_off_again_moves_as_others(catalog: Catalog) -> None:
     guarded(catalog)
-    by(catalog, "Ann", AT).guard("colour", False, "the contract ended")
-    assert not catalog.task("colour").guarded
+    by(catalog, "Ann", AT).tasks.guard("colour", False, "the contract ended")
+    assert not catalog.tasks.get("colour").guarded
     assert events(catalog)[-1] == ("unguarded", "Ann", None, None, "the contract ended")
-    assert by(catalog, "Bob", AT).roll_back("colour", None, "").number == 1
-    assert by(catalog, "Bob", AT).publish("colour", 3, "").state == "published"
+    assert by(catalog, "Bob", AT).pointers.roll_back("colour", None, "").number == 1
+    assert by(catalog, "Bob", AT).pointers.publish("colour", 3, "").state == "published"
     assert learn(catalog).state == "published"
 
 
@@ -342,14 +342,14 @@ def test_guarding_twice_is_one_event_and_other_tasks_are_not_guarded(catalog: Ca
     learn(catalog)
     learn(catalog, "shape")
     for guard in (True, True, False, False):
-        by(catalog, "Ann", AT).guard("colour", guard, "why")
+        by(catalog, "Ann", AT).tasks.guard("colour", guard, "why")
     told = events(catalog, "kind in ('guarded', 'unguarded')")
     assert told == [("guarded", "Ann", None, None, "why"), ("unguarded", "Ann", None, None, "why")]
-    by(catalog, "Ann", AT).guard("colour", True, "why")
+    by(catalog, "Ann", AT).tasks.guard("colour", True, "why")
     assert learn(catalog, "shape").state == "published"
-    assert [task.guarded for task in catalog.tasks()] == [True, False]
+    assert [task.guarded for task in catalog.tasks.find()] == [True, False]
     with pytest.raises(NotFoundError, match="did you mean 'colour'"):
-        by(catalog, "Ann", AT).guard("color", True, "")
+        by(catalog, "Ann", AT).tasks.guard("color", True, "")
 
 
 def test_only_a_held_candidate_can_be_published(catalog: Catalog) -> None:
@@ -357,30 +357,30 @@ def test_only_a_held_candidate_can_be_published(catalog: Catalog) -> None:
     before = contents(catalog)
     for number, says in ((1, "colour@1 is retired"), (2, "colour@2 is published")):
         with pytest.raises(StateError, match=says):
-            by(catalog, "Bob", AT).publish("colour", number, "why", force=True)
+            by(catalog, "Bob", AT).pointers.publish("colour", number, "why", force=True)
     with pytest.raises(NotFoundError, match="no version 9"):
-        by(catalog, "Bob", AT).publish("colour", 9, "why", force=True)
+        by(catalog, "Bob", AT).pointers.publish("colour", 9, "why", force=True)
     with pytest.raises(StateError, match="colour@3 is candidate"):
-        by(catalog, "Bob", AT).roll_back("colour", 3, "why", force=True)
+        by(catalog, "Bob", AT).pointers.roll_back("colour", 3, "why", force=True)
     assert contents(catalog) == before
     learn(catalog, "shape")
     with pytest.raises(StateError, match="'shape' has no candidate version to publish"):
-        by(catalog, "Bob", AT).publish("shape", None, "why", force=True)
+        by(catalog, "Bob", AT).pointers.publish("shape", None, "why", force=True)
 
 
 def test_the_newest_of_several_held_candidates_is_published_by_default(catalog: Catalog) -> None:
     guarded(catalog)
     learn(catalog, at=AT)
-    assert by(catalog, "Bob", AT).publish("colour", None, "why", force=True).number == 4
-    assert by(catalog, "Bob", AT).publish("colour", None, "why", force=True).number == 3
+    assert by(catalog, "Bob", AT).pointers.publish("colour", None, "why", force=True).number == 4
+    assert by(catalog, "Bob", AT).pointers.publish("colour", None, "why", force=True).number == 3
 
 
 def test_what_was_guarded_first_can_be_a_task_s_first_version(catalog: Catalog) -> None:
-    by(catalog, "tester", AT).add_task(a_task())
-    by(catalog, "Ann", AT).guard("colour", True, "")
+    by(catalog, "tester", AT).tasks.add(a_task())
+    by(catalog, "Ann", AT).tasks.guard("colour", True, "")
     assert learn(catalog).state == "candidate"
-    assert catalog.published() == (0, [])
-    assert by(catalog, "Ann", AT).publish("colour", 1, "checked by hand", force=True).state == "published"
+    assert catalog.versions.published() == (0, [])
+    assert by(catalog, "Ann", AT).pointers.publish("colour", 1, "checked by hand", force=True).state == "published"
     assert events(catalog)[-1] == ("published", "Ann", None, 1, "checked by hand")
 
 
@@ -391,12 +391,12 @@ def test_notes_are_kept_among_the_events_in_order(catalog: Catalog) -> None:
     learn(catalog)
     said = ["annotators changed in May", "…", "'quoted' -- \"text\"\nof two lines 🙂"]
     for text in said:
-        by(catalog, "Zoë", AT).note("colour", text)
-    found = catalog.events("kind = 'noted'")
+        by(catalog, "Zoë", AT).tasks.note("colour", text)
+    found = catalog.events.find("kind = 'noted'")
     assert [(event.reason, event.actor, event.task) for event in found] == [(text, "Zoë", "colour") for text in said]
-    assert catalog.published()[0] == 1
+    assert catalog.versions.published()[0] == 1
     with pytest.raises(NotFoundError, match="did you mean 'colour'"):
-        by(catalog, "Zoë", AT).note("color", "x")
+        by(catalog, "Zoë", AT).tasks.note("color", "x")
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
@@ -404,7 +404,7 @@ def test_a_note_says_something(catalog: Catalog, text: str) -> None:
     learn(catalog)
     before = contents(catalog)
     with pytest.raises(StateError, match="the note is empty; write what it says"):
-        by(catalog, "Ann", AT).note("colour", text)
+        by(catalog, "Ann", AT).tasks.note("colour", text)
     assert contents(catalog) == before
 
 
@@ -413,21 +413,21 @@ def test_a_note_that_no_database_holds_is_refused_or_kept(catalog: Catalog, text
     learn(catalog)
     before = contents(catalog)
     try:
-        by(catalog, "tester", AT).note("colour", text)
+        by(catalog, "tester", AT).tasks.note("colour", text)
     except Exception as error:
         assert isinstance(error, MultipromptError), repr(error)
         assert "\n" not in str(error)
         assert contents(catalog) == before
     else:
-        assert catalog.events()[-1].reason == text
+        assert catalog.events.find()[-1].reason == text
 
 
 def test_a_query_of_events_says_what_it_has(catalog: Catalog) -> None:
     learn(catalog)
-    by(catalog, "Zoë", AT + timedelta(days=2)).note("colour", "kept")
-    assert [event.kind for event in catalog.events("actor = 'Zoë' and at > '2026-01-02'")] == ["noted"]
+    by(catalog, "Zoë", AT + timedelta(days=2)).tasks.note("colour", "kept")
+    assert [event.kind for event in catalog.events.find("actor = 'Zoë' and at > '2026-01-02'")] == ["noted"]
     with pytest.raises(QueryError, match="unknown function 'matches'"):
-        catalog.events("matches('kept')")
+        catalog.events.find("matches('kept')")
 
 
 # Writers at once
@@ -465,31 +465,31 @@ def test_threads_that_publish_at_once_lose_no_move(catalog: Catalog) -> None:
 
     def moves() -> None:
         for _ in range(6):
-            by(catalog, "tester", AT).roll_back("colour", None, "")
+            by(catalog, "tester", AT).pointers.roll_back("colour", None, "")
 
     assert at_once(moves, moves, moves) == [None, None, None]
-    told = catalog.events("kind in ('published', 'rolled-back')")
+    told = catalog.events.find("kind in ('published', 'rolled-back')")
     assert len(told) == 2 + 18
     chained(told)
-    assert catalog.published()[0] == catalog.epoch() == 20
-    assert catalog.version("colour").number == told[-1].to_version
+    assert catalog.versions.published()[0] == catalog.settings.epoch() == 20
+    assert catalog.versions.get("colour").number == told[-1].to_version
 
 
 def test_of_threads_that_publish_from_one_epoch_one_does(catalog: Catalog) -> None:
     learn(catalog)
-    epoch = catalog.epoch()
+    epoch = catalog.settings.epoch()
 
     def publish(seed: int) -> Callable[[], Any]:
         candidate = a_candidate(a_task(), seed=seed)
-        return lambda: by(catalog, f"{seed}", AT).admit(
+        return lambda: by(catalog, f"{seed}", AT).candidates.admit(
             candidate, CheckReport((), 0.0), decision="publish", reason="", epoch=epoch
         )
 
     results = at_once(*(publish(seed) for seed in range(100, 105)))
     assert sorted(type(result).__name__ for result in results) == ["ConflictError"] * 4 + ["VersionRecord"]
     assert all(isinstance(result, ConflictError) or result.label == "colour@2" for result in results)
-    assert catalog.epoch() == epoch + 1
-    chained(catalog.events("kind = 'published'"))
+    assert catalog.settings.epoch() == epoch + 1
+    chained(catalog.events.find("kind = 'published'"))
 
 
 PUBLISHER = """
@@ -501,14 +501,14 @@ catalog = Catalog.open(sys.argv[1]).signed_by(sys.argv[2], lambda: datetime(2026
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(8):
-    catalog.roll_back("colour", None, sys.argv[2])
+    catalog.pointers.roll_back("colour", None, sys.argv[2])
 """
 
 
 def test_processes_that_publish_at_once_lose_no_move(catalog: Catalog) -> None:
     for _ in range(3):
         learn(catalog)
-    url = catalog._engine.url.render_as_string(hide_password=False)
+    url = catalog.engine.url.render_as_string(hide_password=False)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PUBLISHER, url, name],
@@ -530,14 +530,14 @@ def test_processes_that_publish_at_once_lose_no_move(catalog: Catalog) -> None:
     for process in processes:
         _, errors = process.communicate()
         assert process.returncode == 0, errors
-    told = catalog.events("kind in ('published', 'rolled-back')")
+    told = catalog.events.find("kind in ('published', 'rolled-back')")
     assert len(told) == 3 + 16
     assert [sum(event.actor == name for event in told) for name in ("one", "two")] == [8, 8]
     chained(told)
-    assert catalog.epoch() == len(told)
+    assert catalog.settings.epoch() == len(told)
 
 
 def test_tasks_added_at_once_are_each_added_once(catalog: Catalog) -> None:
-    results = at_once(*(lambda: by(catalog, "tester", AT).add_task(a_task()) for _ in range(6)))
-    assert results == [catalog.task("colour")] * 6
-    assert [event.kind for event in catalog.events()] == ["task-added"]
+    results = at_once(*(lambda: by(catalog, "tester", AT).tasks.add(a_task()) for _ in range(6)))
+    assert results == [catalog.tasks.get("colour")] * 6
+    assert [event.kind for event in catalog.events.find()] == ["task-added"]

@@ -19,12 +19,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 from sqlalchemy.pool import NullPool
 
-from multiprompt.catalog import migration, schema
+from multiprompt.catalog import migration, schema, triggers
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.database import database_engine, database_path, making, reading, writing
 from multiprompt.errors import SchemaError
 from tests.catalog.databases import by, contents, execute
-from tests.catalog.test_catalog import AT, learn, new_catalog
+from tests.catalog.samples import AT, learn, new_catalog
 
 ROOT = Path(__file__).parents[2]
 # A dump of a catalog as each earlier schema left it, with two versions of a task.
@@ -95,7 +95,7 @@ def test_checks_and_partial_indexes_are_what_the_models_say(tmp_path: Path) -> N
 def test_verification_knows_the_triggers_that_the_migrations_make(tmp_path: Path) -> None:
     with reading(created(tmp_path)) as connection:
         names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars()
-        assert set(names) == schema.TRIGGERS["sqlite"]
+        assert set(names) == triggers.TRIGGERS["sqlite"]
 
 
 def test_the_release_knows_the_newest_migration(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_an_older_schema_refuses_versions_that_it_cannot_hold(tmp_path: Path) ->
     execute(catalog, "DROP TRIGGER versions_frozen")
     execute(catalog, "UPDATE prompt_versions SET kind = 'universal'")
     before = contents(catalog)
-    with pytest.raises(ValueError, match="cannot hold 1 versions"), writing(catalog._engine) as connection:
+    with pytest.raises(ValueError, match="cannot hold 1 versions"), writing(catalog.engine) as connection:
         command.downgrade(config(connection), "0007")
     assert contents(catalog) == before
 
@@ -150,17 +150,17 @@ def test_an_older_schema_refuses_versions_that_it_cannot_hold(tmp_path: Path) ->
 def test_going_back_a_schema_and_forward_again_keeps_what_is_searched_and_scored(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog)
-    by(catalog, "tester", AT).note("colour", "naïve annotators")
+    by(catalog, "tester", AT).tasks.note("colour", "naïve annotators")
     before = contents(catalog)
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         command.downgrade(config(connection), "0002")
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         command.upgrade(config(connection), "head")
     after = contents(catalog)
     # An older schema has no canaries; they are rows of the baseline, and found there.
     results = "evaluation_results"
     assert after.pop(results) == [(*row[:2], None) for row in before.pop(results)]
-    # It does not know where a task's file lies.
+    # Nor does it know where a task's file lies.
     assert after.pop("tasks") == [(*row[:-1], None) for row in before.pop("tasks")]
     assert after == before
     assert catalog.verify() == []
@@ -170,7 +170,7 @@ def test_upgrading_a_current_catalog_does_nothing(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog)
     before, files = contents(catalog), set(tmp_path.iterdir())
-    assert migration.upgrade(catalog._engine) == (schema.REVISION, schema.REVISION, None)
+    assert migration.upgrade(catalog.engine) == (schema.REVISION, schema.REVISION, None)
     assert contents(catalog) == before
     assert set(tmp_path.iterdir()) == files
 
@@ -185,7 +185,7 @@ def test_upgrading_what_is_no_catalog_or_a_newer_one_is_refused(tmp_path: Path) 
         raw.execute("UPDATE alembic_version SET version_num = '9999'")
     raw.close()
     with pytest.raises(SchemaError, match="install a newer release"):
-        migration.upgrade(catalog._engine)
+        migration.upgrade(catalog.engine)
 
 
 @pytest.mark.parametrize("released", sorted(RELEASED.glob("*.sql")), ids=lambda path: path.stem)
@@ -206,13 +206,13 @@ def test_a_catalog_of_an_older_release_is_upgraded_after_a_copy(tmp_path: Path, 
     assert copy.stat().st_mode & 0o777 == 0o600
     assert dump(copy) == before
     catalog = Catalog.open(str(path))
-    assert [(v.label, v.state) for v in catalog.versions()] == [("colour@1", "retired"), ("colour@2", "published")]
+    assert [(v.label, v.state) for v in catalog.versions.find()] == [("colour@1", "retired"), ("colour@2", "published")]
     assert catalog.verify() == []
     assert definitions(path) == definitions(database_path(created(tmp_path / "new")))
-    assert catalog.version("colour").score == catalog.baseline(catalog.version("colour")).score
-    assert catalog.task("colour").file == ("" if released.stem >= "0007" else None)
+    assert catalog.versions.get("colour").score == catalog.baselines.evaluation_of(catalog.versions.get("colour")).score
+    assert catalog.tasks.get("colour").file == ("" if released.stem >= "0007" else None)
     assert learn(catalog).label == "colour@3"
-    assert catalog.task("colour").file == ""
+    assert catalog.tasks.get("colour").file == ""
 
 
 def test_a_failed_upgrade_leaves_the_catalog_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ def test_a_failed_upgrade_leaves_the_catalog_as_it_was(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(migration, "run_migrations", migrate)
     with pytest.raises(RuntimeError):
-        migration.upgrade(catalog._engine)
+        migration.upgrade(catalog.engine)
     assert (contents(catalog), definitions(catalog.path)) == (before, tables)
 
 

@@ -15,16 +15,18 @@ from typing import Any
 import pytest
 from alembic import command
 from click.testing import CliRunner
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import Connection, create_engine, make_url
 from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.pool import NullPool
 
-from multiprompt.catalog import database, migration, reading, schema, writing
+from multiprompt.catalog import candidates, database, migration, schema, triggers
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.settings import epoch
+from multiprompt.catalog.versions import published_versions
 from multiprompt.cli.main import cli
 from multiprompt.errors import CatalogError, IntegrityError, MultipromptError, QueryError, SchemaError
 from tests.catalog.databases import by, contents, execute, new_database
-from tests.catalog.test_catalog import AT, a_task, learn, new_catalog
+from tests.catalog.samples import AT, a_task, learn, new_catalog
 from tests.catalog.test_migration import RACE, config
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +50,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> Cat
 
 def url_of(catalog: Catalog, **parts: Any) -> str:
     """The catalog's URL, with other parts."""
-    return catalog._engine.url.set(**parts).render_as_string(hide_password=False)
+    return catalog.engine.url.set(**parts).render_as_string(hide_password=False)
 
 
 def refusal(url: str, error: type[MultipromptError] = CatalogError, *, create: bool = False) -> str:
@@ -65,7 +67,7 @@ def one_line(error: BaseException) -> str:
 
 
 def ask(catalog: Catalog, query: str) -> list[Any]:
-    engine = create_engine(catalog._engine.url, poolclass=NullPool)
+    engine = create_engine(catalog.engine.url, poolclass=NullPool)
     with engine.connect() as connection:
         return [tuple(row) for row in connection.exec_driver_sql(query)]
 
@@ -86,28 +88,28 @@ def test_a_catalog_is_made_and_opened_by_url(driver: str) -> None:
     version = learn(Catalog.open(url, create=True))
     for other in ("postgresql", "postgresql+psycopg"):
         again = Catalog.open(url.replace(driver, other, 1))
-        assert again.versions() == [version]
+        assert again.versions.find() == [version]
         assert again.verify() == []
-    assert Catalog.open(url, create=True).versions() == [version]
+    assert Catalog.open(url, create=True).versions.find() == [version]
 
 
 def test_the_location_is_the_url_without_the_password(learned: Catalog) -> None:
     opened = Catalog.open(url_of(learned, password=SECRET))
     assert SECRET not in opened.location
     assert "***" in opened.location
-    assert str(learned._engine.url.database) in opened.location
-    assert [task.name for task in opened.tasks()] == ["colour"]
+    assert str(learned.engine.url.database) in opened.location
+    assert [task.name for task in opened.tasks.find()] == ["colour"]
 
 
 def test_a_password_among_the_parameters_of_a_url_is_not_shown_either(catalog: Catalog) -> None:
-    url = url_of(catalog, query={**catalog._engine.url.query, "password": SECRET})
+    url = url_of(catalog, query={**catalog.engine.url.query, "password": SECRET})
     opened = Catalog.open(url)
     assert SECRET not in make_url(opened.location).query.values()
     message = refusal(make_url(url).set(database="nowhere").render_as_string(hide_password=False))
     assert SECRET not in make_url(message.partition(": ")[0]).query.values()
-    assert SECRET not in opened._engine.url.render_as_string()
+    assert SECRET not in opened.engine.url.render_as_string()
     for parameter in ("sslpassword", "passfile", "options", "sslkey"):
-        url = url_of(catalog, query={**catalog._engine.url.query, parameter: "s3cret"})
+        url = url_of(catalog, query={**catalog.engine.url.query, parameter: "s3cret"})
         assert "s3cret" not in database.location(database.database_engine(url))
 
 
@@ -128,12 +130,12 @@ def test_no_error_shows_the_password(catalog: Catalog, monkeypatch: pytest.Monke
     failing(lambda: Catalog.open(url_of(catalog, password=SECRET, port=1)))
     failing(lambda: Catalog.open(url_of(catalog, password=SECRET, database="template1")))
     failing(lambda: learn(opened, score=float("inf") - float("inf")))
-    with database.writing(catalog._engine):
-        failing(lambda: by(opened, "tester", AT).add_task(a_task("shape")))
+    with database.writing(catalog.engine):
+        failing(lambda: by(opened, "tester", AT).tasks.add(a_task("shape")))
     execute(catalog, "UPDATE alembic_version SET version_num = '9999'")
     failing(lambda: Catalog.open(url_of(catalog, password=SECRET)))
     execute(catalog, "DROP TABLE task_texts")
-    failing(lambda: opened.tasks("matches('x')"))
+    failing(lambda: opened.tasks.find("matches('x')"))
     for error in errors:
         one_line(error)
         while error is not None:
@@ -212,7 +214,7 @@ def test_another_program_s_database_is_refused_and_kept(create: bool, table: str
 def test_an_empty_database_holds_no_catalog_until_one_is_made_in_it() -> None:
     url = new_database()
     assert "holds no catalog: create one with `multiprompt init`" in refusal(url, SchemaError)
-    assert Catalog.open(url, create=True).tasks() == []
+    assert Catalog.open(url, create=True).tasks.find() == []
 
 
 @pytest.mark.parametrize(("revision", "says"), [("9999", "install a newer release"), ("0002", "`multiprompt upgrade`")])
@@ -254,21 +256,21 @@ def test_processes_that_create_one_catalog_at_once_all_succeed() -> None:
 
 def test_a_writer_waits_for_another_one(catalog: Catalog) -> None:
     added: list[Any] = []
-    writer = threading.Thread(target=lambda: added.append(by(catalog, "tester", AT).add_task(a_task())))
-    with database.writing(catalog._engine) as connection:
+    writer = threading.Thread(target=lambda: added.append(by(catalog, "tester", AT).tasks.add(a_task())))
+    with database.writing(catalog.engine) as connection:
         writer.start()
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         assert any(connection.exec_driver_sql(waiting).scalar() for _ in range(100_000))
         assert added == []
     writer.join()
-    assert added == [catalog.task("colour")]
+    assert added == [catalog.tasks.get("colour")]
 
 
 def test_a_writer_in_another_catalog_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.05)
     one, other = new_catalog(tmp_path), new_catalog(tmp_path)
-    with database.writing(one._engine):
-        assert by(other, "tester", AT).add_task(a_task()).name == "colour"
+    with database.writing(one.engine):
+        assert by(other, "tester", AT).tasks.add(a_task()).name == "colour"
 
 
 @pytest.mark.parametrize("lock", ["SELECT pg_advisory_xact_lock(28016)", "LOCK TABLE tasks IN EXCLUSIVE MODE"])
@@ -278,30 +280,34 @@ def test_a_held_lock_is_one_clear_line_after_the_timeout(
     version = learn(catalog)
     before = contents(catalog)
     monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.05)
-    engine = create_engine(catalog._engine.url, poolclass=NullPool)
+    engine = create_engine(catalog.engine.url, poolclass=NullPool)
     with engine.connect() as other:
         other.exec_driver_sql(lock)
         with pytest.raises(
             CatalogError, match="another process held the catalog for .* s: wait for it and try"
         ) as caught:
-            by(catalog, "tester", AT).add_task(a_task("shape"))
+            by(catalog, "tester", AT).tasks.add(a_task("shape"))
         assert one_line(caught.value).startswith(catalog.location)
-        assert catalog.versions() == [version]
-        assert catalog.epoch() == 1
+        assert catalog.versions.find() == [version]
+        assert catalog.settings.epoch() == 1
         other.rollback()
     assert contents(catalog) == before
-    assert by(catalog, "tester", AT).add_task(a_task("shape")).name == "shape"
+    assert by(catalog, "tester", AT).tasks.add(a_task("shape")).name == "shape"
+
+
+def rows_of(connection: Connection, table: str) -> list[Any]:
+    return list(connection.execute(schema.metadata.tables[table].select().order_by("id")))
 
 
 def test_a_reader_keeps_its_view_while_another_writes(catalog: Catalog) -> None:
     learn(catalog)
-    with database.reading(catalog._engine) as connection:
-        before = reading.epoch(connection), reading.tasks(connection), reading.events(connection)
+    with database.reading(catalog.engine) as connection:
+        before = epoch(connection), rows_of(connection, "tasks"), rows_of(connection, "events")
         learn(catalog)
         learn(catalog, "shape")
-        assert (reading.epoch(connection), reading.tasks(connection), reading.events(connection)) == before
-        assert [version.label for version in reading.published(connection)] == ["colour@1"]
-    assert [version.label for version in catalog.published()[1]] == ["colour@2", "shape@1"]
+        assert (epoch(connection), rows_of(connection, "tasks"), rows_of(connection, "events")) == before
+        assert [version.label for version in published_versions(connection)] == ["colour@1"]
+    assert [version.label for version in catalog.versions.published()[1]] == ["colour@2", "shape@1"]
 
 
 def test_the_epoch_and_what_is_published_in_it_are_of_one_moment(catalog: Catalog) -> None:
@@ -311,23 +317,23 @@ def test_the_epoch_and_what_is_published_in_it_are_of_one_moment(catalog: Catalo
 
     def move() -> None:
         for _ in range(25):
-            by(catalog, "tester", AT).roll_back("colour", None, "")
+            by(catalog, "tester", AT).pointers.roll_back("colour", None, "")
         done.set()
 
     mover = threading.Thread(target=move)
     mover.start()
     seen = set()
     while not done.is_set():
-        epoch, (version,) = catalog.published()
+        epoch, (version,) = catalog.versions.published()
         assert version.number == (2 if epoch % 2 == 0 else 1)
         seen.add(epoch)
     mover.join()
     assert len(seen) > 2
-    assert catalog.published()[0] == 27
+    assert catalog.versions.published()[0] == 27
 
 
 def test_a_read_transaction_writes_nothing(learned: Catalog) -> None:
-    with pytest.raises(CatalogError) as caught, database.reading(learned._engine) as connection:
+    with pytest.raises(CatalogError) as caught, database.reading(learned.engine) as connection:
         connection.exec_driver_sql("INSERT INTO checks (passed, seconds, created_at) VALUES (1, 1, now())")
     assert "read-only" in one_line(caught.value)
 
@@ -339,21 +345,24 @@ def test_a_role_that_may_only_read_reads_and_cannot_write(catalog: Catalog) -> N
     version = learn(catalog)
     learn(catalog, "shape")
     before = contents(catalog)
-    role = f"reader_{catalog._engine.url.database}"
+    role = f"reader_{catalog.engine.url.database}"
     execute(catalog, f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
     reader = Catalog.open(url_of(catalog, username=role))
-    assert reader.version("colour") == version
-    assert reader.adapter(version) == catalog.adapter(version)
-    assert [task.name for task in reader.tasks("matches('which') and score > 0 order by name")] == ["colour", "shape"]
-    assert reader.epoch() == 2
+    assert reader.versions.get("colour") == version
+    assert reader.versions.adapter(version) == catalog.versions.adapter(version)
+    assert [task.name for task in reader.tasks.find("matches('which') and score > 0 order by name")] == [
+        "colour",
+        "shape",
+    ]
+    assert reader.settings.epoch() == 2
     assert reader.verify() == []
     assert ask(reader, "SELECT version FROM v_versions ORDER BY version") == [("colour@1",), ("shape@1",)]
     for write in (
-        lambda: by(reader, "tester", AT).add_task(a_task("size")),
+        lambda: by(reader, "tester", AT).tasks.add(a_task("size")),
         lambda: learn(reader),
-        lambda: by(reader, "tester", AT).note("colour", "hello"),
-        lambda: by(reader, "tester", AT).guard("colour", True, ""),
-        lambda: by(reader, "tester", AT).save_checkpoint("colour", "key", b"data"),
+        lambda: by(reader, "tester", AT).tasks.note("colour", "hello"),
+        lambda: by(reader, "tester", AT).tasks.guard("colour", True, ""),
+        lambda: by(reader, "tester", AT).checkpoints.save("colour", "key", b"data"),
     ):
         with pytest.raises(CatalogError) as caught:
             write()
@@ -364,7 +373,7 @@ def test_a_role_that_may_only_read_reads_and_cannot_write(catalog: Catalog) -> N
 
 def test_sql_needs_no_more_than_the_right_to_read(catalog: Catalog) -> None:
     learn(catalog)
-    name = str(catalog._engine.url.database)
+    name = str(catalog.engine.url.database)
     role = f"asker_{name}"
     execute(
         catalog,
@@ -386,7 +395,7 @@ def test_sql_needs_no_more_than_the_right_to_read(catalog: Catalog) -> None:
 
 
 def test_a_role_that_may_not_even_read_is_told_so(catalog: Catalog) -> None:
-    role = f"stranger_{catalog._engine.url.database}"
+    role = f"stranger_{catalog.engine.url.database}"
     execute(catalog, f"CREATE ROLE {role} LOGIN")
     assert "permission denied" in refusal(url_of(catalog, username=role))
 
@@ -431,12 +440,12 @@ def definitions(catalog: Catalog) -> dict[str, list[Any]]:
 def test_downgrading_to_nothing_and_upgrading_again_gives_the_same_schema(catalog: Catalog) -> None:
     before = definitions(catalog)
     assert {name for (name, *_) in before["views"]} >= {"v_tasks", "v_versions", "v_evaluations", "v_events"}
-    with database.writing(catalog._engine) as connection:
+    with database.writing(catalog.engine) as connection:
         command.downgrade(config(connection), "base")
     left = definitions(catalog)
     assert {name for name, *_ in left["columns"]} == {"alembic_version"}
     assert (left["triggers"], left["functions"], left["views"]) == ([], [], [])
-    with database.writing(catalog._engine) as connection:
+    with database.writing(catalog.engine) as connection:
         command.upgrade(config(connection), "head")
     assert definitions(catalog) == before
 
@@ -445,10 +454,10 @@ def test_downgrading_a_filled_catalog_and_upgrading_it_again_keeps_what_it_holds
     learn(catalog)
     learn(catalog, score=0.9)
     before = contents(catalog)
-    with database.writing(catalog._engine) as connection:
+    with database.writing(catalog.engine) as connection:
         command.downgrade(config(connection), "0002")
     assert "run `multiprompt upgrade`" in refusal(url_of(catalog), SchemaError)
-    assert migration.upgrade(catalog._engine) == ("0002", schema.REVISION, None)
+    assert migration.upgrade(catalog.engine) == ("0002", schema.REVISION, None)
     after = contents(catalog)
     assert after.pop("evaluation_results") == [(*row[:2], None) for row in before.pop("evaluation_results")]
     assert after.pop("tasks") == [(*row[:-1], None) for row in before.pop("tasks")]
@@ -459,7 +468,7 @@ def test_downgrading_a_filled_catalog_and_upgrading_it_again_keeps_what_it_holds
 
 def test_a_failed_upgrade_leaves_the_catalog_as_it_was(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     learn(catalog)
-    with database.writing(catalog._engine) as connection:
+    with database.writing(catalog.engine) as connection:
         command.downgrade(config(connection), "0002")
     before = definitions(catalog), ask(catalog, "SELECT * FROM prompt_versions")
     run = migration.run_migrations
@@ -470,7 +479,7 @@ def test_a_failed_upgrade_leaves_the_catalog_as_it_was(catalog: Catalog, monkeyp
 
     monkeypatch.setattr(migration, "run_migrations", broken)
     with pytest.raises(RuntimeError):
-        migration.upgrade(catalog._engine)
+        migration.upgrade(catalog.engine)
     assert (definitions(catalog), ask(catalog, "SELECT * FROM prompt_versions")) == before
 
 
@@ -480,7 +489,7 @@ def test_a_failed_upgrade_leaves_the_catalog_as_it_was(catalog: Catalog, monkeyp
 @pytest.mark.parametrize(
     "statement",
     [
-        *(f"TRUNCATE {table} CASCADE" for table in schema.PROTECTED),
+        *(f"TRUNCATE {table} CASCADE" for table in triggers.PROTECTED),
         "TRUNCATE runs CASCADE",
         "TRUNCATE ONLY events",
         "TRUNCATE events RESTART IDENTITY",
@@ -536,20 +545,20 @@ def test_a_trigger_that_always_fires_is_none_that_is_missing(catalog: Catalog) -
 
 def test_a_catalog_is_usable_after_its_connections_were_ended(catalog: Catalog) -> None:
     version = learn(catalog)
-    assert catalog.epoch() == 1
+    assert catalog.settings.epoch() == 1
     assert hang_up(catalog) == 1
-    assert catalog.epoch() == 1
-    assert catalog.versions() == [version]
+    assert catalog.settings.epoch() == 1
+    assert catalog.versions.find() == [version]
     hang_up(catalog)
     assert learn(catalog).label == "colour@2"
-    assert catalog.epoch() == 2
+    assert catalog.settings.epoch() == 2
 
 
 def test_a_connection_is_kept_for_the_next_transaction_without_what_the_last_one_held(catalog: Catalog) -> None:
     learn(catalog)
     with pytest.raises(QueryError):
         catalog.sql("SELECT no_such_column FROM v_tasks")
-    catalog.epoch()
+    catalog.settings.epoch()
     ours = "datname = current_database() AND pid <> pg_backend_pid()"
     assert ask(catalog, f"SELECT count(*), min(state) FROM pg_stat_activity WHERE {ours}") == [(1, "idle")]
     assert ask(catalog, f"SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {ours}") == [(0,)]
@@ -565,7 +574,7 @@ catalog = Catalog.open(sys.argv[1])
 child = os.fork()
 if child != 0:
     assert os.waitpid(child, 0)[1] == 0
-with catalog._engine.connect() as connection:
+with catalog.engine.connect() as connection:
     print(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar(), flush=True)
 if child == 0:
     os._exit(0)
@@ -584,13 +593,13 @@ def test_a_connection_that_ends_in_the_middle_of_writing_leaves_nothing(
 ) -> None:
     learn(catalog)
     before = contents(catalog)
-    publish = writing._publish
+    publish = candidates.point_at
 
     def ended(connection: Any, *arguments: Any, **values: Any) -> None:
         assert hang_up(catalog) == 1
         publish(connection, *arguments, **values)
 
-    monkeypatch.setattr(writing, "_publish", ended)
+    monkeypatch.setattr(candidates, "point_at", ended)
     with pytest.raises(CatalogError) as caught:
         learn(catalog)
     one_line(caught.value)
@@ -628,7 +637,7 @@ def stop(server: Any) -> None:
 def test_a_wrong_password_is_told_as_one(server: Any) -> None:
     url = make_url(server.get_uri()).set(username="guest", password=SECRET)
     made = Catalog.open(url.render_as_string(hide_password=False), create=True)
-    assert made.tasks() == []
+    assert made.tasks.find() == []
     assert SECRET not in made.location
     for password in ("wrong", ""):
         message = refusal(url.set(password=password).render_as_string(hide_password=False))
@@ -639,13 +648,13 @@ def test_a_wrong_password_is_told_as_one(server: Any) -> None:
 def test_a_catalog_is_usable_after_its_server_was_restarted(server: Any) -> None:
     made = Catalog.open(server.get_uri(), create=True)
     version = learn(made, "restarted")
-    epoch = made.epoch()
+    epoch = made.settings.epoch()
     stop(server)
     try:
         for call in (
-            made.epoch,
-            made.versions,
-            lambda: by(made, "tester", AT).add_task(a_task("shape")),
+            made.settings.epoch,
+            made.versions.find,
+            lambda: by(made, "tester", AT).tasks.add(a_task("shape")),
             lambda: Catalog.open(server.get_uri()),
         ):
             with pytest.raises(CatalogError) as caught:
@@ -653,9 +662,9 @@ def test_a_catalog_is_usable_after_its_server_was_restarted(server: Any) -> None
             assert "the server cannot be reached: check the URL and that it runs" in one_line(caught.value)
     finally:
         server.ensure_postgres_running()
-    assert made.epoch() == epoch
-    assert made.version("restarted") == version
-    assert made.adapter(version).weights == b"weights of restarted 0"
+    assert made.settings.epoch() == epoch
+    assert made.versions.get("restarted") == version
+    assert made.versions.adapter(version).weights == b"weights of restarted 0"
     assert learn(made, "restarted").number == 2
     assert made.verify() == []
     made.close()
@@ -665,8 +674,8 @@ def test_every_error_names_where_the_catalog_is(catalog: Catalog) -> None:
     place = re.escape(catalog.location)
     execute(catalog, "DROP TABLE task_texts")
     for act in (
-        lambda: catalog.tasks("matches('x')"),
-        lambda: by(catalog, "tester", AT).add_task(a_task()),
+        lambda: catalog.tasks.find("matches('x')"),
+        lambda: by(catalog, "tester", AT).tasks.add(a_task()),
         catalog.verify,
     ):
         with pytest.raises(CatalogError) as caught:
@@ -678,7 +687,7 @@ def test_every_error_names_where_the_catalog_is(catalog: Catalog) -> None:
 def test_upgrading_says_what_it_did(catalog: Catalog) -> None:
     learn(catalog)
     url = url_of(catalog)
-    with database.writing(catalog._engine) as connection:
+    with database.writing(catalog.engine) as connection:
         command.downgrade(config(connection), "0002")
     for said in (f"schema 0002 → {schema.REVISION}", f"schema {schema.REVISION} already, nothing to do"):
         done = CliRunner().invoke(cli, ["upgrade", "--catalog", url])

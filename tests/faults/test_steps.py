@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event
 
 import multiprompt as mp
+from multiprompt.catalog.baselines import Baselines
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.engine import evaluation
 from multiprompt.engine.adapter import to_adapter
@@ -239,8 +240,8 @@ def test_what_is_edited_while_a_job_runs_does_not_count(ready: mp.Workspace, mak
     ready.add_task(path)
     run_job(new_attempt(ready, "second"), ignore)
     version = ready.version("colour")
-    assert ready.catalog.task_file(version).fingerprint == before
-    assert len(ready.catalog.evaluation_rows(version).rows) == 12
+    assert ready.catalog.versions.task(version).fingerprint == before
+    assert len(ready.catalog.evaluations.rows(version).rows) == 12
 
 
 def test_steps_that_an_upgrade_adds_are_done_by_who_goes_on(
@@ -262,7 +263,7 @@ def test_a_check_goes_on_with_the_tasks_that_it_has_not_checked(
     ready.learn("colour")
     monkeypatch.setattr(evaluation, "_libraries", lambda: "torch==9.9")
     compared: list[str] = []
-    save = Catalog.save_comparison
+    save = Baselines.save_comparison
 
     def save_and_die(catalog: Catalog, version: VersionRecord, *rest: Any) -> None:
         save(catalog, version, *rest)
@@ -270,7 +271,7 @@ def test_a_check_goes_on_with_the_tasks_that_it_has_not_checked(
         if len(compared) == 1:
             raise Killed
 
-    monkeypatch.setattr(Catalog, "save_comparison", save_and_die)
+    monkeypatch.setattr(Baselines, "save_comparison", save_and_die)
     with pytest.raises(Killed):
         run_job(new_attempt(ready, "first", "check", None), ignore)
     run_job(new_attempt(ready, "second", "check", None), ignore)
@@ -345,7 +346,7 @@ def test_a_retraining_goes_on_from_the_published_version_and_says_so(
 
     monkeypatch.setattr(pipeline, "learn_prompts", noting)
     run_job(new_attempt(workspace, "first", "retrain"), ignore)
-    assert to_adapter(started[0]).weights == workspace.catalog.adapter(workspace.version("colour@1")).weights
+    assert to_adapter(started[0]).weights == workspace.catalog.versions.adapter(workspace.version("colour@1")).weights
     edges = {(edge.relation, edge.parent) for edge in between_versions(workspace.lineage("colour@2"))}
     assert edges == {("retrained-from", "colour@1"), ("initialised-from", "colour@1")}
 
@@ -411,7 +412,9 @@ def test_a_first_learning_by_a_job_starts_where_one_by_hand_does(workspace: mp.W
         start_of, afresh = find_start(workspace.context, workspace.context.task("job"), retrain=kind == "retrain")
         assert (start_of and start_of.label, afresh) == ("colour@1", "")
     run_job(new_attempt(workspace, "first", "learn", "job"), ignore)
-    weights = {workspace.catalog.adapter(workspace.version(label)).weights for label in ("hand", "job", "colour@1")}
+    weights = {
+        workspace.catalog.versions.adapter(workspace.version(label)).weights for label in ("hand", "job", "colour@1")
+    }
     assert len(weights) == 1
 
 

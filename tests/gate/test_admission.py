@@ -18,8 +18,8 @@ import multiprompt as mp
 from multiprompt.errors import MetricError, StateError
 from multiprompt.gate import admission
 from multiprompt.tasks.data import Split
-from tests.catalog.test_catalog import a_candidate, a_task, new_catalog
-from tests.catalog.test_catalog import learn as learn_scored
+from tests.catalog.samples import a_candidate, a_task, new_catalog
+from tests.catalog.samples import learn as learn_scored
 from tests.conftest import COLOURS, MakeTask, nudged, write_tiny_model
 from tests.gate.conftest import Opened, write_rows, write_task
 
@@ -136,12 +136,12 @@ def test_a_version_that_was_rolled_back_is_no_measure_any_more(
     tmp_path: Path,
 ) -> None:
     workspace = opened()
-    assert [v.label for v in workspace.catalog.served_since_blessed("sky")] == ["sky@1"]
+    assert [v.label for v in workspace.catalog.versions.served_since_blessed("sky")] == ["sky@1"]
     workspace.export("sky", tmp_path / "same")
     workspace.import_adapter("sky", nudged(tmp_path / "same"))
-    assert [v.label for v in workspace.catalog.served_since_blessed("sky")] == ["sky@1", "sky@2"]
+    assert [v.label for v in workspace.catalog.versions.served_since_blessed("sky")] == ["sky@1", "sky@2"]
     workspace.rollback("sky")
-    assert [v.label for v in workspace.catalog.served_since_blessed("sky")] == ["sky@1"]
+    assert [v.label for v in workspace.catalog.versions.served_since_blessed("sky")] == ["sky@1"]
 
 
 def test_a_trial_on_another_base_model_changes_nothing(opened: Opened, folder: Path) -> None:

@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 
 import multiprompt as mp
+from multiprompt.catalog.baselines import Baselines
 from multiprompt.catalog.catalog import Catalog
+from multiprompt.catalog.checks import Checks
+from multiprompt.catalog.snapshots import Snapshots
 from multiprompt.engine import evaluation
 from multiprompt.engine.answering import Answer, Question
 from multiprompt.errors import BaseMismatchError, ConfigError, DataError, StateError
@@ -94,7 +97,7 @@ def test_a_check_that_was_interrupted_goes_on(opened: Opened, monkeypatch: pytes
     monkeypatch.setattr(check, "GROUP", 1)
     new_library(monkeypatch)
     workspace = opened()
-    save, saved = Catalog.save_comparison, list[str]()
+    save, saved = Baselines.save_comparison, list[str]()
 
     def interrupted(catalog: Catalog, version: Any, *rest: Any) -> None:
         save(catalog, version, *rest)
@@ -102,7 +105,7 @@ def test_a_check_that_was_interrupted_goes_on(opened: Opened, monkeypatch: pytes
         if len(saved) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Catalog, "save_comparison", interrupted)
+    monkeypatch.setattr(Baselines, "save_comparison", interrupted)
     with pytest.raises(KeyboardInterrupt):
         workspace.check()
     report = workspace.check()
@@ -247,7 +250,7 @@ def test_a_check_that_is_killed_before_it_is_stored_rolls_nothing_back_and_finds
         raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Catalog, "save_check", killed)
+        patched.setattr(Checks, "save", killed)
         run_job(new_attempt(workspace, "first", "check", None), lambda _: None)
     assert workspace.version("sky").label == "sky@2"
     run_job(new_attempt(workspace, "second", "check", None), lambda _: None)
@@ -263,7 +266,7 @@ def test_a_check_keeps_its_report_where_the_task_was_guarded_meanwhile(opened: O
     report = workspace.check()
     assert any(note.startswith("sky@2 stays: task 'sky' is guarded") for note in report.notes)
     assert workspace.version("sky").label == "sky@2"
-    assert workspace.catalog.found_worse("sky@2") is not None
+    assert workspace.catalog.checks.found_worse("sky@2") is not None
 
 
 def test_an_earlier_version_with_another_metric_is_compared_by_the_one_of_now(opened: Opened, folder: Path) -> None:
@@ -320,11 +323,11 @@ def test_blessing_a_score_that_is_stored_stores_it_no_second_time(opened: Opened
 
 def test_baselines_do_not_drift_by_themselves(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = opened()
-    before = workspace.catalog.published_baselines()
+    before = workspace.catalog.baselines.published()
     new_library(monkeypatch)
     workspace.check(full=True)
     workspace.check()
-    assert workspace.catalog.published_baselines() == before
+    assert workspace.catalog.baselines.published() == before
 
 
 def test_the_report_is_one_page_without_a_network(opened: Opened, folder: Path) -> None:
@@ -378,7 +381,7 @@ def test_blessing_a_prompt_whose_template_was_edited_keeps_nobody_out(opened: Op
     workspace.check()
     assert (
         workspace.bless("sky", "as it is served").key["task file"]
-        == workspace.catalog.task_file(workspace.version("sky")).fingerprint
+        == workspace.catalog.versions.task(workspace.version("sky")).fingerprint
     )
     assert [(r.verdict, r.cause) for r in workspace.check().results] == [("identical", "")] * 2
     workspace.add_task(write_task(folder, "third", 0.9, rows=20))
@@ -445,7 +448,7 @@ def test_what_an_older_reader_made_of_a_file_is_not_believed(opened: Opened) -> 
     workspace = opened()
     task = workspace.context.task("sky")
     old = hashlib.sha256(f"{source_digest(task)} {task.data}".encode()).hexdigest()
-    by(workspace.catalog, "tester", datetime.now(UTC)).save_source(old, "sha256:of other rows")
+    by(workspace.catalog, "tester", datetime.now(UTC)).snapshots.save_source(old, "sha256:of other rows")
     assert all(result.verdict == "identical" for result in workspace.check().results)
 
 
@@ -456,7 +459,7 @@ def test_rows_of_the_hub_are_not_kept_under_a_revision_that_has_moved(
     kept: list[Any] = []
     monkeypatch.setattr(check, "source_digest", lambda *_: f"hub:{next(revisions)}")
     monkeypatch.setattr(check, "load_test_split", lambda task: replace(load_test_split(task), source=None))
-    monkeypatch.setattr(Catalog, "save_source", lambda *arguments: kept.append(arguments))
+    monkeypatch.setattr(Snapshots, "save_source", lambda *arguments: kept.append(arguments))
     workspace = opened()
     assert workspace.check().passed and kept == []
     monkeypatch.setattr(check, "source_digest", lambda *_: "hub:1")
@@ -495,7 +498,7 @@ def test_what_is_not_sure_among_the_others_is_run_to_its_end(
 ) -> None:
     """Looked at alone the first rows seem to settle it; a drop that chance explains is not left at these."""
     monkeypatch.setattr(sampling, "settled", lambda *_: "dropped")
-    order = canaries.order(opened().catalog.published_baselines()[1][0][1].data, ROWS)
+    order = canaries.order(opened().catalog.baselines.published()[1][0][1].data, ROWS)
     answers = [row["label"] for row in map(json.loads, (folder / "sky" / "test.jsonl").read_text().splitlines())]
     first = set(order[:3])
     new_library(monkeypatch)
@@ -522,7 +525,7 @@ def test_a_version_that_was_published_meanwhile_is_not_rolled_back(opened: Opene
         write_rows(folder / "sky", split, 200, 0.0, random.Random(split))
     assert workspace.learn("sky").published
     with pytest.raises(StateError, match="sky@2 was published meanwhile, so sky@1 is not replaced"):
-        by(workspace.catalog, "tester", datetime.now(UTC)).roll_back("sky", 1, "", replaces=1)
+        by(workspace.catalog, "tester", datetime.now(UTC)).pointers.roll_back("sky", 1, "", replaces=1)
     assert workspace.version("sky").label == "sky@2"
 
 

@@ -165,7 +165,7 @@ def test_rows_that_others_took_the_place_of_are_no_flips(opened: Opened, folder:
     """Row 3 of other data says nothing of what row 3 was answered with before."""
     write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
     rows = [json.loads(line) for line in (folder / "sky" / "test.jsonl").read_text().splitlines()]
-    old = opened().catalog.evaluation_rows(opened().version("sky"))
+    old = opened().catalog.evaluations.rows(opened().version("sky"))
     evidence = by_task(opened().check())["sky"].evidence
     assert evidence is not None
     assert evidence.lost

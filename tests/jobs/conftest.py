@@ -20,7 +20,7 @@ from multiprompt.jobs.runner import Do, run_jobs
 from multiprompt.jobs.schedules import Schedules
 from multiprompt.records import Claim, Outcome, WorkerRecord
 from tests.catalog.databases import DATABASES, KINDS, by
-from tests.catalog.test_catalog import a_task
+from tests.catalog.samples import a_task
 
 TASKS = ("sst2", "trec", "bad", "it's")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -105,7 +105,7 @@ class Jobs:
 
 def _fill(catalog: Catalog) -> None:
     for name in TASKS:
-        by(catalog, "tester", START).add_task(a_task(name))
+        by(catalog, "tester", START).tasks.add(a_task(name))
 
 
 @pytest.fixture(params=KINDS)

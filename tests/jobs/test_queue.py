@@ -35,7 +35,7 @@ from multiprompt.jobs.kinds import LOADING
 from multiprompt.records import Claim, Job, JobState, Outcome
 from multiprompt.workspace import Workspace
 from tests.catalog.databases import by
-from tests.catalog.test_catalog import learn
+from tests.catalog.samples import learn
 from tests.jobs.conftest import START, TASKS, Jobs
 
 
@@ -234,13 +234,13 @@ def test_a_job_that_runs_is_cancelled_and_writes_nothing_from_then_on(jobs: Jobs
     assert (mine, jobs.superseded.is_set()) == ([True, False], True)
     assert jobs.queue.get(job.id).state == "cancelled"
     assert jobs.catalog.ledger.outcome(job.id) == Outcome(False, "cancelled")
-    assert jobs.catalog.checkpoint("sst2", "key") is None
+    assert jobs.catalog.checkpoints.get("sst2", "key") is None
 
 
 def checkpoint(jobs: Jobs, task: str, claim: Claim | None = None) -> None:
     """Save where a training stands, for a job or by hand."""
     catalog = jobs.catalog if claim is None else jobs.catalog.claimed_by(claim)
-    by(catalog, "tester", jobs.clock()).save_checkpoint(task, "key", b"half a training")
+    by(catalog, "tester", jobs.clock()).checkpoints.save(task, "key", b"half a training")
 
 
 @pytest.mark.parametrize(("kind", "task"), [("evaluate", "sst2"), ("check", None), ("retrain", "sst2")])
@@ -260,22 +260,22 @@ def test_a_cancelled_job_forgets_no_checkpoint_of_another_training(
     else:
         jobs.queue.cancel(job.id)
     assert jobs.queue.get(job.id).state == "cancelled"
-    assert jobs.catalog.checkpoint("sst2", "key") == b"half a training"
+    assert jobs.catalog.checkpoints.get("sst2", "key") == b"half a training"
 
 
 def test_a_learning_by_hand_leaves_the_checkpoint_of_a_job(jobs: Jobs) -> None:
     learn(jobs.catalog, "sst2")
-    by_hand, known = jobs.catalog, jobs.catalog.version("sst2")
-    by(by_hand, "me", START).save_checkpoint("sst2", "hand", b"before")
+    by_hand, known = jobs.catalog, jobs.catalog.versions.get("sst2")
+    by(by_hand, "me", START).checkpoints.save("sst2", "hand", b"before")
     claim, _ = by_hand.ledger.claim("job", "owner", "w", START)
     by_job = by_hand.claimed_by(claim)
-    by(by_job, "worker", START).save_checkpoint("sst2", "job", b"of the job")
-    by(by_hand, "me", START).save_checkpoint("sst2", "hand", b"later")
-    by(by_hand, "me", START).end_training(known, "nothing new")
+    by(by_job, "worker", START).checkpoints.save("sst2", "job", b"of the job")
+    by(by_hand, "me", START).checkpoints.save("sst2", "hand", b"later")
+    by(by_hand, "me", START).checkpoints.end_training(known, "nothing new")
     assert by_hand.checkpoint("sst2", "job") == b"of the job"
-    by(by_job, "worker", START).end_training(known, "nothing new")
+    by(by_job, "worker", START).checkpoints.end_training(known, "nothing new")
     assert by_hand.checkpoint("sst2", "job") is None
-    by(by_hand, "me", START).save_checkpoint("sst2", "hand", b"after")
+    by(by_hand, "me", START).checkpoints.save("sst2", "hand", b"after")
     assert by_hand.checkpoint("sst2", "hand") == b"after"
 
 
@@ -289,7 +289,7 @@ def test_a_cancelled_training_leaves_the_checkpoint_of_a_task_that_trains_alike(
         jobs.finish(claim, kind, task)
 
     jobs.do(do)
-    assert [jobs.catalog.checkpoint(task, "key") is None for task in ("sst2", "trec")] == [True, False]
+    assert [jobs.catalog.checkpoints.get(task, "key") is None for task in ("sst2", "trec")] == [True, False]
 
 
 def test_gc_leaves_all_of_a_job_that_runs_or_waits_to_go_on(jobs: Jobs) -> None:
@@ -315,7 +315,7 @@ def test_gc_leaves_all_of_a_job_that_runs_or_waits_to_go_on(jobs: Jobs) -> None:
             stop.set()
             raise UnavailableError("the worker is stopping")
         assert jobs.catalog.ledger.results(claim.job, "snapshot") == {"rows": b"many"}
-        assert jobs.catalog.checkpoint("sst2", "key") == b"half a training"
+        assert jobs.catalog.checkpoints.get("sst2", "key") == b"half a training"
         jobs.finish(claim, kind, task)
 
     jobs.do(do, stop=stop, until_idle=False)
@@ -323,7 +323,7 @@ def test_gc_leaves_all_of_a_job_that_runs_or_waits_to_go_on(jobs: Jobs) -> None:
     collect()
     jobs.do(do)
     assert (jobs.queue.get(job.id).state, attempts) == ("done", 2)
-    assert jobs.catalog.checkpoint("trec", "key") is None
+    assert jobs.catalog.checkpoints.get("trec", "key") is None
     collect()
     assert jobs.catalog.ledger.logs(job.id) == []
 

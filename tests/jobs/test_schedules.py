@@ -21,7 +21,7 @@ from multiprompt.jobs.plan import plan
 from multiprompt.jobs.schedules import Schedules
 from multiprompt.records import CheckReport, CheckResult, Job, Schedule
 from tests.catalog.databases import by
-from tests.catalog.test_catalog import BASE, a_task, learn
+from tests.catalog.samples import BASE, a_task, learn
 from tests.jobs.conftest import START, Jobs
 
 
@@ -157,7 +157,7 @@ def test_a_schedule_with_a_former_name_is_replaced_by_one_of_the_same_purpose_on
 
 def test_tasks_with_colons_have_schedules_of_their_own(jobs: Jobs) -> None:
     for name in ("a", "a:data"):
-        by(jobs.catalog, "tester", START).add_task(a_task(name))
+        by(jobs.catalog, "tester", START).tasks.add(a_task(name))
     jobs.catalog.ledger.save_schedule(replace(schedule(jobs, "a:data", cron="0 3 * * *"), name="retrain:a:data"))
     with pytest.raises(ConfigError, match="'retrain:a:data' is for retrain a:data: give another name"):
         schedule(jobs, "a", on="data")
@@ -195,7 +195,7 @@ def test_changed_data_retrains_once_a_change(jobs: Jobs, tmp_path: Path) -> None
     file = tmp_path / "train.jsonl"
     file.write_text('{"text": "a"}\n')
     files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
-    by(jobs.catalog, "tester", START).add_task(a_task("sst2", dataset_kwargs=files))
+    by(jobs.catalog, "tester", START).tasks.add(a_task("sst2", dataset_kwargs=files))
     schedule(jobs, on="data")
     assert looks(jobs) == []
     file.write_text('{"text": "b"}\n')
@@ -207,7 +207,7 @@ def watching(jobs: Jobs, file: Path) -> Schedule:
     """A schedule on data, which lie in one file."""
     file.write_text('{"text": "a"}\n')
     files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
-    by(jobs.catalog, "tester", START).add_task(a_task("sst2", dataset_kwargs=files))
+    by(jobs.catalog, "tester", START).tasks.add(a_task("sst2", dataset_kwargs=files))
     return schedule(jobs, on="data")
 
 
@@ -238,7 +238,7 @@ def test_data_that_come_after_their_schedule_retrain(jobs: Jobs, tmp_path: Path)
 def test_a_schedule_on_data_that_no_worker_sees_is_refused(jobs: Jobs) -> None:
     url = "https://localhost:1/rows.jsonl"
     files = {"data_files": dict.fromkeys(("train", "validation", "test"), url)}
-    by(jobs.catalog, "tester", START).add_task(a_task("sst2", dataset_kwargs=files))
+    by(jobs.catalog, "tester", START).tasks.add(a_task("sst2", dataset_kwargs=files))
     with pytest.raises(ConfigError, match="the data of sst2 is fetched from an URL, which is not watched"):
         schedule(jobs, on="data")
 
@@ -330,7 +330,7 @@ def test_a_schedule_that_cannot_look_holds_up_no_other(jobs: Jobs, tmp_path: Pat
     folder = tmp_path / "data"
     folder.mkdir()
     files = {"data_files": {split: str(folder / "rows.jsonl") for split in ("train", "validation", "test")}}
-    by(jobs.catalog, "tester", START).add_task(a_task("bad", dataset_kwargs=files))
+    by(jobs.catalog, "tester", START).tasks.add(a_task("bad", dataset_kwargs=files))
     schedule(jobs, "bad", on="data")
     schedule(jobs, "trec", every=timedelta(minutes=1))
     (folder / "rows.jsonl").symlink_to(folder / "rows.jsonl")
@@ -351,15 +351,17 @@ def test_a_check_that_finds_a_drop_retrains_that_task(jobs: Jobs) -> None:
 
 def check(jobs: Jobs, *results: CheckResult) -> None:
     """What a check of everything found."""
-    by(jobs.catalog, "tester", jobs.clock()).save_check(CheckReport(results, 1.0))
+    by(jobs.catalog, "tester", jobs.clock()).checks.save(CheckReport(results, 1.0))
 
 
 def regressed(label: str, score: float = 0.3, key: str = "", jobs: Jobs | None = None) -> CheckResult:
     found = CheckResult(label, "acc", 0.5, score, 0.5 - score, 0.01, "regressed", "data")
     if jobs is not None:
-        version = jobs.catalog.version(*parse_label(label))
-        baseline = jobs.catalog.baseline_of(version).evaluation
-        by(jobs.catalog, "tester", jobs.clock()).save_comparison(version, baseline, {"data": key}, found, None, None)
+        version = jobs.catalog.versions.get(*parse_label(label))
+        baseline = jobs.catalog.baselines.of(version).evaluation
+        by(jobs.catalog, "tester", jobs.clock()).baselines.save_comparison(
+            version, baseline, {"data": key}, found, None, None
+        )
     return found
 
 
@@ -418,7 +420,7 @@ def test_a_base_model_whose_files_change_submits_a_job(jobs: Jobs, tmp_path: Pat
     weights = tmp_path / "model" / "model.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"first")
-    by(jobs.catalog, "tester", START).bind_base_model(replace(BASE, source=str(weights.parent)))
+    by(jobs.catalog, "tester", START).base_models.bind(replace(BASE, source=str(weights.parent)))
     schedule(jobs, None, "check", on="base")
     assert looks(jobs) == []
     weights.write_bytes(b"other")
@@ -432,7 +434,7 @@ def test_a_base_model_that_is_away_for_a_while_submits_nothing(jobs: Jobs, tmp_p
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"first")
-    by(jobs.catalog, "tester", START).bind_base_model(replace(BASE, source=str(folder)))
+    by(jobs.catalog, "tester", START).base_models.bind(replace(BASE, source=str(folder)))
     schedule(jobs, None, "check", on="base")
     folder.rename(tmp_path / "away")
     assert looks(jobs) == []
@@ -481,7 +483,7 @@ def test_data_that_change_while_a_job_learns_from_what_they_were_retrain_after_i
     file = tmp_path / "train.jsonl"
     file.write_text('{"text": "a"}\n')
     files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
-    by(jobs.catalog, "tester", START).add_task(a_task("sst2", dataset_kwargs=files))
+    by(jobs.catalog, "tester", START).tasks.add(a_task("sst2", dataset_kwargs=files))
     schedule(jobs, on="data")
     running = jobs.queue.submit("retrain", "sst2", 100)
 
@@ -504,7 +506,7 @@ def test_data_that_change_before_a_job_begins_need_no_other_job(jobs: Jobs, tmp_
     file = tmp_path / "train.jsonl"
     file.write_text('{"text": "a"}\n')
     files = {"data_files": {split: str(file) for split in ("train", "validation", "test")}}
-    by(jobs.catalog, "tester", START).add_task(a_task("sst2", dataset_kwargs=files))
+    by(jobs.catalog, "tester", START).tasks.add(a_task("sst2", dataset_kwargs=files))
     schedule(jobs, on="data")
     waiting = jobs.queue.submit("retrain", "sst2", 100)
     file.write_text('{"text": "b"}\n')

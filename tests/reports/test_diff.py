@@ -50,7 +50,9 @@ def test_a_version_does_not_differ_from_itself(workspace: mp.Workspace, make_tas
 def test_flips_are_the_rows_that_one_version_has_right(workspace: mp.Workspace, make_task: MakeTask) -> None:
     two_versions(workspace, make_task("colour"))
     found = workspace.diff("colour@1", "colour@2", tokens=False)
-    old, new = (workspace.catalog.baseline(workspace.version(label)) for label in ("colour@1", "colour@2"))
+    old, new = (
+        workspace.catalog.baselines.evaluation_of(workspace.version(label)) for label in ("colour@1", "colour@2")
+    )
     for flip in found.flips:
         right = (flip.after if flip.better else flip.before, flip.before if flip.better else flip.after)
         assert right[0] == flip.reference != right[1]
@@ -77,7 +79,9 @@ def test_versions_of_files_with_other_orders_of_choices_are_compared_by_the_text
     workspace.learn("colour")
     workspace.add_task(edited(path, doc_to_choice=[*COLOURS[::-1]]))
     workspace.learn("colour")
-    old, new = (workspace.catalog.baseline(workspace.version(label)) for label in ("colour@1", "colour@2"))
+    old, new = (
+        workspace.catalog.baselines.evaluation_of(workspace.version(label)) for label in ("colour@1", "colour@2")
+    )
     found = workspace.diff("colour@1", "colour@2", tokens=False)
     hits = [[p == r for p, r in zip(side.predictions, side.references, strict=True)] for side in (old, new)]
     assert [flip.row for flip in found.flips] == [row for row in range(12) if hits[0][row] != hits[1][row]]

@@ -112,7 +112,7 @@ def test_what_is_right_token_by_token_in_training_is_right_when_it_is_generated(
     keys = {"validation_split": "test", "filter_list": None, **keys}
     workspace.add_task(make_task("word", kind="generate", multiprompt=short, **keys))
     report = workspace.learn("word")
-    run = workspace.catalog.run(workspace.version(report.version))
+    run = workspace.catalog.runs.of(workspace.version(report.version))
     assert run is not None
     (exact,) = [exact for step, exact, _ in run.validations if step == run.best_step]
     assert report.soft >= exact > 0

@@ -11,12 +11,12 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
-from multiprompt.catalog import schema
+from multiprompt.catalog import schema, triggers
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.writing import Parent
+from multiprompt.catalog.lineage import Parent
 from multiprompt.records import Adapter
 from tests.catalog.databases import DATABASES, by, contents, execute
-from tests.catalog.test_catalog import AT, ROWS, a_task, an_evaluation, learn, new_catalog
+from tests.catalog.samples import AT, ROWS, a_task, an_evaluation, learn, new_catalog
 
 STATES = ("candidate", "published", "retired", "rejected")
 ALLOWED = {
@@ -37,9 +37,11 @@ def fill_with_every_state(catalog: Catalog) -> None:
     learn(catalog, publish=False)
     copied = f"SELECT 4, 4, 'candidate', {COPIED} FROM prompt_versions WHERE id = 3"
     execute(catalog, f"INSERT INTO prompt_versions (id, number, state, {COPIED}) {copied}")
-    assert {version.state: version.id for version in catalog.versions()} == IDS
+    assert {version.state: version.id for version in catalog.versions.find()} == IDS
     blessed = an_evaluation("colour", 0.6)
-    by(catalog, "tester", AT).bless(catalog.version("colour"), a_task("colour"), ROWS, blessed, "asked for")
+    by(catalog, "tester", AT).baselines.bless(
+        catalog.versions.get("colour"), a_task("colour"), ROWS, blessed, "asked for"
+    )
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def catalog(tmp_path: Path) -> Catalog:
 def refused(catalog: Catalog, *statements: str) -> str:
     """The reason that the last statement is refused for, after which nothing has changed."""
     before = contents(catalog)
-    engine = create_engine(catalog._engine.url, poolclass=NullPool)
+    engine = create_engine(catalog.engine.url, poolclass=NullPool)
     with engine.connect() as connection:
         for statement in statements[:-1]:
             connection.exec_driver_sql(statement)
@@ -202,7 +204,7 @@ def test_what_a_published_version_rests_on_cannot_be_replaced(catalog: Catalog, 
     refused(catalog, f"INSERT {source} ON CONFLICT ({KEYS.get(table, 'id')}) DO UPDATE SET {change}")
 
 
-@pytest.mark.parametrize("table", schema.PROTECTED)
+@pytest.mark.parametrize("table", triggers.PROTECTED)
 def test_no_protected_table_can_be_emptied_at_once(catalog: Catalog, table: str) -> None:
     emptied = f"DELETE FROM {table}" if DATABASES.kind == "sqlite" else f"TRUNCATE {table} CASCADE"
     refused(catalog, emptied)

@@ -16,12 +16,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.writing import Parent
+from multiprompt.catalog.lineage import Parent
 from multiprompt.errors import QueryError
 from multiprompt.records import CheckReport, Run, VersionRecord
 from multiprompt.tasks.data import Split
 from tests.catalog.databases import DATABASES, by, contents
-from tests.catalog.test_catalog import AT, a_check, a_task, learn, new_catalog
+from tests.catalog.samples import AT, a_check, a_task, learn, new_catalog
 
 LIMITS = settings(max_examples=15, deadline=None, database=None)
 _names = itertools.count()
@@ -36,11 +36,11 @@ def found(catalog: Catalog, text: str) -> list[str]:
 
 
 def names(catalog: Catalog, query: str) -> list[str]:
-    return [task.name for task in catalog.tasks(query)]
+    return [task.name for task in catalog.tasks.find(query)]
 
 
 def labels(catalog: Catalog, query: str) -> set[str]:
-    return {version.label for version in catalog.versions(query)}
+    return {version.label for version in catalog.versions.find(query)}
 
 
 def refusal(listing: Callable[[str], Any], query: str) -> str:
@@ -70,9 +70,9 @@ def fill(catalog: Catalog) -> None:
         if name == "sst2":
             learn(catalog, name, task=task)
         else:
-            by(catalog, "tester", AT).add_task(task)
+            by(catalog, "tester", AT).tasks.add(task)
         for note in notes:
-            by(catalog, "tester", AT).note(name, note)
+            by(catalog, "tester", AT).tasks.note(name, note)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_a_text_is_found_by_its_words(texts: Catalog, kind: str) -> None:
     "text", ["", " ", "\t\n", "'", '"', "*", "-", "...", "()", "_", "__", ":*", "!&|", "🙂", "\u0301"]
 )
 def test_a_text_without_words_is_refused_at_its_column(texts: Catalog, text: str) -> None:
-    message = refusal(texts.tasks, f"name = 'x' or  matches({quoted(text)})")
+    message = refusal(texts.tasks.find, f"name = 'x' or  matches({quoted(text)})")
     assert message.startswith("query, column 25, at ")
     assert message.endswith("expected 1 to 20 words, got 0")
 
@@ -186,7 +186,7 @@ def test_twenty_words_are_a_search_and_more_are_refused(texts: Catalog) -> None:
         ("a.b.c-d.e.f.g.h.i.j.k.l.m.n.o_p/q,r;s t u", 21),
         (many[:9000], 1685),
     ):
-        message = refusal(texts.tasks, f"matches({quoted(text)})")
+        message = refusal(texts.tasks.find, f"matches({quoted(text)})")
         assert message.startswith("query, column 10, at ")
         assert message.endswith(f"expected 1 to 20 words, got {count}")
 
@@ -194,13 +194,13 @@ def test_twenty_words_are_a_search_and_more_are_refused(texts: Catalog) -> None:
 @pytest.mark.parametrize("length", [200, 2_046, 2_047, 9_000])
 def test_a_very_long_word_is_a_word(changed: Catalog, length: int) -> None:
     assert found(changed, "x" * length) == []
-    by(changed, "tester", AT).note("empty", "x" * length)
+    by(changed, "tester", AT).tasks.note("empty", "x" * length)
     assert found(changed, "x" * length) == ["empty"]
     assert found(changed, "x" * 100) == ["empty"]
 
 
 def test_a_very_long_note_is_found_by_each_of_its_words(changed: Catalog) -> None:
-    by(changed, "tester", AT).note("empty", " ".join(f"word{number}" for number in range(40_000)))
+    by(changed, "tester", AT).tasks.note("empty", " ".join(f"word{number}" for number in range(40_000)))
     for number in (0, 20_000, 39_999):
         assert found(changed, f"word{number} word1") == ["empty"]
 
@@ -226,36 +226,36 @@ def test_a_search_is_a_condition_like_any_other(texts: Catalog) -> None:
 def test_versions_and_evaluations_are_found_by_their_task_s_text(changed: Catalog) -> None:
     learn(changed, "sst2", publish=False, task=a_task("sst2", description=TEXTS["sst2"][0], tag=TEXTS["sst2"][1]))
     learn(changed, "other")
-    assert [version.label for version in changed.versions("matches('film')")] == ["sst2@1", "sst2@2"]
-    assert {record.task for record in changed.evaluations("not matches('film')")} == {"other"}
-    assert len(changed.evaluations("matches('film') and kind = 'hard'")) == 1
+    assert [version.label for version in changed.versions.find("matches('film')")] == ["sst2@1", "sst2@2"]
+    assert {record.task for record in changed.evaluations.find("not matches('film')")} == {"other"}
+    assert len(changed.evaluations.find("matches('film') and kind = 'hard'")) == 1
 
 
 def test_a_changed_task_file_is_found_by_what_it_says_now(changed: Catalog) -> None:
-    by(changed, "tester", AT).add_task(a_task("sst2", description="Judge the movie.", tag=["opinion"]))
+    by(changed, "tester", AT).tasks.add(a_task("sst2", description="Judge the movie.", tag=["opinion"]))
     for text in ("film", "sentiment", "team:nlp", "positive"):
         assert found(changed, text) == []
     for text in ("movie", "opinion", "sst2", "annotators", "judge opinion may"):
         assert found(changed, text) == ["sst2"]
-    by(changed, "tester", AT).add_task(a_task("sst2", description=TEXTS["sst2"][0], tag=TEXTS["sst2"][1]))
+    by(changed, "tester", AT).tasks.add(a_task("sst2", description=TEXTS["sst2"][0], tag=TEXTS["sst2"][1]))
     assert found(changed, "film sentiment annotators") == ["sst2"]
     assert found(changed, "movie") == []
 
 
 def test_a_task_and_a_note_are_found_as_soon_as_they_are_there(changed: Catalog) -> None:
     assert found(changed, "brandnew") == []
-    by(changed, "tester", AT).add_task(a_task("brandnew"))
+    by(changed, "tester", AT).tasks.add(a_task("brandnew"))
     assert found(changed, "brandnew") == ["brandnew"]
-    by(changed, "tester", AT).note("brandnew", "zebra crossing")
-    by(changed, "tester", AT).note("brandnew", "yak")
+    by(changed, "tester", AT).tasks.note("brandnew", "zebra crossing")
+    by(changed, "tester", AT).tasks.note("brandnew", "yak")
     assert found(changed, "zebra yak crossing brandnew") == ["brandnew"]
     assert names(changed, "matches('zebra') or matches('film')") == ["sst2", "brandnew"]
 
 
 def test_what_others_say_of_a_task_is_no_text_of_it(changed: Catalog) -> None:
     learn(changed, "sst2", score=0.9)
-    by(changed, "trombone", AT).roll_back("sst2", 1, "xylophone")
-    by(changed, "trombone", AT).guard("sst2", True, "xylophone")
+    by(changed, "trombone", AT).pointers.roll_back("sst2", 1, "xylophone")
+    by(changed, "trombone", AT).tasks.guard("sst2", True, "xylophone")
     assert found(changed, "xylophone") == []
     assert found(changed, "trombone") == []
 
@@ -297,16 +297,16 @@ def test_any_text_is_found_by_the_beginnings_of_its_words(
     searched: Catalog, notes: list[str], queries: list[str]
 ) -> None:
     name = f"№{next(_names)}"
-    by(searched, "tester", AT).add_task(a_task(name, description="", tag=[]))
+    by(searched, "tester", AT).tasks.add(a_task(name, description="", tag=[]))
     for note in notes:
-        by(searched, "tester", AT).note(name, note)
+        by(searched, "tester", AT).tasks.note(name, note)
     text = " ".join([name, *notes])
     for query in [*queries, *notes]:
         if 0 < len(model_words(query)) <= 20:
             expected = [name] if model_matches(text, query) else []
             assert names(searched, f"name = {quoted(name)} and matches({quoted(query)})") == expected, (text, query)
         else:
-            refusal(searched.tasks, f"matches({quoted(query)})")
+            refusal(searched.tasks.find, f"matches({quoted(query)})")
 
 
 @LIMITS
@@ -316,7 +316,7 @@ def test_any_word_of_letters_and_digits_is_found_by_each_of_its_beginnings(
 ) -> None:
     word = data.draw(st.text("abcxyz0123456789eE", min_size=1, max_size=8))
     name = f"№{next(_names)}"
-    by(searched, "tester", AT).add_task(a_task(name, description=f"{word} end", tag=[]))
+    by(searched, "tester", AT).tasks.add(a_task(name, description=f"{word} end", tag=[]))
     for length in range(1, len(word) + 1):
         query = f"name = {quoted(name)} and matches({quoted(word[:length])})"
         assert names(searched, query) == [name], word[:length]
@@ -329,8 +329,8 @@ def test_any_text_of_any_script_is_found_by_itself(searched: Catalog, text: str)
     assume("\0" not in text)
     assume(0 < len(model_words(text)) <= 20)
     name = f"№{next(_names)}"
-    by(searched, "tester", AT).add_task(a_task(name, description="", tag=[]))
-    by(searched, "tester", AT).note(name, text)
+    by(searched, "tester", AT).tasks.add(a_task(name, description="", tag=[]))
+    by(searched, "tester", AT).tasks.note(name, text)
     query = f"name = {quoted(name)} and matches({quoted(text)})"
     assert names(searched, query) == [name], model_words(text)
 
@@ -341,8 +341,8 @@ def test_any_text_of_any_script_is_found_by_itself(searched: Catalog, text: str)
 )
 def test_a_word_of_another_script_is_found_and_others_are_not(searched: Catalog, text: str) -> None:
     one, other = (f"№{next(_names)}" for _ in range(2))
-    by(searched, "tester", AT).add_task(a_task(one, description="", tag=[text]))
-    by(searched, "tester", AT).add_task(a_task(other, description="", tag=["plain"]))
+    by(searched, "tester", AT).tasks.add(a_task(one, description="", tag=[text]))
+    by(searched, "tester", AT).tasks.add(a_task(other, description="", tag=["plain"]))
     listed = f"name in ({quoted(one)}, {quoted(other)})"
     assert names(searched, f"{listed} and matches({quoted(text)})") == [one]
     assert names(searched, f"{listed} and matches({quoted(text + ' plain')})") == []
@@ -351,7 +351,7 @@ def test_a_word_of_another_script_is_found_and_others_are_not(searched: Catalog,
 @pytest.mark.parametrize("word", ["1e5x", "0x1fgh", "12ab34", "3e", "007", "1e10e10", "sha1e5cafe"])
 def test_a_word_of_digits_and_letters_is_one_word(searched: Catalog, word: str) -> None:
     name = f"№{next(_names)}"
-    by(searched, "tester", AT).add_task(a_task(name, description=word, tag=[]))
+    by(searched, "tester", AT).tasks.add(a_task(name, description=word, tag=[]))
     listed = f"name = {quoted(name)} and matches"
     assert names(searched, f"{listed}('{word}')") == [name]
     for start in range(1, len(word)):
@@ -390,7 +390,7 @@ def family(tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> Cata
     """A catalog of these versions, of which b@2 was rejected, and of a task without any; to be read only."""
     made = new_catalog(tmp_path_factory.mktemp("family"))
     grow(made, FAMILY)
-    by(made, "tester", AT).add_task(a_task("unpublished"))
+    by(made, "tester", AT).tasks.add(a_task("unpublished"))
     return made
 
 
@@ -455,7 +455,7 @@ def test_a_task_is_a_descendant_by_what_it_has_published(family: Catalog) -> Non
     assert names(family, "descendant_of('b@2')") == ["a", "d"]
     assert names(family, "ancestor_of('d@1')") == ["a", "b", "c"]
     assert names(family, "ancestor_of('d') and score >= 0.5 and name != 'b'") == ["a", "c"]
-    assert {record.version for record in family.evaluations("descendant_of('c@1')")} == {"a@3", "d@1"}
+    assert {record.version for record in family.evaluations.find("descendant_of('c@1')")} == {"a@3", "d@1"}
 
 
 def test_what_is_no_descendant_is_all_the_others(family: Catalog) -> None:
@@ -464,8 +464,12 @@ def test_what_is_no_descendant_is_all_the_others(family: Catalog) -> None:
     # What is not published came from nothing, whether the version asked for has descendants or not.
     assert names(family, "not descendant_of('e@1')") == ["a", "b", "c", "d", "e", "unpublished"]
     assert names(family, "not descendant_of('c@2')") == ["a", "b", "c", "e", "unpublished"]
-    assert len(family.evaluations("not descendant_of('e@1') and kind = 'hard'")) == len({label[0] for label in FAMILY})
-    assert len(family.evaluations("not descendant_of('c@2') and kind = 'hard'")) == len({label[0] for label in FAMILY})
+    assert len(family.evaluations.find("not descendant_of('e@1') and kind = 'hard'")) == len(
+        {label[0] for label in FAMILY}
+    )
+    assert len(family.evaluations.find("not descendant_of('c@2') and kind = 'hard'")) == len(
+        {label[0] for label in FAMILY}
+    )
 
 
 def test_functions_are_combined(family: Catalog) -> None:
@@ -485,7 +489,7 @@ def test_functions_are_combined(family: Catalog) -> None:
 @pytest.mark.parametrize("function", ["descendant_of", "ancestor_of"])
 def test_nothing_came_from_or_led_to_an_unknown_version(plain: Catalog, function: str) -> None:
     for label in ("nobody", "nobody@1", "colour@2", "colour@0", "colour@999999999", "COLOUR@1", "colo%", "a'b"):
-        assert plain.versions(f"{function}({quoted(label)})") == []
+        assert plain.versions.find(f"{function}({quoted(label)})") == []
 
 
 @pytest.mark.parametrize("function", ["descendant_of", "ancestor_of"])
@@ -493,7 +497,7 @@ def test_nothing_came_from_or_led_to_an_unknown_version(plain: Catalog, function
     "label", ["colour@", "colour@x", "colour@1@2", "colour@1.5", "colour@-1", "colour@ 1", "colour@1 ", "@", "colour@²"]
 )
 def test_a_malformed_label_is_refused_at_its_column(plain: Catalog, function: str, label: str) -> None:
-    for listing, field in ((plain.tasks, "name"), (plain.versions, "task"), (plain.evaluations, "task")):
+    for listing, field in ((plain.tasks.find, "name"), (plain.versions.find, "task"), (plain.evaluations.find, "task")):
         query = f"{field} = 'x' or {function}({quoted(label)})"
         message = refusal(listing, query)
         assert message.startswith(f"query, column {query.index('(') + 3}, at {label!r}: ")
@@ -502,7 +506,7 @@ def test_a_malformed_label_is_refused_at_its_column(plain: Catalog, function: st
 
 @pytest.mark.parametrize("label", ["", "@1"])
 def test_a_label_without_a_name_is_refused_at_its_column(plain: Catalog, label: str) -> None:
-    assert "column 16" in refusal(plain.versions, f"descendant_of('{label}')")
+    assert "column 16" in refusal(plain.versions.find, f"descendant_of('{label}')")
 
 
 # Data
@@ -524,7 +528,7 @@ def test_versions_are_found_by_the_data_they_learned_from(tmp_path: Path) -> Non
     learn_from(catalog, "b", two, three)
     learn_from(catalog, "a", two, split("validation", "four"))
     learn(catalog, "imported")
-    by(catalog, "tester", AT).add_task(a_task("unpublished"))
+    by(catalog, "tester", AT).tasks.add(a_task("unpublished"))
 
     def learned(fingerprint: str) -> set[str]:
         return labels(catalog, f"learned_from('{fingerprint}')")
@@ -557,7 +561,7 @@ def test_a_fingerprint_can_be_given_without_its_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "sha256:", "sha256:1f2a30b", "1f2a30b", "sha256"])
 def test_a_fingerprint_too_short_to_tell_is_refused_at_its_column(plain: Catalog, text: str) -> None:
-    message = refusal(plain.versions, f"number = 1 and learned_from('{text}')")
+    message = refusal(plain.versions.find, f"number = 1 and learned_from('{text}')")
     assert message.startswith(f"query, column 30, at {text!r}: expected at least 8 digits of a fingerprint")
 
 
@@ -571,12 +575,12 @@ def test_versions_are_found_by_the_checks_that_found_them_worse(tmp_path: Path) 
 
     def check(days: int, **verdicts: str) -> None:
         results = tuple(replace(a_check(f"{name}@1", 0.9, 0.1), verdict=verdict) for name, verdict in verdicts.items())
-        by(catalog, "tester", AT + timedelta(days=days)).save_check(CheckReport(results, 1.0))
+        by(catalog, "tester", AT + timedelta(days=days)).checks.save(CheckReport(results, 1.0))
 
     check(1, a="regressed", b="unchanged", d="unchanged")
     check(3, b="failed", a="unchanged", d="improved")
     check(5, c="regressed")
-    by(catalog, "tester", AT).add_task(a_task("unpublished"))
+    by(catalog, "tester", AT).tasks.add(a_task("unpublished"))
     for since, expected in (
         ("2026-01-01", "abc"),
         ("2026-01-02", "abc"),
@@ -597,7 +601,7 @@ def test_a_task_is_worse_by_its_published_version_alone(tmp_path: Path) -> None:
     catalog = new_catalog(tmp_path)
     learn(catalog, "a", 0.9)
     result = replace(a_check("a@1", 0.9, 0.1), verdict="regressed")
-    by(catalog, "tester", AT).save_check(CheckReport((result,), 1.0))
+    by(catalog, "tester", AT).checks.save(CheckReport((result,), 1.0))
     assert names(catalog, "regressed_since('2026-01-01')") == ["a"]
     learn(catalog, "a", 0.95)
     assert names(catalog, "regressed_since('2026-01-01')") == []
@@ -606,7 +610,7 @@ def test_a_task_is_worse_by_its_published_version_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "monday", "2026-13-01", "20", "0001-01-01T00:00+14:00"])
 def test_a_time_that_is_none_is_refused_at_its_column(plain: Catalog, text: str) -> None:
-    message = refusal(plain.tasks, f"regressed_since('{text}')")
+    message = refusal(plain.tasks.find, f"regressed_since('{text}')")
     assert message.startswith(f"query, column 18, at {text!r}: expected a time such as '2026-11-01'")
 
 
@@ -639,15 +643,15 @@ def test_a_time_that_is_none_is_refused_at_its_column(plain: Catalog, text: str)
     ],
 )
 def test_what_is_no_function_is_told_the_nearest(texts: Catalog, query: str, says: str) -> None:
-    assert says in refusal(texts.tasks, query)
+    assert says in refusal(texts.tasks.find, query)
 
 
 def test_events_have_no_functions_and_say_so(texts: Catalog) -> None:
-    message = refusal(texts.events, "matches('film')")
+    message = refusal(texts.events.find, "matches('film')")
     assert message.startswith("query, column 1, at 'matches': unknown function 'matches'")
     assert not re.search("there are none yet", message)
 
 
 def test_too_many_functions_are_too_many_comparisons(texts: Catalog) -> None:
-    assert "more than 200 comparisons" in refusal(texts.tasks, " or ".join(["matches('x')"] * 201))
+    assert "more than 200 comparisons" in refusal(texts.tasks.find, " or ".join(["matches('x')"] * 201))
     assert names(texts, " or ".join(["matches('film')"] * 40)) == ["sst2"]

@@ -1,36 +1,99 @@
-"""Lineage: what a version came from and what came from it, over any number of edges, and what a change would touch."""
+"""Lineage: the ancestors and descendants of a version, and the versions that a change would touch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import CTE, ColumnElement, Connection, Select, literal, or_, select
 
-from multiprompt.catalog import reading
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.baselines import is_held_against
-from multiprompt.catalog.fields import ancestors, begins, descendants
+from multiprompt.catalog.query.joins import ancestors, begins, descendants, is_held_against
+from multiprompt.catalog.store import Noun
+from multiprompt.catalog.versions import version, versions_of
 from multiprompt.errors import NotFoundError, QueryError
 from multiprompt.records import Edge, Impact, VersionRecord
 
 
-def lineage(connection: Connection, versions: list[VersionRecord]) -> list[Edge]:
-    """The edges above and below versions, and what each version on them was made of. Five statements at any depth."""
-    start = select(s.prompt_versions.c.id).where(s.prompt_versions.c.id.in_([version.id for version in versions]))
-    above, below = ancestors(start), descendants(start)
+@dataclass(frozen=True)
+class Parent:
+    """A parent of a candidate: a version, or something outside the catalog that `label` names."""
+
+    relation: str
+    label: str
+    version: VersionRecord | None = None
+
+
+class Lineage(Noun):
+    def of(self, task: str, number: int | None = None) -> list[Edge]:
+        """The edges above and below a version, or all versions of a task, and the materials of each version on them.
+
+        It takes five statements at any depth.
+        """
+        with self._store.read() as connection:
+            versions = versions_of(connection, task) if number is None else [version(connection, task, number)]
+            start = select(s.prompt_versions.c.id).where(s.prompt_versions.c.id.in_([found.id for found in versions]))
+            above, below = _with(start, ancestors(start)), _with(start, descendants(start))
+            everyone = or_(*(s.prompt_versions.c.id.in_(ids) for ids in (above, below)))
+            materials = _materials(connection, select(s.prompt_versions.c.id).where(everyone))
+            return [*_edges(connection, above, below), *materials]
+
+    def impact_of_base(self, name: str) -> list[Impact]:
+        """The published prompts on a base model, given by its name or by the first digits of its weights' digest.
+
+        Raises NotFoundError.
+        """
+        base = s.base_models.c
+        named = (
+            _begins(base.weights, name) if name.startswith("sha256:") else or_(base.name == name, base.source == name)
+        )
+        with self._store.read() as connection:
+            if connection.execute(select(base.id).where(named)).first() is None:
+                known = connection.scalars(select(base.name).distinct()).all()
+                raise NotFoundError(f"no base model {name!r} in the catalog; it has {', '.join(known) or 'none'}.")
+            use = select(s.prompt_versions.c.id, literal("runs-on")).join(s.base_models).where(named)
+            return _impacts(connection, use)
+
+    def impact_of_data(self, fingerprint: str) -> list[Impact]:
+        """The published prompts that were trained, validated or scored on data, given by its first digits.
+
+        Raises NotFoundError or QueryError.
+        """
+        found = _begins(s.data_snapshots.c.fingerprint, fingerprint)
+        with self._store.read() as connection:
+            ids = connection.scalars(select(s.data_snapshots.c.id).where(found)).all()
+            if not ids:
+                raise NotFoundError(
+                    f"no data {fingerprint} in the catalog; `multiprompt lineage TASK` shows what there is."
+                )
+            return [impact for use in _uses(ids) for impact in _impacts(connection, use)]
+
+
+def insert_edges(connection: Connection, child_id: int, parents: Sequence[Parent]) -> None:
+    rows = [
+        {
+            "child_id": child_id,
+            "relation": parent.relation,
+            "parent_id": None if parent.version is None else parent.version.id,
+            "parent_label": parent.label,
+        }
+        for parent in parents
+    ]
+    if rows:
+        connection.execute(s.lineage.insert(), rows)
+
+
+def _edges(connection: Connection, above: Select[tuple[int]], below: Select[tuple[int]]) -> list[Edge]:
     edges = s.lineage.c
-    walked = or_(edges.child_id.in_(_with(start, above)), edges.parent_id.in_(_with(start, below)))
     child = s.prompt_versions.alias("child")
     query = (
         select(s.tasks.c.name, child.c.number, edges.relation, edges.parent_label)
         .join(child, edges.child_id == child.c.id)
         .join(s.tasks, child.c.task_id == s.tasks.c.id)
-        .where(walked)
-        .order_by(s.lineage.c.id)
+        .where(or_(edges.child_id.in_(above), edges.parent_id.in_(below)))
+        .order_by(edges.id)
     )
-    found = [Edge(f"{row.name}@{row.number}", row.relation, row.parent_label) for row in connection.execute(query)]
-    everyone = or_(*(s.prompt_versions.c.id.in_(ids) for ids in (_with(start, above), _with(start, below))))
-    return [*found, *_materials(connection, select(s.prompt_versions.c.id).where(everyone))]
+    return [Edge(f"{row.name}@{row.number}", row.relation, row.parent_label) for row in connection.execute(query)]
 
 
 def _with(start: Select[tuple[int]], others: CTE) -> Select[tuple[int]]:
@@ -75,26 +138,10 @@ def _materials(connection: Connection, versions: Select[tuple[int]]) -> Iterator
         yield from (Edge(label, relation, parent) for relation, parent in made_of if parent is not None)
 
 
-def impact_of_base(connection: Connection, name: str) -> list[Impact]:
-    """The published prompts that run on a base model, named by its name or by how the digest of its weights begins."""
-    base = s.base_models.c
-    named = or_(base.name == name, base.source == name)
-    if name.startswith("sha256:"):
-        named = _begins(base.weights, name)
-    if connection.execute(select(base.id).where(named)).first() is None:
-        known = connection.scalars(select(base.name).distinct()).all()
-        raise NotFoundError(f"no base model {name!r} in the catalog; it has {', '.join(known) or 'none'}.")
-    return _impacts(connection, select(s.prompt_versions.c.id, literal("runs-on")).join(s.base_models).where(named))
-
-
-def impact_of_data(connection: Connection, fingerprint: str) -> list[Impact]:
-    """The published prompts that were trained, validated or scored on data whose fingerprint begins so."""
-    found = _begins(s.data_snapshots.c.fingerprint, fingerprint)
-    ids = connection.scalars(select(s.data_snapshots.c.id).where(found)).all()
-    if not ids:
-        raise NotFoundError(f"no data {fingerprint} in the catalog; `multiprompt lineage TASK` shows what there is.")
+def _uses(ids: Sequence[int]) -> tuple[Select[tuple[int, str]], ...]:
+    """The versions that used data of these ids, each with how."""
     versions, runs, evaluations = s.prompt_versions.c, s.runs.c, s.evaluations.c
-    uses = (
+    return (
         select(versions.id, literal("trained-on")).join(s.runs).where(runs.training_snapshot_id.in_(ids)),
         select(versions.id, literal("validated-on")).join(s.runs).where(runs.validation_snapshot_id.in_(ids)),
         select(versions.id, literal("evaluated-on"))
@@ -102,7 +149,6 @@ def impact_of_data(connection: Connection, fingerprint: str) -> list[Impact]:
         .join(s.evaluations, is_held_against(s.evaluations))
         .where(evaluations.snapshot_id.in_(ids)),
     )
-    return [impact for use in uses for impact in _impacts(connection, use)]
 
 
 def _impacts(connection: Connection, use: Select[tuple[int, str]]) -> list[Impact]:
@@ -125,8 +171,3 @@ def _begins(column: ColumnElement[str], fingerprint: str) -> ColumnElement[bool]
         return begins(column, fingerprint)
     except ValueError as error:
         raise QueryError(f"{fingerprint!r}: {error}") from None
-
-
-def of_label(connection: Connection, name: str, number: int | None) -> list[VersionRecord]:
-    """The versions that a label means: the one of a number, else all of the task."""
-    return reading.versions_of(connection, name) if number is None else [reading.version(connection, name, number)]

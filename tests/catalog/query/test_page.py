@@ -21,7 +21,7 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.errors import MultipromptError, QueryError
 from multiprompt.records import BaseModelRecord, Listing
 from tests.catalog.databases import by, contents
-from tests.catalog.test_catalog import AT, BASE, a_task, an_evaluation, learn, new_catalog
+from tests.catalog.samples import AT, BASE, a_task, an_evaluation, learn, new_catalog
 
 LISTINGS = ("tasks", "versions", "evaluations", "events")
 ORDERS: dict[str, tuple[str, ...]] = {
@@ -56,15 +56,17 @@ HISTORY: dict[str, tuple[tuple[float, int], ...]] = {
 
 
 def fill(catalog: Catalog) -> None:
-    by(catalog, "Zoë", AT).bind_base_model(BASE)
+    by(catalog, "Zoë", AT).base_models.bind(BASE)
     for name, versions in HISTORY.items():
-        by(catalog, "tester", AT + timedelta(seconds=len(name))).add_task(a_task(name))
+        by(catalog, "tester", AT + timedelta(seconds=len(name))).tasks.add(a_task(name))
         for score, day in versions:
             metrics = {"acc": score} | ({"macro_f1": score / 3} if day else {})
             learn(catalog, name, score, at=AT + timedelta(days=day), soft=an_evaluation(name, score, metrics=metrics))
     learn(catalog, "größe", 0.75, publish=False, at=AT + timedelta(days=10, microseconds=1))
-    by(catalog, "someone", AT + timedelta(days=10, microseconds=2)).roll_back("colour", 1, "complaints\n of 'some'")
-    by(catalog, "tester", AT + timedelta(days=11)).guard("日本", True, "")
+    by(catalog, "someone", AT + timedelta(days=10, microseconds=2)).pointers.roll_back(
+        "colour", 1, "complaints\n of 'some'"
+    )
+    by(catalog, "tester", AT + timedelta(days=11)).tasks.guard("日本", True, "")
 
 
 @pytest.fixture(scope="module")
@@ -110,20 +112,20 @@ def refusal(listing: Callable[..., Listing[Any]], query: str, after: str) -> str
 
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_a_listing_without_a_limit_is_one_page_and_equals_a_plain_list(catalog: Catalog, listing: str) -> None:
-    whole = getattr(catalog, listing)()
+    whole = getattr(catalog, listing).find()
     assert isinstance(whole, Listing)
     assert isinstance(whole, list)
     assert whole.after is None
     assert len(whole) >= len(HISTORY)
     assert whole == list(whole)
-    page = getattr(catalog, listing)(limit=3)
+    page = getattr(catalog, listing).find(limit=3)
     assert page == list(whole)[:3]
     assert page.after is not None
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_pages_of_any_size_make_up_the_listing(catalog: Catalog, listing: str) -> None:
-    read = getattr(catalog, listing)
+    read = getattr(catalog, listing).find
     whole = read()
     for size in (1, 2, 3, len(whole) - 1, len(whole), len(whole) + 1, 1000):
         assert walk(read, "", size) == whole
@@ -131,7 +133,7 @@ def test_pages_of_any_size_make_up_the_listing(catalog: Catalog, listing: str) -
 
 @pytest.mark.parametrize(("listing", "order"), EVERY_ORDER)
 def test_pages_of_every_order_make_up_the_listing(catalog: Catalog, listing: str, order: str) -> None:
-    read = getattr(catalog, listing)
+    read = getattr(catalog, listing).find
     whole = read(order)
     everyone = read()
     assert sorted(map(repr, whole)) == sorted(map(repr, everyone))
@@ -152,7 +154,7 @@ def test_pages_of_a_query_make_up_what_it_finds(
     field = "name" if listing == "tasks" else "task"
     quoted = word.replace("'", "''")
     condition = {"": "", "task": f"{field} = '{quoted}' ", "not": f"not {field} = '{quoted}' "}[where]
-    read = getattr(catalog, listing)
+    read = getattr(catalog, listing).find
     assert walk(read, condition + order, size) == read(condition + order)
 
 
@@ -162,7 +164,7 @@ def test_records_without_a_value_come_last_whichever_way(catalog: Catalog, field
         return getattr(record, {"score.acc": "score"}.get(field, field))
 
     for way in ("asc", "desc"):
-        found = [value(record) for record in walk(catalog.tasks, f"order by {field} {way}", 2)]
+        found = [value(record) for record in walk(catalog.tasks.find, f"order by {field} {way}", 2)]
         there = [one for one in found if one is not None]
         assert there == sorted(there, reverse=way == "desc")
         assert found == there + [None] * (len(found) - len(there))
@@ -173,8 +175,8 @@ def test_pages_of_a_point_in_time_make_up_the_listing(catalog: Catalog) -> None:
     for order in ("", "order by published_at", "order by published_at desc", "order by score desc"):
         for days in (0, 1, 3, 20):
             as_of = AT + timedelta(days=days)
-            whole = catalog.tasks(order, as_of=as_of)
-            assert walk(catalog.tasks, order, 2, as_of=as_of) == whole
+            whole = catalog.tasks.find(order, as_of=as_of)
+            assert walk(catalog.tasks.find, order, 2, as_of=as_of) == whole
 
 
 @pytest.mark.parametrize(
@@ -193,10 +195,10 @@ def test_nothing_is_listed_twice_while_records_are_added(tmp_path: Path, listing
     catalog = new_catalog(tmp_path)
     for number, score in enumerate((0.5, 0.5, None, 0.9)):
         if score is None:
-            by(catalog, "tester", AT).add_task(a_task(f"old {number}"))
+            by(catalog, "tester", AT).tasks.add(a_task(f"old {number}"))
         else:
             learn(catalog, f"old {number}", score, at=AT + timedelta(days=number))
-    read = getattr(catalog, listing)
+    read = getattr(catalog, listing).find
     before, found, after = read(order), [], None
     for number in itertools.count():
         page = read(order, after=after, limit=2)
@@ -206,7 +208,7 @@ def test_nothing_is_listed_twice_while_records_are_added(tmp_path: Path, listing
         after = page.after
         if number < 3:
             learn(catalog, f"{'anz'[number % 3]} new {number}", (0.5, 0.1, 0.95, 0.5)[number], at=AT)
-            by(catalog, "tester", AT).add_task(a_task(f"unpublished {number}"))
+            by(catalog, "tester", AT).tasks.add(a_task(f"unpublished {number}"))
     assert len(set(map(repr, found))) == len(found)
     known = [record for record in found if record in before]
     assert known == before
@@ -216,7 +218,7 @@ def test_nothing_is_listed_twice_while_records_are_added(tmp_path: Path, listing
 
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_a_place_in_another_order_is_refused(catalog: Catalog, listing: str) -> None:
-    read = getattr(catalog, listing)
+    read = getattr(catalog, listing).find
     field, other = ORDERS[listing][:2]
     places = {
         order: read(order, limit=1).after
@@ -230,13 +232,13 @@ def test_a_place_in_another_order_is_refused(catalog: Catalog, listing: str) -> 
 @pytest.mark.parametrize("order", ["", "order by score"])
 def test_a_place_in_another_listing_is_refused(catalog: Catalog, order: str) -> None:
     for one, another in itertools.permutations(("tasks", "versions", "evaluations"), 2):
-        place = getattr(catalog, one)(order, limit=1).after
-        refusal(getattr(catalog, another), order, place)
+        place = getattr(catalog, one).find(order, limit=1).after
+        refusal(getattr(catalog, another).find, order, place)
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_a_place_that_was_cut_short_is_refused(catalog: Catalog, listing: str) -> None:
-    read = getattr(catalog, listing)
+    read = getattr(catalog, listing).find
     order = f"order by {ORDERS[listing][0]}"
     place = read(order, limit=1).after
     for length in range(len(place)):
@@ -277,7 +279,7 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_what_is_no_place_in_a_listing_is_refused(catalog: Catalog, kind: str) -> None:
     query = "order by score" if kind.startswith("an object as") else ""
-    refusal(catalog.tasks, query, HOSTILE[kind])
+    refusal(catalog.tasks.find, query, HOSTILE[kind])
 
 
 # What has the form of a place, but names none that there could be.
@@ -305,11 +307,11 @@ FORGED = {
 def test_a_forged_place_is_refused_or_a_place_like_any_other(catalog: Catalog, kind: str) -> None:
     query, place = FORGED[kind]
     try:
-        page = catalog.tasks(query, after=place, limit=2)
+        page = catalog.tasks.find(query, after=place, limit=2)
     except QueryError as error:
         assert "\n" not in str(error)
     else:
-        assert all(record in catalog.tasks() for record in page)
+        assert all(record in catalog.tasks.find() for record in page)
 
 
 JSON = st.recursive(
@@ -326,7 +328,7 @@ JSON = st.recursive(
 )
 def test_any_text_is_a_place_or_a_query_error(catalog: Catalog, of: tuple[str, str], place: str) -> None:
     listing, order = of
-    refusal(getattr(catalog, listing), order, place)
+    refusal(getattr(catalog, listing).find, order, place)
 
 
 @settings(max_examples=25, deadline=None, database=None)
@@ -337,19 +339,19 @@ def test_any_forged_place_is_a_page_or_a_query_error(
     listing, order = of
     sorting = order.removeprefix("order by ").removesuffix(" asc")
     with contextlib.suppress(QueryError):
-        getattr(catalog, listing)(order, after=cursor(sorting, key, value), limit=2)
+        getattr(catalog, listing).find(order, after=cursor(sorting, key, value), limit=2)
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_a_page_takes_as_many_statements_however_large_it_is(catalog: Catalog, listing: str) -> None:
-    read = getattr(catalog, listing)
+    read = getattr(catalog, listing).find
     whole = read()
     statements: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         statements.append(statement)
 
-    event.listen(catalog._engine, "before_cursor_execute", note)
+    event.listen(catalog.engine, "before_cursor_execute", note)
     counts = []
     try:
         for size in (1, 2, len(whole), 10_000):
@@ -357,14 +359,14 @@ def test_a_page_takes_as_many_statements_however_large_it_is(catalog: Catalog, l
             assert len(read(limit=size)) == min(size, len(whole))
             counts.append(len(statements))
     finally:
-        event.remove(catalog._engine, "before_cursor_execute", note)
+        event.remove(catalog.engine, "before_cursor_execute", note)
     assert len(set(counts)) == 1
     assert len([statement for statement in statements if statement.startswith("SELECT")]) == 1
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_a_limit_in_the_query_goes_before_the_page_s(catalog: Catalog, listing: str) -> None:
-    read = getattr(catalog, listing)
+    read = getattr(catalog, listing).find
     whole = read()
     page = read("limit 3", limit=1)
     assert page == whole[:3]
@@ -376,35 +378,35 @@ def test_a_limit_in_the_query_goes_before_the_page_s(catalog: Catalog, listing: 
 
 def test_a_page_of_nothing_is_empty_and_the_last(catalog: Catalog) -> None:
     for page in (
-        catalog.tasks("name = 'nobody'", limit=5),
-        catalog.tasks("name = 'nobody'"),
-        catalog.versions("number > 99 order by score desc", limit=1),
-        catalog.tasks(limit=0),
-        catalog.tasks("limit 0"),
+        catalog.tasks.find("name = 'nobody'", limit=5),
+        catalog.tasks.find("name = 'nobody'"),
+        catalog.versions.find("number > 99 order by score desc", limit=1),
+        catalog.tasks.find(limit=0),
+        catalog.tasks.find("limit 0"),
     ):
         assert page == []
         assert page.after is None
 
 
 def test_behind_the_last_record_there_is_nothing(catalog: Catalog) -> None:
-    page = catalog.tasks("name != 'colour'", limit=len(HISTORY) - 2)
+    page = catalog.tasks.find("name != 'colour'", limit=len(HISTORY) - 2)
     assert page.after is not None
-    assert catalog.tasks("name = 'colour'", after=page.after) == []
+    assert catalog.tasks.find("name = 'colour'", after=page.after) == []
 
 
 @pytest.mark.parametrize("limit", [-1, -2, -1000, 2**63, 10**30])
 def test_a_limit_that_counts_nothing_is_an_error_or_harmless(catalog: Catalog, limit: int) -> None:
     try:
-        page = catalog.tasks(limit=limit)
+        page = catalog.tasks.find(limit=limit)
     except (MultipromptError, ValueError) as error:
         assert "\n" not in str(error)
     else:
-        assert page == (catalog.tasks() if limit > 0 else [])
+        assert page == (catalog.tasks.find() if limit > 0 else [])
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_a_data_frame_has_a_row_a_record_and_a_column_a_field(catalog: Catalog, listing: str) -> None:
-    page = getattr(catalog, listing)(limit=5)
+    page = getattr(catalog, listing).find(limit=5)
     frame = page.to_pandas()
     assert len(frame) == len(page) == 5
     plain = [field.name for field in fields(page[0]) if field.name not in ("base_model", "metrics")]
@@ -423,10 +425,12 @@ def test_a_data_frame_has_a_row_a_record_and_a_column_a_field(catalog: Catalog, 
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_the_data_frame_of_an_empty_page_has_no_row(catalog: Catalog, listing: str) -> None:
     field = "name" if listing == "tasks" else "task"
-    assert len(getattr(catalog, listing)(f"{field} = 'none such'").to_pandas()) == 0
+    assert len(getattr(catalog, listing).find(f"{field} = 'none such'").to_pandas()) == 0
 
 
 def test_a_page_of_any_size_is_in_order(catalog: Catalog) -> None:
     for limit in (3, 1_000, 1_001, 40_000):
-        found = catalog.tasks("order by name desc", limit=limit)
-        assert [task.name for task in found] == sorted((task.name for task in catalog.tasks()), reverse=True)[:limit]
+        found = catalog.tasks.find("order by name desc", limit=limit)
+        assert [task.name for task in found] == sorted((task.name for task in catalog.tasks.find()), reverse=True)[
+            :limit
+        ]

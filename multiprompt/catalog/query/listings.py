@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
-    CTE,
     ColumnElement,
     CompoundSelect,
     FromClause,
@@ -25,16 +24,13 @@ from sqlalchemy import (
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.labels import parse_label
-from multiprompt.catalog.query import Field, Fields, Flag, Function, ValueIndex, parse_time
-from multiprompt.catalog.search import matches
+from multiprompt.catalog.query.fields import Field, Fields, Flag, Function, ValueIndex
+from multiprompt.catalog.query.joins import ancestors, baseline, begins, descendants, moved, published
+from multiprompt.catalog.query.search import matches
+from multiprompt.catalog.query.values import parse_time
 from multiprompt.config import POLICIES
 from multiprompt.errors import MultipromptError
 
-published = s.prompt_versions.alias("published")
-baseline = s.evaluations.alias("baseline")
-# The event that published what was published at a time.
-moved = s.events.alias("moved")
-MIN_FINGERPRINT = 8
 STATES = ("candidate", "published", "retired", "rejected")
 EVALUATION_KINDS = ("soft", "hard")
 EVENT_KINDS = (
@@ -90,31 +86,6 @@ def _labelled(label: str) -> Select[tuple[int]]:
     return found if number is None else found.where(s.prompt_versions.c.number == number)
 
 
-def descendants(start: Select[tuple[int]]) -> CTE:
-    """The ids of the versions that came, over any number of edges, from those that `start` selects."""
-    edges = s.lineage
-    found = select(edges.c.child_id.label("id")).where(edges.c.parent_id.in_(start)).cte(recursive=True)
-    return found.union(select(edges.c.child_id).join(found, edges.c.parent_id == found.c.id))
-
-
-def ancestors(start: Select[tuple[int]]) -> CTE:
-    """The ids of the versions from which those that `start` selects came, over any number of edges."""
-    edges = s.lineage
-    first = select(edges.c.parent_id.label("id")).where(edges.c.child_id.in_(start), edges.c.parent_id.is_not(None))
-    found = first.cte(recursive=True)
-    return found.union(
-        select(edges.c.parent_id).join(found, edges.c.child_id == found.c.id).where(edges.c.parent_id.is_not(None))
-    )
-
-
-def begins(column: ColumnElement[str], fingerprint: str) -> ColumnElement[bool]:
-    """Whether a digest begins so; `sha256:` may be left out. Raises ValueError when that says too little."""
-    digits = fingerprint.removeprefix("sha256:")
-    if len(digits) < MIN_FINGERPRINT:
-        raise ValueError(f"expected at least {MIN_FINGERPRINT} digits of a fingerprint such as 'sha256:1f2a30b4…'")
-    return column.startswith(f"sha256:{digits}", autoescape=True)
-
-
 def _learned_from(fingerprint: str) -> CompoundSelect[tuple[int]]:
     """The runs that trained or validated on data of this fingerprint, or of one that begins with it."""
     data = select(s.data_snapshots.c.id).where(begins(s.data_snapshots.c.fingerprint, fingerprint))
@@ -126,7 +97,7 @@ def _learned_from(fingerprint: str) -> CompoundSelect[tuple[int]]:
 
 
 def _regressed_since(time: str) -> Select[tuple[int]]:
-    """The versions that a check since then found worse, or failed to measure."""
+    """The versions that a check since then found worse or could not measure."""
     return (
         select(s.check_results.c.version_id)
         .join(s.checks, s.check_results.c.check_id == s.checks.c.id)
@@ -135,7 +106,7 @@ def _regressed_since(time: str) -> Select[tuple[int]]:
 
 
 def _functions(versions: FromClause) -> dict[str, Function]:
-    """What can be asked of a listing whose rows have one of `versions`."""
+    """The functions of a listing whose rows have one of `versions`."""
 
     def among(column: ColumnElement[Any], ids: Callable[[str], Any]) -> Function:
         # Rows without a version or a run are not among any, and so among what `not` finds.
@@ -178,7 +149,7 @@ TASKS = _tasks(published.c.published_at, s.tasks.c.guarded)
 
 
 def tasks_as_of(guarded: ColumnElement[Any]) -> Fields:
-    """The fields of tasks as they were: since when, and whether they were guarded, was different then."""
+    """The fields of tasks at an earlier time, when `published_at` and `guarded` had other values."""
     return _tasks(moved.c.at, guarded)
 
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from multiprompt.catalog import query as query_module
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.catalog.fields import EVENT_KINDS
+from multiprompt.catalog.query import page
+from multiprompt.catalog.query.listings import EVENT_KINDS
 from multiprompt.errors import QueryError
 from multiprompt.records import TaskRecord
 from tests.catalog.databases import by, contents
-from tests.catalog.test_catalog import AT, a_task, an_evaluation, learn, new_catalog
+from tests.catalog.samples import AT, a_task, an_evaluation, learn, new_catalog
 
 # name: (score of its published version, tags, metric results)
 TASKS: dict[str, tuple[float | None, tuple[str, ...], dict[str, float]]] = {
@@ -40,7 +40,7 @@ def fill(catalog: Catalog) -> Catalog:
     for name, (score, tags, results) in TASKS.items():
         task = a_task(name, tag=list(tags), description=f"About {name}.")
         if score is None:
-            by(catalog, "tester", moment(name)).add_task(task)
+            by(catalog, "tester", moment(name)).tasks.add(task)
         else:
             soft = an_evaluation(name, score, metrics=results, metric=next(iter(results)))
             learn(catalog, score=score, task=task, at=moment(name), soft=soft)
@@ -57,12 +57,12 @@ def catalog(tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> Ite
 
 
 def names(catalog: Catalog, query: str) -> list[str]:
-    return [task.name for task in catalog.tasks(query)]
+    return [task.name for task in catalog.tasks.find(query)]
 
 
 def refusal(catalog: Catalog, query: str) -> str:
     with pytest.raises(QueryError) as caught:
-        catalog.tasks(query)
+        catalog.tasks.find(query)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -145,25 +145,27 @@ def test_nothing_is_said_about_a_score_that_is_not_there(catalog: Catalog) -> No
 
 def test_versions_evaluations_and_events_have_queries_too(catalog: Catalog) -> None:
     def labels(query: str) -> list[str]:
-        return [version.label for version in catalog.versions(query)]
+        return [version.label for version in catalog.versions.find(query)]
 
     assert labels("state = 'rejected'") == ["shape@2"]
     assert labels("task = 'shape' order by number desc") == ["shape@2", "shape@1"]
     assert labels("score.macro_f1 > 0.5 and tokens = 4 and base = 'tiny'") == ["it's@1"]
     assert labels("tag.team = 'vision' and published_at is not null") == ["shape@1"]
     assert labels("reason = 'worse' and method like 'prompt%'") == ["shape@2"]
-    assert labels(f"digest = '{catalog.version('colour').digest}'") == ["colour@1"]
-    kinds = [(e.task, e.kind) for e in catalog.evaluations("kind = 'soft' and rows = 2 and score > 0.8")]
+    assert labels(f"digest = '{catalog.versions.get('colour').digest}'") == ["colour@1"]
+    kinds = [(e.task, e.kind) for e in catalog.evaluations.find("kind = 'soft' and rows = 2 and score > 0.8")]
     assert kinds == [("shape", "soft"), ("sst_2", "soft")]
-    assert [e.score for e in catalog.evaluations("task = 'shape' and version = 2")] == [0.3]
-    assert len(catalog.evaluations("version is null")) == 5, "a hard prompt's score is stored once"
-    events = catalog.events("kind = 'rejected' or kind = 'published' and task like 's%' order by at desc")
+    assert [e.score for e in catalog.evaluations.find("task = 'shape' and version = 2")] == [0.3]
+    assert len(catalog.evaluations.find("version is null")) == 5, "a hard prompt's score is stored once"
+    events = catalog.events.find("kind = 'rejected' or kind = 'published' and task like 's%' order by at desc")
     assert [(event.task, event.kind, event.to_version) for event in events] == [
         ("shape", "rejected", 2),
         ("sst_2", "published", 1),
         ("shape", "published", 1),
     ]
-    assert [event.actor for event in catalog.events("actor = 'tester' and from_version is null limit 1")] == ["tester"]
+    assert [event.actor for event in catalog.events.find("actor = 'tester' and from_version is null limit 1")] == [
+        "tester"
+    ]
 
 
 # A model of the language: an expression is (text, level, meaning); level is 0 for `or`, 1 for `and`, 2 for a term.
@@ -290,7 +292,7 @@ EXPRESSIONS = st.recursive(
 @settings(deadline=None, database=None, max_examples=80)
 def test_any_query_finds_what_its_words_mean(catalog: Catalog, expression: Expression) -> None:
     text, _, meaning = expression
-    assert names(catalog, text) == [task.name for task in catalog.tasks() if meaning(task)]
+    assert names(catalog, text) == [task.name for task in catalog.tasks.find() if meaning(task)]
 
 
 @given(EXPRESSIONS, st.integers(0, 3), st.integers(0, 4))
@@ -299,8 +301,8 @@ def test_a_page_is_the_same_whether_an_index_finds_little_or_much(
     catalog: Catalog, expression: Expression, limit: int, little: int
 ) -> None:
     text, _, meaning = expression
-    expected = [task.name for task in catalog.tasks() if meaning(task)]
-    with patch.object(query_module, "_FEW", little):
+    expected = [task.name for task in catalog.tasks.find() if meaning(task)]
+    with patch.object(page, "_FEW", little):
         assert names(catalog, f"{text} limit {limit}") == expected[:limit]
         found = names(catalog, f"{text} order by score desc limit 100")
         assert sorted(found) == sorted(expected)
@@ -319,21 +321,21 @@ def test_a_page_is_the_same_whether_an_index_finds_little_or_much(
 def test_what_an_index_finds_is_looked_up_where_it_must_hold(catalog: Catalog, query: str, table: str | None) -> None:
     asked: list[str] = []
     record = lambda *given: asked.append(given[2])  # noqa: E731
-    event.listen(catalog._engine, "before_cursor_execute", record)
+    event.listen(catalog.engine, "before_cursor_execute", record)
     try:
-        found = catalog.evaluations(f"{query} limit 100")
+        found = catalog.evaluations.find(f"{query} limit 100")
     finally:
-        event.remove(catalog._engine, "before_cursor_execute", record)
+        event.remove(catalog.engine, "before_cursor_execute", record)
     lookups = [statement for statement in asked if statement.startswith("SELECT") and "JOIN" not in statement]
     assert [f"FROM {table} " in " ".join(statement.split()) for statement in lookups] == [True] * (table is not None)
-    assert [one.id for one in found] == [one.id for one in catalog.evaluations(query)]
+    assert [one.id for one in found] == [one.id for one in catalog.evaluations.find(query)]
 
 
 @given(st.sampled_from(["name", "score", "created_at", "published_at", "score.acc"]), st.booleans(), st.integers(0, 7))
 @settings(deadline=None, database=None, max_examples=25)
 def test_any_order_is_total_and_the_limit_cuts_it(catalog: Catalog, field: str, down: bool, limit: int) -> None:
-    found = catalog.tasks(f"order by {field} {'desc' if down else 'asc'} limit {limit}")
-    tasks = catalog.tasks()
+    found = catalog.tasks.find(f"order by {field} {'desc' if down else 'asc'} limit {limit}")
+    tasks = catalog.tasks.find()
     known = sorted((task for task in tasks if FIELDS[field](task) is not None), key=FIELDS[field], reverse=down)
     ordered = [*known, *(task for task in tasks if FIELDS[field](task) is None)]
     assert [FIELDS[field](task) for task in found] == [FIELDS[field](task) for task in ordered[:limit]]
@@ -343,7 +345,7 @@ def test_any_order_is_total_and_the_limit_cuts_it(catalog: Catalog, field: str, 
 @settings(deadline=None, database=None, max_examples=60)
 def test_any_text_is_a_query_or_a_query_error(catalog: Catalog, text: str) -> None:
     try:
-        catalog.tasks(text)
+        catalog.tasks.find(text)
     except QueryError as error:
         assert "\n" not in str(error)
 
@@ -435,30 +437,30 @@ def test_an_error_names_column_word_and_way_out(catalog: Catalog, query: str, sa
 def test_a_state_or_kind_that_nothing_can_have_is_no_empty_answer(catalog: Catalog) -> None:
     for listing, query, says in (
         (
-            catalog.versions,
+            catalog.versions.find,
             "state = 'held'",
             "value; known: candidate, published, rejected, retired",
         ),
         (
-            catalog.versions,
+            catalog.versions.find,
             "state in ('published', 'retierd')",
             "value; did you mean 'retired'?",
         ),
-        (catalog.versions, "state != 'Published'", "value; did you mean 'published'?"),
-        (catalog.evaluations, "kind = 'prompt'", "value; known: hard, soft"),
-        (catalog.events, "kind = 'rollback'", "value; did you mean 'rolled-back'?"),
+        (catalog.versions.find, "state != 'Published'", "value; did you mean 'published'?"),
+        (catalog.evaluations.find, "kind = 'prompt'", "value; known: hard, soft"),
+        (catalog.events.find, "kind = 'rollback'", "value; did you mean 'rolled-back'?"),
     ):
         with pytest.raises(QueryError, match=re.escape(says)):
             listing(query)
-    assert catalog.versions("state like 'held%'") == []
-    assert {event.kind for event in catalog.events()} <= set(EVENT_KINDS)
+    assert catalog.versions.find("state like 'held%'") == []
+    assert {event.kind for event in catalog.events.find()} <= set(EVENT_KINDS)
 
 
 def test_each_listing_names_its_own_fields(catalog: Catalog) -> None:
     for listing, word, hint in (
-        (catalog.versions, "numbr", "did you mean 'number'?"),
-        (catalog.evaluations, "row", "did you mean 'rows'?"),
-        (catalog.events, "actr", "did you mean 'actor'?"),
+        (catalog.versions.find, "numbr", "did you mean 'number'?"),
+        (catalog.evaluations.find, "row", "did you mean 'rows'?"),
+        (catalog.events.find, "actr", "did you mean 'actor'?"),
     ):
         with pytest.raises(QueryError, match=re.escape(f"unknown field {word!r}; {hint}")):
             listing(f"{word} = 1")

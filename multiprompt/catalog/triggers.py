@@ -1,0 +1,66 @@
+"""The names of the triggers that the migrations make, and the tables that they protect."""
+
+from __future__ import annotations
+
+# The triggers that the migrations make; without them a published prompt could be changed, or a task not be found.
+_REFUSALS = (
+    "artifacts_frozen",
+    "artifacts_kept",
+    "artifacts_not_replaced",
+    "baselines_frozen",
+    "baselines_kept",
+    "baselines_not_replaced",
+    "base_models_frozen",
+    "base_models_kept",
+    "base_models_not_replaced",
+    "data_snapshots_frozen",
+    "data_snapshots_kept",
+    "data_snapshots_not_replaced",
+    "evaluations_frozen",
+    "evaluations_kept",
+    "evaluations_not_replaced",
+    "events_frozen",
+    "events_kept",
+    "events_not_replaced",
+    "lineage_frozen",
+    "lineage_kept",
+    "lineage_not_replaced",
+    "results_frozen",
+    "results_kept",
+    "results_not_replaced",
+    "scores_frozen",
+    "scores_kept",
+    "scores_not_replaced",
+    "task_files_frozen",
+    "task_files_kept",
+    "task_files_not_replaced",
+    "tasks_frozen",
+    "tasks_kept",
+    "tasks_not_replaced",
+    "versions_baseline_kept",
+    "versions_frozen",
+    "versions_kept",
+    "versions_moves",
+    "versions_not_replaced",
+    "versions_one_published",
+    "versions_times_kept",
+)
+# The protected tables, which PostgreSQL could empty at once.
+PROTECTED = (
+    "artifacts",
+    "base_models",
+    "baselines",
+    "data_snapshots",
+    "evaluation_results",
+    "evaluation_scores",
+    "evaluations",
+    "events",
+    "lineage",
+    "prompt_versions",
+    "task_files",
+    "tasks",
+)
+TRIGGERS = {
+    "sqlite": frozenset((*_REFUSALS, "task_texts_added", "task_texts_changed", "task_texts_removed")),
+    "postgresql": frozenset((*_REFUSALS, *(f"{table}_not_emptied" for table in PROTECTED))),
+}
