@@ -72,8 +72,10 @@ class BaseModels(Noun):
                 append_event(connection, kind, None, None, None, fallback, stamp)
 
 
-def base_model_id(connection: Connection, record: BaseModelRecord, stamp: Stamp) -> int:
-    """The id of a base model, which is stored if it is new."""
+def base_model_id(
+    connection: Connection, record: BaseModelRecord, stamp: Stamp, former: BaseModelRecord | None = None
+) -> int:
+    """The id of a base model, which is stored if it is new; `former` is the same one in older fingerprints."""
     fingerprints = {
         "weights": record.weights,
         "tokenizer": record.tokenizer,
@@ -91,6 +93,7 @@ def base_model_id(connection: Connection, record: BaseModelRecord, stamp: Stamp)
         revision=record.revision,
         architecture=record.architecture,
         created_at=stamp.at,
+        renews_id=None if former is None else _first_record(connection, base_model_id(connection, former, stamp)),
         **fingerprints,
     )
 
@@ -135,13 +138,19 @@ def _bound(connection: Connection) -> tuple[str | None, str, BaseModelRecord | N
 def _bind(connection: Connection, record: BaseModelRecord, former: BaseModelRecord | None, stamp: Stamp) -> None:
     if former is not None:
         record = replace(record, name=former.name, source=former.source, revision=former.revision)
-    bound_id = base_model_id(connection, record, stamp)
+    bound_id = base_model_id(connection, record, stamp, former)
     connection.execute(
         s.settings.update().values(base_model_id=bound_id, base_model_source=record.source, dtype=record.dtype)
     )
     kind = "base-model-bound" if former is None else "base-model-renewed"
     told = str(record) if former is None else f"{former} is now identified as {record}"
     append_event(connection, kind, None, None, None, told, stamp)
+
+
+def _first_record(connection: Connection, model_id: int) -> int:
+    """The id of the first record of a base model."""
+    renewed = select(s.base_models.c.renews_id).where(s.base_models.c.id == model_id)
+    return connection.execute(renewed).scalar() or model_id
 
 
 def _forward(connection: Connection) -> str | None:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, select
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.evaluations import evaluation_query, key_digest, read_evaluation, save_evaluation
 from multiprompt.catalog.events import BLESSED, append_event
-from multiprompt.catalog.query.joins import baseline_id, is_held_against
+from multiprompt.catalog.query.joins import baseline_id, is_held_against, is_serving
 from multiprompt.catalog.settings import epoch
 from multiprompt.catalog.store import Noun, insert
 from multiprompt.catalog.tasks import task_file_id, task_id
@@ -46,7 +46,7 @@ class Baselines(Noun):
     def published(self) -> tuple[int, list[tuple[VersionRecord, Baseline]]]:
         """The epoch, and the published versions in it with their baselines; one consistent view."""
         with self._store.read() as connection:
-            held = _baselines(connection, s.prompt_versions.c.state == "published")
+            held = _baselines(connection, is_serving())
             return epoch(connection), [(version, held[version.id]) for version in published_versions(connection)]
 
     def canaries(self, evaluation_id: int) -> tuple[Canary, ...] | None:

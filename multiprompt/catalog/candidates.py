@@ -84,7 +84,8 @@ class Candidates(Noun):
 def _admit(
     connection: Connection, candidate: Candidate, decision: Decision, reason: str, stamp: Stamp
 ) -> VersionRecord:
-    standing = read_standing(connection, task_id(connection, candidate.task.name))
+    model_id = base_model_id(connection, candidate.base_model, stamp)
+    standing = read_standing(connection, task_id(connection, candidate.task.name), model_id)
     number = standing.highest + 1
     version_id, baseline_id = _store(connection, standing.id, number, candidate, reason, stamp)
     if decision == "publish" and not standing.guarded:

@@ -12,6 +12,7 @@ from multiprompt.catalog import schema as s
 from multiprompt.catalog.database import MAX_NAMES, batched
 from multiprompt.catalog.labels import parse_label
 from multiprompt.catalog.pointers import move
+from multiprompt.catalog.query.joins import is_serving
 from multiprompt.catalog.store import Noun, Stamp, insert
 from multiprompt.catalog.tasks import task_id
 from multiprompt.catalog.versions import version
@@ -44,7 +45,7 @@ class Checks(Noun):
             .select_from(s.check_results)
             .join(s.prompt_versions, versions.id == results.version_id)
             .join(s.tasks, s.tasks.c.id == versions.task_id)
-            .where(versions.state == "published", results.verdict.in_(_FOUND_WORSE))
+            .where(is_serving(), results.verdict.in_(_FOUND_WORSE))
             .where(results.check_id >= func.coalesce(newest, 0))
         )
         with self._store.read() as connection:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import CTE, ColumnElement, Connection, Select, literal, or_, select
 
 from multiprompt.catalog import schema as s
-from multiprompt.catalog.query.joins import ancestors, begins, descendants, is_held_against
+from multiprompt.catalog.query.joins import ancestors, begins, descendants, is_held_against, is_serving
 from multiprompt.catalog.store import Noun
 from multiprompt.catalog.versions import version, versions_of
 from multiprompt.errors import NotFoundError, QueryError
@@ -153,7 +153,7 @@ def _uses(ids: Sequence[int]) -> tuple[Select[tuple[int, str]], ...]:
 
 def _impacts(connection: Connection, use: Select[tuple[int, str]]) -> list[Impact]:
     """The published versions among those used so, with the rows and seconds that their last evaluation took."""
-    used = use.where(s.prompt_versions.c.state == "published").subquery()
+    used = use.where(is_serving()).subquery()
     version, relation = used.c
     query = (
         select(s.tasks.c.name, s.prompt_versions.c.number, relation, s.evaluations.c.rows, s.evaluations.c.seconds)

@@ -1,4 +1,4 @@
-"""Pointers: which version of a task is published, and how that moves."""
+"""Pointers: the published version of each task on each base model, and its moves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from multiprompt.catalog import schema as s
+from multiprompt.catalog.base_models import base_model_id
 from multiprompt.catalog.events import append_event
-from multiprompt.catalog.query.joins import published
+from multiprompt.catalog.query.joins import published, records_of
 from multiprompt.catalog.settings import advance_epoch
 from multiprompt.catalog.store import Noun, Stamp
 from multiprompt.catalog.tasks import task_id
@@ -30,7 +31,12 @@ _STANDING: Select[Any] = (
         published.c.id.label("old_id"),
         published.c.number.label("old"),
     )
-    .outerjoin(published, (published.c.task_id == s.tasks.c.id) & (published.c.state == "published"))
+    .outerjoin(
+        published,
+        (published.c.task_id == s.tasks.c.id)
+        & (published.c.state == "published")
+        & published.c.base_model_id.in_(records_of(bindparam("base_model"))),
+    )
     .where(s.tasks.c.id == bindparam("task"))
 )
 _SET_VERSION = s.prompt_versions.update().where(s.prompt_versions.c.id == bindparam("version"))
@@ -82,7 +88,7 @@ def move(
         raise StateError(
             f"{target.label} is {target.state}; publish takes a candidate, and rollback takes a retired version."
         )
-    standing = read_standing(connection, moved_id)
+    standing = read_standing(connection, moved_id, base_model_id(connection, target.base_model, stamp))
     if replaces is not None and standing.old != replaces:
         raise StateError(f"{task}@{standing.old} was published meanwhile, so {task}@{replaces} is not replaced.")
     forced = force and reason.strip()
@@ -94,9 +100,12 @@ def move(
     return version_by_id(connection, target.id)
 
 
-def read_standing(connection: Connection, task_id: int) -> Row[Any]:
-    """A task's id, whether it is `guarded`, its `highest` version number, and what is published: `old_id`, `old`."""
-    return connection.execute(_STANDING, {"task": task_id}).one()
+def read_standing(connection: Connection, task_id: int, base_model_id: int) -> Row[Any]:
+    """A task's id, whether it is `guarded`, its `highest` version number, and its published version on a base model.
+
+    That version is in `old_id` (its id) and `old` (its number).
+    """
+    return connection.execute(_STANDING, {"task": task_id, "base_model": base_model_id}).one()
 
 
 def point_at(

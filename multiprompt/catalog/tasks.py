@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, bindp
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.events import NOTED, POINTER_MOVES, append_event, event_query, event_record
-from multiprompt.catalog.query.joins import baseline, is_held_against, moved, published
+from multiprompt.catalog.query.joins import baseline, is_held_against, is_serving, moved, published
 from multiprompt.catalog.query.language import parse
 from multiprompt.catalog.query.listings import TASKS, tasks_as_of
 from multiprompt.catalog.query.search import words
@@ -153,7 +153,7 @@ def _get(connection: Connection, name: str) -> TaskRecord:
 
 def _query() -> Select[Any]:
     """The tasks with their published versions."""
-    serving = (published.c.task_id == s.tasks.c.id) & (published.c.state == "published")
+    serving = (published.c.task_id == s.tasks.c.id) & is_serving(published)
     return _columns(
         s.tasks.outerjoin(published, serving),
         s.tasks.c.task_file_id,

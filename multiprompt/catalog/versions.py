@@ -14,7 +14,7 @@ from multiprompt.catalog.base_models import base_columns, base_model_record
 from multiprompt.catalog.database import MAX_NAMES, batched
 from multiprompt.catalog.events import BELOW_FLOOR, BLESSED, POINTER_MOVES
 from multiprompt.catalog.labels import parse_label
-from multiprompt.catalog.query.joins import baseline, is_held_against
+from multiprompt.catalog.query.joins import baseline, is_held_against, is_serving
 from multiprompt.catalog.query.language import parse
 from multiprompt.catalog.query.listings import VERSIONS
 from multiprompt.catalog.settings import epoch
@@ -117,7 +117,7 @@ def versions_of(connection: Connection, task: str) -> list[VersionRecord]:
 def version(connection: Connection, task: str, number: int | None) -> VersionRecord:
     """A version by number, or the published one. Raises NotFoundError, which names those that there are."""
     versions = s.prompt_versions.c
-    wanted = versions.state == "published" if number is None else versions.number == number
+    wanted = is_serving() if number is None else versions.number == number
     of_task = versions.task_id == task_id(connection, task)
     row = connection.execute(_query().where(of_task, wanted)).one_or_none()
     if row is not None:
@@ -136,8 +136,8 @@ def version_by_id(connection: Connection, version_id: int) -> VersionRecord:
 
 
 def published_versions(connection: Connection) -> list[VersionRecord]:
-    """The published versions, in the order of their ids."""
-    query = _query().where(s.prompt_versions.c.state == "published").order_by(s.prompt_versions.c.id)
+    """The versions that serve, in the order of their ids."""
+    query = _query().where(is_serving()).order_by(s.prompt_versions.c.id)
     return [_record(row) for row in connection.execute(query)]
 
 

@@ -35,6 +35,22 @@ def is_held_against(
     return and_(evaluations.c.version_id == versions.c.id, evaluations.c.id == baseline_id(versions, at))
 
 
+def records_of(model_id: ColumnElement[int]) -> Select[tuple[int]]:
+    """The ids of the records of a base model: of that one, and of those with its fingerprints of other releases."""
+    one, other = s.base_models.alias(), s.base_models.alias()
+    return select(other.c.id).join(one, _first_record(one) == _first_record(other)).where(one.c.id == model_id)
+
+
+def is_serving(versions: FromClause = s.prompt_versions) -> ColumnElement[bool]:
+    """The condition that a version is published on the base model that the settings name."""
+    serving = select(s.settings.c.base_model_id).scalar_subquery()
+    return and_(versions.c.state == "published", versions.c.base_model_id.in_(records_of(serving)))
+
+
+def _first_record(models: FromClause) -> ColumnElement[int]:
+    return func.coalesce(models.c.renews_id, models.c.id)
+
+
 def descendants(start: Select[tuple[int]]) -> CTE:
     """The ids of the versions that came, over any number of edges, from those that `start` selects."""
     edges = s.lineage
