@@ -433,10 +433,10 @@ def test_an_export_of_another_base_model_is_not_imported(
     workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
 ) -> None:
     folder, other = exported_and_another(workspace, make_task, tmp_path)
-    catalog = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
+    opened = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
     with pytest.raises(BaseMismatchError, match=r"was made on .*tiny \(sha256:.*open with another \(.*other weights"):
-        catalog.import_adapter("colour", folder)
-    assert list(catalog.versions.find()) == []
+        opened.import_adapter("colour", folder)
+    assert list(opened.versions()) == []
 
 
 def test_an_adapter_that_only_names_another_base_model_is_imported_with_a_warning(
@@ -444,8 +444,8 @@ def test_an_adapter_that_only_names_another_base_model_is_imported_with_a_warnin
 ) -> None:
     folder, other = exported_and_another(workspace, make_task, tmp_path)
     (folder / "README.md").unlink()
-    catalog = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
-    warnings = catalog.import_adapter("colour", folder).warnings
+    opened = other(write_tiny_model(tmp_path / "another", seed=1), "float32")
+    warnings = opened.import_adapter("colour", folder).warnings
     assert any(re.search(r"says that it was made on .*tiny; whether that is another \(", one) for one in warnings)
 
 
