@@ -19,7 +19,6 @@ from transformers import MambaConfig
 
 import multiprompt as mp
 from multiprompt.catalog.candidates import Candidates
-from multiprompt.catalog.catalog import Catalog
 from multiprompt.engine.fingerprint import former_identity
 from multiprompt.errors import (
     AdapterError,
@@ -249,7 +248,7 @@ def before_admission(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object])
     admit = Candidates.admit
     acts = [act]
 
-    def racing(self: Catalog, *args: Any, **kwargs: Any) -> Any:
+    def racing(self: Candidates, *args: Any, **kwargs: Any) -> Any:
         if acts:
             acts.pop()()
         return admit(self, *args, **kwargs)

@@ -13,7 +13,6 @@ from sqlalchemy import event
 
 import multiprompt as mp
 from multiprompt.catalog.baselines import Baselines
-from multiprompt.catalog.catalog import Catalog
 from multiprompt.engine import evaluation
 from multiprompt.engine.adapter import to_adapter
 from multiprompt.errors import StateError, SupersededError, UnavailableError
@@ -265,8 +264,8 @@ def test_a_check_goes_on_with_the_tasks_that_it_has_not_checked(
     compared: list[str] = []
     save = Baselines.save_comparison
 
-    def save_and_die(catalog: Catalog, version: VersionRecord, *rest: Any) -> None:
-        save(catalog, version, *rest)
+    def save_and_die(baselines: Baselines, version: VersionRecord, *rest: Any) -> None:
+        save(baselines, version, *rest)
         compared.append(version.label)
         if len(compared) == 1:
             raise Killed

@@ -17,7 +17,6 @@ import pytest
 
 import multiprompt as mp
 from multiprompt.catalog.baselines import Baselines
-from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.checks import Checks
 from multiprompt.catalog.snapshots import Snapshots
 from multiprompt.engine import evaluation
@@ -99,8 +98,8 @@ def test_a_check_that_was_interrupted_goes_on(opened: Opened, monkeypatch: pytes
     workspace = opened()
     save, saved = Baselines.save_comparison, list[str]()
 
-    def interrupted(catalog: Catalog, version: Any, *rest: Any) -> None:
-        save(catalog, version, *rest)
+    def interrupted(baselines: Baselines, version: Any, *rest: Any) -> None:
+        save(baselines, version, *rest)
         saved.append(version.label)
         if len(saved) == 1:
             raise KeyboardInterrupt

@@ -272,11 +272,11 @@ def test_a_learning_by_hand_leaves_the_checkpoint_of_a_job(jobs: Jobs) -> None:
     by(by_job, "worker", START).checkpoints.save("sst2", "job", b"of the job")
     by(by_hand, "me", START).checkpoints.save("sst2", "hand", b"later")
     by(by_hand, "me", START).checkpoints.end_training(known, "nothing new")
-    assert by_hand.checkpoint("sst2", "job") == b"of the job"
+    assert by_hand.checkpoints.get("sst2", "job") == b"of the job"
     by(by_job, "worker", START).checkpoints.end_training(known, "nothing new")
-    assert by_hand.checkpoint("sst2", "job") is None
+    assert by_hand.checkpoints.get("sst2", "job") is None
     by(by_hand, "me", START).checkpoints.save("sst2", "hand", b"after")
-    assert by_hand.checkpoint("sst2", "hand") == b"after"
+    assert by_hand.checkpoints.get("sst2", "hand") == b"after"
 
 
 def test_a_cancelled_training_leaves_the_checkpoint_of_a_task_that_trains_alike(jobs: Jobs) -> None:
