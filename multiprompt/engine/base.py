@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from multiprompt.engine.fingerprint import Identity, former_identity
 from multiprompt.engine.folder import FileStates, file_states
+from multiprompt.engine.lengths import longest_input
 from multiprompt.errors import AdapterError, BaseModelError, DataError
 from multiprompt.records import BaseModelRecord
 
@@ -23,19 +24,6 @@ Texts = TypeVar("Texts", str, list[str])
 Ids = TypeVar("Ids")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Rotary embeddings that change with the length of the input, so that a longer neighbour or prefix would change a row.
-_LENGTH_DEPENDENT = ("dynamic", "longrope")
-# The names under which configs hold the longest input; a model that has none takes any length, and gets this one.
-_LENGTHS = (
-    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length",
-    "n_ctx", "context_length",
-)  # fmt: skip
-_UNBOUNDED = 2048
-# How many keys attention chooses, in Doge and in DeepSeek's sparse attention. Among more keys, equal scores are ordered
-# by how many there are, so that later tokens would change the choice.
-_CHOSEN = ("keep_window_size", "index_topk")
-_SENSES = {"vision_tower", "vision_model", "audio_tower", "visual"}
-_POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings", "positions_embed")
 _SPACE_WITHIN = re.compile(r"\S ")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
@@ -103,23 +91,8 @@ class BaseModel:
 
     @cached_property
     def max_tokens(self) -> int:
-        """The longest input the model takes, in tokens, and all of whose keys its attention chooses."""
-        config = self.model.config.get_text_config()
-        longest = int(next((n for name in _LENGTHS if (n := getattr(config, name, None))), _UNBOUNDED))
-        rope = getattr(config, "rope_parameters", None) or {}
-        for settings in (rope, *(nested for nested in rope.values() if isinstance(nested, dict))):
-            if settings.get("rope_type") in _LENGTH_DEPENDENT:
-                longest = min(longest, int(settings.get("original_max_position_embeddings") or longest))
-        chosen = (int(getattr(config, name, None) or longest) for name in _CHOSEN)
-        return min([longest, *chosen, *self._position_tables()])
-
-    def _position_tables(self) -> Iterator[int]:
-        """How many positions each learned table of the language model has; the first ones may be set aside."""
-        for path, module in self.model.base_model.named_modules():
-            *parents, name = path.split(".")
-            if name in _POSITION_TABLES and isinstance(module, nn.Embedding) and not _SENSES & set(parents):
-                padding = -1 if module.padding_idx is None else module.padding_idx
-                yield module.num_embeddings - int(getattr(module, "offset", padding + 1))
+        """The longest input that the model takes, in tokens."""
+        return longest_input(self.model)
 
     @property
     def num_layers(self) -> int:
