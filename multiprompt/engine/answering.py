@@ -10,7 +10,6 @@ import torch
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import constant_tokens
-from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import GenerationRequest, Sampling, generate, stream
 from multiprompt.engine.inputs import continuations, named
 from multiprompt.engine.prefix import Prefix, VirtualTokens
@@ -59,7 +58,7 @@ def compile_task(base: BaseModel, task: Task, prompt: SoftPrompt | None) -> Pref
     """The prefix of a task's rows: soft prompt (None: the hard prompt alone), then the template's constant text."""
     with torch.inference_mode():
         virtual = VirtualTokens() if prompt is None else prompt.virtual_tokens()
-        return compile_prefix(base, virtual, constant_tokens(base, constant_text(task)))
+        return base.forward.compile_prefix(base, virtual, constant_tokens(base, constant_text(task)))
 
 
 def budget(base: BaseModel, task: Task, num_virtual_tokens: int) -> Budget:

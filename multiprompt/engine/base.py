@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from multiprompt.engine.fingerprint import Identity, former_identity
 from multiprompt.engine.folder import FileStates, file_states
 from multiprompt.engine.lengths import longest_input
+from multiprompt.engine.prefix import Prefix, VirtualTokens
+from multiprompt.engine.rows import Hidden, Row
 from multiprompt.errors import AdapterError, BaseModelError, DataError
 from multiprompt.records import BaseModelRecord
 
@@ -40,12 +42,46 @@ class Past:
     head_dim: int
 
 
+class Decoder(Protocol):
+    """Rows that grow by a token a step; `hidden` (rows, hidden) holds the states at their last tokens."""
+
+    hidden: Tensor
+
+    def step(self, tokens: Tensor) -> None:
+        """Append a token to each row, (rows,)."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these, given by index."""
+
+
+class Forward(Protocol):
+    """A way to run rows through a base model.
+
+    `name` is packed or plain. `reason` says why the packed forward is not used; it is empty where it is.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    def compile_prefix(self, base: BaseModel, /, virtual: VirtualTokens, constant: Sequence[int]) -> Prefix:
+        """Run virtual tokens and constant token ids once, for all rows to come."""
+
+    def run(self, base: BaseModel, rows: Sequence[Row]) -> Hidden:
+        """Hidden states of every token of every row, with the gradient of prefixes that are not compiled."""
+
+    def decoder(self, base: BaseModel, rows: Sequence[Row]) -> Decoder:
+        """Run rows behind compiled prefixes, to continue them token by token."""
+
+
 @dataclass(frozen=True, eq=False)
 class BaseModel:
     """A frozen causal language model. `record` identifies it; two with equal identity give equal scores.
 
-    `files` are the states of its folder's files when it was loaded. `fallback` says why the packed forward cannot be
-    used on it; it is empty where it can. `past` are the keys and values that it takes as a past, or why it takes none.
+    `files` are the states of its folder's files when it was loaded. `forward` runs its rows. `past` is the shape of
+    the keys and values that it takes as a past, or the reason why it takes none.
     """
 
     model: PreTrainedModel
@@ -53,7 +89,7 @@ class BaseModel:
     record: BaseModelRecord
     folder: Path
     files: FileStates
-    fallback: str = ""
+    forward: Forward
     past: Past | str = "it was not looked at"
 
     def is_of(self, record: BaseModelRecord) -> bool:

@@ -11,7 +11,6 @@ import torch
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import Scored, encode_choices
-from multiprompt.engine.forward import run
 from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.refusing import Refuse, end_call, read_each
 from multiprompt.engine.rows import Row, TokenTree, batches
@@ -135,7 +134,7 @@ def _grow(continuations: tuple[tuple[int, ...], ...]) -> _Paths:
 
 
 def _score(base: BaseModel, batch: Sequence[tuple[Row, _Paths]]) -> list[list[float]]:
-    hidden = run(base, [row for row, _ in batch])
+    hidden = base.forward.run(base, [row for row, _ in batch])
     columns: list[int] = []
     picks: list[tuple[int, int]] = []
     for start, (row, path) in zip(hidden.starts, batch, strict=True):

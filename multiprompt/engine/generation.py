@@ -11,7 +11,6 @@ from torch import Tensor
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_contexts
-from multiprompt.engine.forward import decoder
 from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.refusing import Refuse, end_call, read_each
 from multiprompt.engine.rows import Row, batches
@@ -203,7 +202,7 @@ def _decode(base: BaseModel, rows: Sequence[Row], answers: Sequence[_Answer]) ->
     """Write the answers; comes back after every token of the batch."""
     active = list(answers)
     with torch.inference_mode():
-        state = decoder(base, rows)
+        state = base.forward.decoder(base, rows)
     while True:
         with torch.inference_mode():
             chosen = _choose(base, state.hidden, active)

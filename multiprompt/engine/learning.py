@@ -103,7 +103,7 @@ def _run(base: BaseModel, asked: TrainingInput, training: Training, truncated: i
             "python": platform.python_version(),
             "device": base.device.type,
             "dtype": base.record.dtype,
-            "forward": f"plain: {base.fallback}" if base.fallback else "packed",
+            "forward": ": ".join(filter(None, (base.forward.name, base.forward.reason))),
         },
         training_data=asked.training.fingerprint,
         validation_data=asked.validation.fingerprint,

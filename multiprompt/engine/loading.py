@@ -17,6 +17,7 @@ from multiprompt.engine.base import DTYPES, BaseModel
 from multiprompt.engine.fingerprint import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from multiprompt.engine.folder import FLOATS, ModelFolder
 from multiprompt.engine.hub import Source
+from multiprompt.engine.plain import PlainForward
 from multiprompt.engine.selfcheck import checked
 from multiprompt.errors import BaseModelError, MultipromptError
 from multiprompt.records import BaseModelRecord
@@ -57,7 +58,8 @@ def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
             config=config_fingerprint(folder.settings, folder.generation),
         )
         folder.require_unchanged()
-        base = BaseModel(model.requires_grad_(False).eval().to(device), tokenizer, record, source.folder, folder.states)
+        frozen = model.requires_grad_(False).eval().to(device)
+        base = BaseModel(frozen, tokenizer, record, source.folder, folder.states, PlainForward("it was not checked"))
         _require_embeddings(base)
         return checked(base)
 

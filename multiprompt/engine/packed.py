@@ -7,14 +7,14 @@ all of its rows and with its gradient.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from multiprompt.engine.attention import Block, Layout, laid_out
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.prefix import Layers, Prefix
+from multiprompt.engine.prefix import Layers, Prefix, VirtualTokens
 from multiprompt.engine.rows import Hidden, Row
 
 # A prefix with fewer rows is copied next to others instead of getting a block of its own.
@@ -27,29 +27,24 @@ _NOTHING = slice(0, 0)
 Pair = tuple[Tensor, Tensor]
 
 
-def compile_prefix(base: BaseModel, prefix: Prefix) -> Prefix:
-    """The prefix with the keys and values of all its positions."""
-    given = [(keys.to(base.dtype), values.to(base.dtype)) for keys, values in prefix.virtual.layers]
-    if not prefix.tokens and prefix.virtual.embeddings is None:
-        return replace(prefix, compiled=tuple(given))
-    batch = _Batch(base, keep=True)
-    batch.add_prefix(prefix)
-    batch.run()
-    # Views would keep alive what they are views of, a whole projection in some models.
-    made = [(_by_head(keys), _by_head(values)) for keys, values in batch.layout.kept]
-    if given:
-        made = [
-            (torch.cat([first, keys], 1), torch.cat([second, values], 1))
-            for (first, second), (keys, values) in zip(given, made, strict=True)
-        ]
-    return replace(prefix, compiled=tuple(made))
+@dataclass(frozen=True)
+class PackedForward:
+    """The forward of base models on which the self-check finds it equal to the plain one."""
 
+    name = "packed"
+    reason = ""
 
-def run(base: BaseModel, rows: Sequence[Row]) -> Hidden:
-    """Hidden states of every token of every row, with the gradient of prefixes that are not compiled."""
-    batch = _Batch(base)
-    starts = batch.add_rows(rows)
-    return Hidden(batch.run(), starts)
+    def compile_prefix(self, base: BaseModel, virtual: VirtualTokens, constant: Sequence[int]) -> Prefix:
+        prefix = Prefix(virtual, tuple(constant))
+        return replace(prefix, compiled=_compiled(base, prefix))
+
+    def run(self, base: BaseModel, rows: Sequence[Row]) -> Hidden:
+        batch = _Batch(base)
+        starts = batch.add_rows(rows)
+        return Hidden(batch.run(), starts)
+
+    def decoder(self, base: BaseModel, rows: Sequence[Row]) -> PackedDecoder:
+        return PackedDecoder(base, rows)
 
 
 def layout_of(base: BaseModel, rows: Sequence[Row]) -> Layout:
@@ -58,6 +53,24 @@ def layout_of(base: BaseModel, rows: Sequence[Row]) -> Layout:
     batch.add_rows(rows)
     batch.run()
     return batch.layout
+
+
+def _compiled(base: BaseModel, prefix: Prefix) -> Layers:
+    """Keys and values of all positions of a prefix."""
+    given = [(keys.to(base.dtype), values.to(base.dtype)) for keys, values in prefix.virtual.layers]
+    if not prefix.tokens and prefix.virtual.embeddings is None:
+        return tuple(given)
+    batch = _Batch(base, keep=True)
+    batch.add_prefix(prefix)
+    batch.run()
+    # A view would keep the tensor behind it in memory; in some models that is a whole projection.
+    made = [(_by_head(keys), _by_head(values)) for keys, values in batch.layout.kept]
+    if given:
+        made = [
+            (torch.cat([first, keys], 1), torch.cat([second, values], 1))
+            for (first, second), (keys, values) in zip(given, made, strict=True)
+        ]
+    return tuple(made)
 
 
 class PackedDecoder:

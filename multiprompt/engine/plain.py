@@ -6,14 +6,32 @@ It is slow and takes any causal model. The engine falls back to it where the pac
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.prefix import VirtualTokens
+from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.rows import Hidden, Row
+
+
+@dataclass(frozen=True)
+class PlainForward:
+    """The forward of every other base model. `reason` says why it is not the packed one."""
+
+    reason: str
+    name = "plain"
+
+    def compile_prefix(self, _: BaseModel, /, virtual: VirtualTokens, constant: Sequence[int]) -> Prefix:
+        return Prefix(virtual, tuple(constant))
+
+    def run(self, base: BaseModel, rows: Sequence[Row]) -> Hidden:
+        return run(base, rows)
+
+    def decoder(self, base: BaseModel, rows: Sequence[Row]) -> PlainDecoder:
+        return PlainDecoder(base, rows)
 
 
 def run(base: BaseModel, rows: Sequence[Row]) -> Hidden:

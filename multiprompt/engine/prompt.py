@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from multiprompt.config import PromptConfig
 from multiprompt.engine import past
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.prefix import VirtualTokens
 from multiprompt.errors import AdapterError
 
@@ -242,9 +241,8 @@ def _let_through(module: MultitaskPromptEmbedding) -> None:
 def _activations(base: BaseModel, virtual: VirtualTokens) -> Tensor:
     """The keys and values that embeddings come to, laid out as prefix tuning's parameters (Li & Liang 2021, sec. 5.3:
     starting from real words' activations is better than from random numbers)."""
-    if base.fallback:
+    layers = base.forward.compile_prefix(base, virtual, ()).compiled
+    if layers is None:
         layers = past.of_embeddings(base, cast("Tensor", virtual.embeddings).to(base.dtype))
-    else:
-        layers = compile_prefix(base, virtual, ()).compiled or ()
     stacked = torch.stack([torch.stack(pair) for pair in layers])
     return stacked.permute(3, 0, 1, 2, 4).reshape(stacked.shape[3], -1).float()

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from multiprompt.engine import packed, plain
+from multiprompt.engine import plain
 from multiprompt.engine.attention import ATTENTION
 from multiprompt.engine.base import BaseModel
+from multiprompt.engine.packed import PackedForward, layout_of
 from multiprompt.engine.past import checked_past
+from multiprompt.engine.plain import PlainForward
 from multiprompt.engine.prefix import Layers, Prefix, VirtualTokens
 from multiprompt.engine.rows import Hidden, Row, TokenTree
 from multiprompt.errors import BaseModelError
@@ -28,6 +30,8 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
 # The longest row of the check, with its prompt and the tokens that it grows by.
 _LONGEST_ROW = 27
+
+_PACKED = PackedForward()
 
 # The tokens that rows grow by.
 _NEXT = (5, 9)
@@ -46,7 +50,7 @@ def checked(base: BaseModel) -> BaseModel:
     reason = _why_not_packed(base, given)
     if reason:
         logger.warning("%s: falling back to the plain forward, a row at a time: %s", base.record.architecture, reason)
-    return replace(base, fallback=reason)
+    return replace(base, forward=PlainForward(reason) if reason else PackedForward())
 
 
 def _require_embeddings_alone(base: BaseModel) -> None:
@@ -124,7 +128,7 @@ def _hidden_window(base: BaseModel, rows: list[Row]) -> str:
         return "its attention is chunked"
     if getattr(config, "sliding_window", None) is None or "sliding_attention" not in types:
         return ""
-    layout = packed.layout_of(base, rows[:1])
+    layout = layout_of(base, rows[:1])
     return "" if layout.windows - {None} else "it hides its sliding window from its attention function"
 
 
@@ -171,11 +175,14 @@ def _plain_states(base: BaseModel, rows: list[Row]) -> Iterator[Tensor]:
 
 def _packed_states(base: BaseModel, rows: list[Row]) -> Iterator[Tensor]:
     """States of rows, of the same rows in the other order, and of rows behind compiled prefixes as they grow."""
-    yield _in_order(packed.run(base, rows), rows)
-    hidden = packed.run(base, rows[::-1])
+    yield _in_order(_PACKED.run(base, rows), rows)
+    hidden = _PACKED.run(base, rows[::-1])
     yield _in_order(replace(hidden, starts=list(hidden.starts)[::-1]), rows)
-    compiled = {prefix: packed.compile_prefix(base, prefix) for prefix in {row.prefix: None for row in rows}}
-    decoder = packed.PackedDecoder(base, [replace(row, prefix=compiled[row.prefix]) for row in rows[:-1]])
+    compiled = {
+        prefix: _PACKED.compile_prefix(base, prefix.virtual, prefix.tokens)
+        for prefix in {row.prefix: None for row in rows}
+    }
+    decoder = _PACKED.decoder(base, [replace(row, prefix=compiled[row.prefix]) for row in rows[:-1]])
     yield decoder.hidden
     for token in _NEXT:
         decoder.step(torch.full((len(decoder.hidden),), token, device=decoder.hidden.device))

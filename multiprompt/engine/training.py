@@ -18,7 +18,6 @@ from torch.nn import functional
 from multiprompt.config import TrainingConfig
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_pairs
-from multiprompt.engine.forward import compile_prefix, run
 from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.engine.rows import Row, batches
@@ -237,7 +236,7 @@ def validate(
     """Teacher-forced exactness and loss over all examples."""
     hits, total, count = 0, 0.0, 0
     with torch.inference_mode():
-        prefix = compile_prefix(base, prompt.virtual_tokens(), constant)
+        prefix = base.forward.compile_prefix(base, prompt.virtual_tokens(), constant)
         lengths = [len(_row(prefix, example)) for example in examples]
         for batch in batches(lengths):
             logits, targets, owners = _answer_logits(base, [(prefix, [examples[i] for i in batch])])
@@ -296,7 +295,7 @@ def _answer_logits(
     """Logits (answer tokens, vocabulary) at the answers alone, their targets, and the row that each belongs to."""
     examples = [example for _, group in parts for example in group]
     rows = [_row(prefix, example) for prefix, group in parts for example in group]
-    hidden = run(base, rows)
+    hidden = base.forward.run(base, rows)
     columns: list[int] = []
     owners: list[int] = []
     for r, (start, row, example) in enumerate(zip(hidden.starts, rows, examples, strict=True)):

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from multiprompt.config import PromptConfig
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.forward import compile_prefix, run
 from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
 from multiprompt.engine.prefix import VirtualTokens
@@ -56,7 +55,7 @@ def words(base: BaseModel, text: str = TEXT, length: int = LENGTH) -> Tensor:
 def logits_behind(base: BaseModel, virtual: VirtualTokens, tokens: Sequence[int]) -> Tensor:
     """What the engine says on one row behind virtual tokens, (tokens, vocabulary)."""
     with torch.inference_mode():
-        hidden = run(base, [Row.of(compile_prefix(base, virtual, ()), tokens)])
+        hidden = base.forward.run(base, [Row.of(base.forward.compile_prefix(base, virtual, ()), tokens)])
         return base.logits(hidden.states)
 
 
@@ -213,7 +212,7 @@ def test_prefix_tuning_starts_from_a_texts_activations_without_the_packed_forwar
 ) -> None:
     monkeypatch.setattr("multiprompt.engine.selfcheck._switch", lambda *_: "for this test")
     plain = load_base_model(locate(str(base.folder)), "float32")
-    assert plain.fallback == "for this test"
+    assert plain.forward.reason == "for this test"
     started = [made(one, "prefix tuning", init="text").output() for one in (plain, base)]
     assert torch.allclose(*started, atol=1e-5)
 

@@ -21,6 +21,7 @@ from multiprompt.config import TrainingConfig
 from multiprompt.engine import training
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import constant_tokens
+from multiprompt.engine.packed import PackedForward
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.engine.rows import Row
 from multiprompt.engine.training import Training, TrainingExample, encode_examples, picks, train
@@ -244,16 +245,16 @@ def test_a_task_that_fails_leaves_the_others_as_they_would_be_alone(base: BaseMo
 def packed_tokens(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Tokens and prompts of each pass that trains, filled as passes are run."""
     passes: list[tuple[int, int]] = []
-    real = training.run
+    real = PackedForward.run
 
-    def run(base: BaseModel, rows: Sequence[Row]) -> Any:
+    def run(forward: PackedForward, base: BaseModel, rows: Sequence[Row]) -> Any:
         prefixes = {id(row.prefix): row.prefix for row in rows if row.prefix.compiled is None}
         if prefixes:
             tokens = sum(prefix.length for prefix in prefixes.values()) + sum(map(len, rows))
             passes.append((tokens, len(prefixes)))
-        return real(base, rows)
+        return real(forward, base, rows)
 
-    monkeypatch.setattr(training, "run", run)
+    monkeypatch.setattr(PackedForward, "run", run)
     return passes
 
 
