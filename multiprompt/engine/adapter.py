@@ -10,13 +10,15 @@ from typing import Any
 import peft
 import safetensors.torch
 import torch
-from peft import PeftType, PrefixTuningConfig
+from peft import PeftType
 from peft.config import PromptLearningConfig
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.prompt import METHODS, SoftPrompt, build
+from multiprompt.engine.kinds import KINDS, method_of
+from multiprompt.engine.kinds.kind import EMBEDDINGS
+from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.errors import AdapterError
 from multiprompt.records import Adapter
 
@@ -24,25 +26,18 @@ CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 # Beside PEFT's files: the parameters of an encoder, of which PEFT keeps only what they come to.
 ENCODER_FILE = "prompt_encoder.safetensors"
 MAX_ADAPTER_BYTES = 256_000_000
-_EMBEDDINGS = "prompt_embeddings"
-_PEFT_TYPES = {str(PeftType(config().peft_type).value): config for config in METHODS.values()}
-
-_BOUNDS = {"num_virtual_tokens": 1000, "encoder_hidden_size": 16384, "encoder_num_layers": 16, "num_ranks": 256}
+_MAX_VIRTUAL_TOKENS = 1000
+_PEFT_TYPES = {str(PeftType(kind.peft_config().peft_type).value): kind for kind in KINDS.values()}
 
 
 def to_adapter(prompt: SoftPrompt) -> Adapter:
     """The prompt as the files that `PeftModel.from_pretrained` loads, and its encoder's parameters if it has one."""
     config = {key: _plain(value) for key, value in prompt.config.to_dict().items()}
     config.update(inference_mode=True, peft_version=peft.__version__)
-    state = dict(prompt.module.state_dict())
-    if prompt.method == "multitask-prompt-tuning":
-        weights = {_EMBEDDINGS: state.pop("embedding.weight"), **state}
-    else:
-        weights = {_EMBEDDINGS: prompt.output()}
     return Adapter(
         config=json.dumps(config, indent=2, sort_keys=True).encode(),
-        weights=_save(weights),
-        encoder=_save(state) if prompt.is_encoded else None,
+        weights=_save(prompt.kind.weights(prompt.config, prompt.module)),
+        encoder=_save(prompt.module.state_dict()) if prompt.is_encoded else None,
     )
 
 
@@ -50,7 +45,7 @@ def from_adapter(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
     """The prompt for inference. Raises AdapterError on a wrong method, shape, dtype, or a number that is not finite."""
     config = _read_config(base, adapter.config, label)
     tensors = _load(adapter.weights, f"{label}: {WEIGHTS_FILE}")
-    return SoftPrompt(config, _filled(base, config, tensors, label, {"embedding.weight": _EMBEDDINGS}))
+    return SoftPrompt(config, _filled(base, config, tensors, label, {"embedding.weight": EMBEDDINGS}))
 
 
 def trainable(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
@@ -179,7 +174,7 @@ def _filled(
     """
     try:
         with torch.device("meta"):
-            module = build(config)
+            module = KINDS[method_of(config)].build(config)
     except (TypeError, ValueError) as error:
         raise AdapterError(f"{label}: {CONFIG_FILE} describes no prompt that PEFT can build: {error}") from None
     names = {stored_as.get(name, name): name for name in module.state_dict()}
@@ -212,29 +207,23 @@ def _read_config(base: BaseModel, raw: bytes, label: str) -> PromptLearningConfi
             f"{label}: the adapter's method is {peft_type!r}; it must be one of: {', '.join(_PEFT_TYPES)}."
         )
     kind = _PEFT_TYPES[peft_type]
-    known = {key: value for key, value in settings.items() if key in kind.__dataclass_fields__}
+    known = {key: value for key, value in settings.items() if key in kind.peft_config.__dataclass_fields__}
     known.pop("auto_mapping", None)
     try:
-        config = kind(**known)
+        config = kind.peft_config(**known)
     except (TypeError, ValueError) as error:
         raise AdapterError(f"{label}: {CONFIG_FILE} is no valid {peft_type} config: {error}") from None
-    for name, most in _BOUNDS.items():
+    for name, most in {"num_virtual_tokens": _MAX_VIRTUAL_TOKENS, **kind.bounds}.items():
         value = getattr(config, name, None)
         if value is not None and not (isinstance(value, int) and 1 <= value <= most):
             raise AdapterError(f"{label}: {CONFIG_FILE} has {name} {value!r}; it must lie between 1 and {most}.")
     if not isinstance(config.num_virtual_tokens, int):
         raise AdapterError(f"{label}: {CONFIG_FILE} gives no num_virtual_tokens.")
-    num_tasks = getattr(config, "num_tasks", 1)
-    if num_tasks != 1:
-        raise AdapterError(
-            f"{label}: the adapter holds the prompts of {num_tasks} tasks, but a version is the prompt of one: "
-            "save one task's row of prefix_task_cols and prefix_task_rows with num_tasks 1."
-        )
-    config.num_transformer_submodules = 1
-    config.num_layers, config.token_dim = base.num_layers, base.hidden_size
-    if isinstance(config, PrefixTuningConfig):
-        config.num_attention_heads, head_dim = base.key_value_shape
-        config.token_dim = config.num_attention_heads * head_dim
+    fault = kind.fault(config)
+    if fault:
+        raise AdapterError(f"{label}: {fault}")
+    for name, value in kind.sizes(base).items():
+        setattr(config, name, value)
     config.inference_mode = True
     return config
 

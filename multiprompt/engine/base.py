@@ -19,7 +19,7 @@ from multiprompt.engine.folder import FileStates, file_states
 from multiprompt.engine.lengths import longest_input
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.rows import Hidden, Row
-from multiprompt.errors import AdapterError, BaseModelError, DataError
+from multiprompt.errors import BaseModelError, DataError
 from multiprompt.records import BaseModelRecord
 
 Texts = TypeVar("Texts", str, list[str])
@@ -140,21 +140,6 @@ class BaseModel:
         head = self.model.get_output_embeddings()
         tables: list[Any] = [self.model.get_input_embeddings(), *([] if head is None else [head])]
         return min(int(table.weight.shape[0]) for table in tables)
-
-    def require_past(self) -> Past:
-        """The shape of the keys and values that it takes. Raises AdapterError where it takes none."""
-        if isinstance(self.past, str):
-            raise AdapterError(
-                f"prefix-tuning cannot be used on {self.record.name} ({self.record.architecture}), as {self.past}: "
-                "use prompt-tuning or p-tuning."
-            )
-        return self.past
-
-    @property
-    def key_value_shape(self) -> tuple[int, int]:
-        """KV heads and head dimension, the same in every layer. Raises AdapterError where the model has none."""
-        past = self.require_past()
-        return past.heads, past.head_dim
 
     def embed(self, tokens: Sequence[int]) -> Tensor:
         """Word embeddings, (len(tokens), hidden)."""

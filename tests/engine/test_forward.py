@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from multiprompt.engine.base import BaseModel
+from multiprompt.engine.base import BaseModel, Past
 from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import constant_tokens, encode_pairs
 from multiprompt.engine.generation import GenerationRequest, Sampling, generate
@@ -153,7 +153,8 @@ def test_compiled_and_uncompiled_prefixes_share_a_pass(base: BaseModel) -> None:
 
 def key_values(base: BaseModel, length: int, seed: int) -> Layers:
     generator = torch.Generator().manual_seed(seed)
-    heads, size = base.key_value_shape
+    assert isinstance(base.past, Past)
+    heads, size = base.past.heads, base.past.head_dim
     return tuple(
         (torch.randn(heads, length, size, generator=generator), torch.randn(heads, length, size, generator=generator))
         for _ in range(base.num_layers)
