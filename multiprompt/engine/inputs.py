@@ -9,7 +9,7 @@ from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_answers, encode_choices
 from multiprompt.engine.generation import Stops, before
 from multiprompt.engine.refusing import read_each
-from multiprompt.engine.training import TrainingExample
+from multiprompt.engine.teaching import TrainingExample
 from multiprompt.errors import DataError, MultipromptError
 from multiprompt.tasks.example import Example, Query, predicted
 from multiprompt.tasks.metric import per_example_scores

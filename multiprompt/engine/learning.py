@@ -15,7 +15,8 @@ from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import constant_tokens
 from multiprompt.engine.inputs import taught, warn_of_lost_answers
 from multiprompt.engine.prompt import SoftPrompt, new_prompt
-from multiprompt.engine.training import OnTraining, Training, TrainingExample, train
+from multiprompt.engine.teaching import TrainingExample
+from multiprompt.engine.training import OnTraining, Training, train
 from multiprompt.errors import DataError, TrainingError
 from multiprompt.records import Run
 from multiprompt.tasks.data import Split

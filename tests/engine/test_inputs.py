@@ -21,7 +21,7 @@ from multiprompt.engine.generation import Stops
 from multiprompt.engine.inputs import continuations, taught
 from multiprompt.engine.learning import TrainingInput, learn_prompts
 from multiprompt.engine.prefix import Prefix, VirtualTokens
-from multiprompt.engine.training import TrainingExample
+from multiprompt.engine.teaching import TrainingExample
 from multiprompt.errors import DataError
 from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import Budget, Example, examples

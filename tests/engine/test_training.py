@@ -24,7 +24,8 @@ from multiprompt.engine.encoding import constant_tokens
 from multiprompt.engine.packed import PackedForward
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.engine.rows import Row
-from multiprompt.engine.training import Training, TrainingExample, encode_examples, picks, train
+from multiprompt.engine.teaching import TrainingExample, encode_examples, validate
+from multiprompt.engine.training import Training, picks, train
 from multiprompt.errors import TrainingError
 from tests.engine.test_prompt import METHODS, made
 
@@ -113,7 +114,7 @@ def test_training_lowers_the_loss_and_keeps_the_best_prompt(base: BaseModel, met
     assert len(task.losses) == 12
     assert min(losses) < losses[0]
     assert task.best.loss == min(losses)
-    again = training.validate(base, task.result(), task.constant, prepared(base)._validation, 0)
+    again = validate(base, task.result(), task.constant, prepared(base)._validation, 0)
     assert again.loss == pytest.approx(task.best.loss, rel=1e-5)
     assert 0 <= task.best.exact <= 1
 
