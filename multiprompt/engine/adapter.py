@@ -1,4 +1,4 @@
-"""Adapter files: a soft prompt as PEFT writes and reads it, checked before it is believed."""
+"""Adapter files: a soft prompt as PEFT writes and reads it. Files are checked before they become a prompt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from multiprompt.errors import AdapterError
 from multiprompt.records import Adapter
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
-# Beside PEFT's files: the parameters of an encoder, of which PEFT keeps only what they come to.
+# Beside PEFT's files: the parameters of an encoder. PEFT keeps only the output of an encoder.
 ENCODER_FILE = "prompt_encoder.safetensors"
 MAX_ADAPTER_BYTES = 256_000_000
 _MAX_VIRTUAL_TOKENS = 1000
@@ -42,14 +42,17 @@ def to_adapter(prompt: SoftPrompt) -> Adapter:
 
 
 def from_adapter(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
-    """The prompt for inference. Raises AdapterError on a wrong method, shape, dtype, or a number that is not finite."""
+    """The prompt for inference.
+
+    Raises AdapterError for a wrong method, shape or dtype, and for numbers that are not finite.
+    """
     config = _read_config(base, adapter.config, label)
     tensors = _load(adapter.weights, f"{label}: {WEIGHTS_FILE}")
     return SoftPrompt(config, _filled(base, config, tensors, label, {"embedding.weight": EMBEDDINGS}))
 
 
 def trainable(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
-    """The prompt to be trained on, with its encoder where it has one."""
+    """The prompt for more training, with its encoder if it has one. Raises AdapterError as `from_adapter` does."""
     prompt = from_adapter(base, adapter, label)
     if adapter.encoder is None:
         return prompt
@@ -63,7 +66,7 @@ def trainable(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
 
 
 def named_base_model(adapter: Adapter) -> str | None:
-    """The name or folder of the base model that an adapter says it was made on; None where it says none."""
+    """The base model, by name or folder, that an adapter's config names; None where it names none."""
     try:
         named = json.loads(adapter.config)["base_model_name_or_path"]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -72,7 +75,7 @@ def named_base_model(adapter: Adapter) -> str | None:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether nothing lies in a folder, or at its path. Raises AdapterError where it cannot be looked into."""
+    """True where a folder is empty or missing. Raises AdapterError where it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return next(found, None) is None
@@ -85,7 +88,7 @@ def is_free(folder: Path) -> bool:
 
 
 def claim_folder(folder: Path) -> bool:
-    """Take a new or empty folder for an adapter; False where it holds something, or another process took it.
+    """Reserve a new or empty folder for an adapter. False where it holds files, or another process took it.
 
     Raises AdapterError where it cannot be written.
     """
@@ -102,7 +105,7 @@ def claim_folder(folder: Path) -> bool:
 
 
 def write_adapter(adapter: Adapter, folder: Path, card: str = "") -> None:
-    """Write the files into a folder, each whole or not at all, with a README where there is a `card`.
+    """Write the files into a folder, with a README where there is a `card`. No file is ever half written.
 
     Raises AdapterError where they cannot be written.
     """
@@ -123,7 +126,7 @@ def _unwritable(folder: Path, error: OSError | ValueError) -> AdapterError:
 
 
 def _write(path: Path, content: bytes | None) -> None:
-    """Write a file, or take away one that there is, where there is to be none."""
+    """Write a file; without content, delete it."""
     if content is None:
         path.unlink(missing_ok=True)
         return
@@ -136,7 +139,7 @@ def _write(path: Path, content: bytes | None) -> None:
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Read the files from a folder. Raises AdapterError naming the one that is missing or too large."""
+    """Read the files of a folder. Raises AdapterError that names a missing or too large file."""
     config, weights = (_read(folder, name) for name in (CONFIG_FILE, WEIGHTS_FILE))
     return Adapter(config, weights, _read(folder, ENCODER_FILE) if (folder / ENCODER_FILE).exists() else None)
 
@@ -168,9 +171,9 @@ def _load(content: bytes, where: str) -> dict[str, Tensor]:
 def _filled(
     base: BaseModel, config: PromptLearningConfig, tensors: dict[str, Tensor], label: str, stored_as: dict[str, str]
 ) -> nn.Module:
-    """PEFT's module for a config with these parameters, after their names, shapes and numbers are checked.
+    """PEFT's module for a config, filled with these tensors after a check of their names, shapes and numbers.
 
-    `stored_as` are the parameters that have another name in the file.
+    `stored_as` maps a parameter to its name in the file where the two differ.
     """
     try:
         with torch.device("meta"):
@@ -196,7 +199,7 @@ def _filled(
 
 
 def _read_config(base: BaseModel, raw: bytes, label: str) -> PromptLearningConfig:
-    """PEFT's config for inference, its shape set by the base model and its sizes bounded."""
+    """PEFT's config for inference. The base model sets its shape; its sizes are bounded."""
     try:
         settings = json.loads(raw)
         peft_type = settings["peft_type"]

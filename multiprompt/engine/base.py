@@ -78,7 +78,7 @@ class Forward(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class BaseModel:
-    """A frozen causal language model. `record` identifies it; two with equal identity give equal scores.
+    """A frozen causal language model. Two with records of equal identity give equal scores.
 
     `files` are the states of its folder's files when it was loaded. `forward` runs its rows. `past` is the shape of
     the keys and values that it takes as a past, or the reason why it takes none.
@@ -93,12 +93,12 @@ class BaseModel:
     past: Past | str = "it was not looked at"
 
     def is_of(self, record: BaseModelRecord) -> bool:
-        """Whether a record is of this base model, by its fingerprints or by those of releases up to schema 0006."""
+        """True for a record with the fingerprints of this base model, or with those of releases up to schema 0006."""
         return record.identity == self.record.identity or record.identity == self._former_identity
 
     @property
     def files_changed(self) -> bool:
-        """Whether a file of its folder was written, replaced or deleted since it was loaded."""
+        """True where a file of the folder was written, replaced or deleted since it was loaded."""
         try:
             return file_states(self.folder) != self.files
         except OSError:
@@ -106,7 +106,7 @@ class BaseModel:
 
     @cached_property
     def _former_identity(self) -> Identity:
-        """Of the files that were loaded; its own identity where they changed since or cannot be read as then."""
+        """Its identity up to schema 0006; today's where its files changed or cannot be read."""
         try:
             former = former_identity(self.folder, self.record.dtype)
         except (OSError, ValueError):
@@ -136,7 +136,7 @@ class BaseModel:
 
     @cached_property
     def vocabulary(self) -> int:
-        """How many tokens the model has both embeddings and logits for."""
+        """The number of tokens with both an embedding and a logit."""
         head = self.model.get_output_embeddings()
         tables: list[Any] = [self.model.get_input_embeddings(), *([] if head is None else [head])]
         return min(int(table.weight.shape[0]) for table in tables)
@@ -147,7 +147,7 @@ class BaseModel:
         return cast("Tensor", embedding(torch.tensor(tokens, dtype=torch.long, device=self.device)))
 
     def hidden(self, embeddings: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """(rows, tokens, hidden) embeddings → last hidden states of the same shape, without the LM head."""
+        """Last hidden states of embeddings, both (rows, tokens, hidden); without the LM head."""
         inputs: dict[str, Any] = {} if positions is None else {"position_ids": positions}
         if cache is not None:
             inputs[self._cache_argument] = cache
@@ -156,18 +156,18 @@ class BaseModel:
 
     @cached_property
     def _cache_argument(self) -> str:
-        """transformers 5.24 renamed it."""
+        """The name of the argument for a cache, which transformers 5.24 changed."""
         named = inspect.signature(self.model.base_model.forward).parameters
         return "cache" if "cache" in named else "past_key_values"
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(n, hidden) → (n, vocabulary), in float32; scaled and capped as the model's own are."""
+        """Logits of (n, hidden) states, (n, vocabulary) in float32, scaled and capped as the model does."""
         head = cast("nn.Module", self.model.get_output_embeddings())
         logits = cast("Tensor", head(hidden)).float() * self._logit_scale
         return logits if self._logit_cap is None else torch.tanh(logits / self._logit_cap) * self._logit_cap
 
     def not_finite(self) -> BaseModelError:
-        """The error of a row for which the model gave NaN or infinity, of which no answer can be made."""
+        """The error of a row for which the model gave NaN or infinity."""
         return BaseModelError(
             f"{self.record.name} gives numbers that are not finite for this row ({self.record.dtype}): "
             "use dtype float32, or another base model."
@@ -175,19 +175,19 @@ class BaseModel:
 
     @cached_property
     def _logit_scale(self) -> float:
-        """Cohere multiplies, Granite divides."""
+        """The factor of the logits; Cohere multiplies, Granite divides."""
         config = self.model.config.get_text_config()
         return (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
 
     @cached_property
     def _logit_cap(self) -> float | None:
-        """Gemma's soft cap."""
+        """The soft cap of the logits, as in Gemma."""
         config = self.model.config.get_text_config()
         return getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
 
     @property
     def first_token(self) -> int:
-        """What stands for a text without a token, as in the harness: the token that texts begin or else end with."""
+        """The token in place of a text without tokens, as in the harness: that of the beginning, or else of the end."""
         first = self.tokenizer.bos_token_id
         found = self.tokenizer.eos_token_id if first is None else first
         return int(found[0] if isinstance(found, list) else found or 0)
@@ -202,20 +202,20 @@ class BaseModel:
 
     @cached_property
     def special_tokens(self) -> dict[int, str]:
-        """The tokens that decoding leaves out, with the text that each is read from."""
+        """The tokens that decoding leaves out, each with its text."""
         added = self.tokenizer.added_tokens_decoder.items()
         return {int(token): content.content for token, content in added if content.special}
 
     @cached_property
     def byte_tokens(self) -> frozenset[int]:
-        """The tokens of one byte, of which a whole run is read as characters or as none."""
+        """The tokens that stand for one byte; a run of them is decoded as a whole."""
         return frozenset(token for text, token in self.tokenizer.get_vocab().items() if _BYTE.fullmatch(text))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids as the harness gets them, less the special tokens that the tokenizer puts behind a text.
+        """Token ids as the harness gets them, without the special tokens that the tokenizer adds behind a text.
 
-        Those in front stay, once where the text brings them too. Raises DataError for a text that it cannot read, or
-        that holds a token without an embedding.
+        Those in front stay. A text that begins with them does not get them twice. Raises DataError for a text that the
+        tokenizer cannot read, or that holds a token without an embedding.
         """
         return self._known(self._within(self._read(self.tokenizer.encode, text)))
 
@@ -224,7 +224,7 @@ class BaseModel:
         return [self._known(self._within(ids)) for ids in batch]
 
     def encode_bare(self, text: str) -> list[int]:
-        """Token ids without special tokens around them, as of a text that stands behind another."""
+        """Token ids without special tokens around them, for a text that stands behind another."""
         return self._known(self._read(lambda text: self.tokenizer.encode(text, add_special_tokens=False), text))
 
     def _known(self, tokens: list[int]) -> list[int]:
@@ -240,12 +240,12 @@ class BaseModel:
         return len(self.encode(text))
 
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
-        """The text of tokens; without `special`, special tokens are left out, as the harness does."""
+        """The text of tokens. Special tokens are left out, as in the harness, unless `special` is given."""
         return cast("str", self.tokenizer.decode(list(tokens), skip_special_tokens=not special))
 
     @cached_property
     def splits_at_spaces(self) -> bool:
-        """Whether no token holds a space behind another character, so that a space always starts a new token."""
+        """True where a space always starts a new token: no token holds a space behind another character."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None or self.encode_bare("a b") == self.encode_bare("ab"):
             return False
@@ -273,7 +273,7 @@ class BaseModel:
 
     @cached_property
     def _added(self) -> tuple[list[int], int]:
-        """The tokens that the tokenizer adds in front of a text by itself, and how many it adds behind."""
+        """The tokens that the tokenizer adds in front of a text by itself, and the number that it adds behind."""
         for probe in _PROBES:
             whole, bare = self.tokenizer.encode(probe), self.encode_bare(probe)
             for start in range(len(whole) - len(bare) + 1 if bare else 0):

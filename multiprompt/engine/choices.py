@@ -1,4 +1,9 @@
-"""Multiple choice: the log-likelihood of every choice of a row from one forward."""
+"""Multiple choice: the log-likelihood of every choice of a row from one forward.
+
+The idea: the context of a row runs once, and the choices follow it as a tree of tokens. Choices that begin alike share
+the nodes of their common head. A mask lets a node see the context, its ancestors and itself. This is tree attention,
+as in SpecInfer (Miao et al. 2024). The last token of a choice is predicted and never run.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +22,13 @@ from multiprompt.engine.rows import Row, TokenTree, batches
 from multiprompt.errors import DataError
 
 Advance = Callable[[int], None]
-# How many tokens of continuations hang behind a context at a time.
+# The most tokens of a tree; attention over it takes the square of them in memory.
 MAX_TREE_TOKENS = 2048
 
 
 @dataclass(frozen=True)
 class ChoiceRequest:
-    """A context and the continuations to score behind it, delimiter included."""
+    """A context and the continuations to score behind it, with their delimiter."""
 
     prefix: Prefix
     context: str
@@ -32,7 +37,7 @@ class ChoiceRequest:
 
 @dataclass(frozen=True)
 class _Paths:
-    """The tree that continuations make, and the (node, next token) steps of each; node -1 is the context."""
+    """The tree of some continuations, and the (node, next token) steps of each; node -1 is the context."""
 
     tree: TokenTree
     steps: tuple[tuple[tuple[int, int], ...], ...]
@@ -40,7 +45,7 @@ class _Paths:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some of the continuations of a request, in order; they go through the model as one row."""
+    """Some of the continuations of a request, in order, as one row."""
 
     number: int
     row: Row
@@ -54,12 +59,10 @@ def score_choices(
     advance: Advance = lambda _: None,
     refuse: Refuse = end_call,
 ) -> list[list[float]]:
-    """Summed log-likelihood (nats) of each continuation given prefix and context, a list a request.
+    """Summed log-likelihood (nats) of each continuation behind prefix and context, a list for each request.
 
-    `refuse` gets a DataError for a continuation without a token of its own or a row that is too long, BaseModelError
-    for numbers that are not finite; the row's list is then empty.
-    A row's context is run once for many continuations; they hang behind it as a token tree under a tree-shaped mask, so
-    that shared heads are run once too, and last tokens never (tree attention as in SpecInfer, Miao et al. 2024).
+    `refuse` gets the error of a row that fails, and the row's list is then empty. A row that is too long, or a
+    continuation that adds no token, is a DataError. Numbers that are not finite are a BaseModelError.
     """
     found = read_each(lambda some: _encoded(base, some), requests, refuse)
     pieces = [
@@ -105,7 +108,7 @@ def _pieces(number: int, prefix: Prefix, row: Scored) -> Iterator[_Piece]:
 
 
 def _groups(continuations: Sequence[Sequence[int]]) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """Continuations in order, a few at a time, as attention over a tree takes the square of its tokens in memory."""
+    """Continuations in order, in groups of at most MAX_TREE_TOKENS."""
     group: list[tuple[int, ...]] = []
     size = 0
     for continuation in continuations:

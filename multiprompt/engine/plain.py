@@ -1,6 +1,6 @@
 """The plain forward: one row at a time, soft prompt and tokens concatenated, nothing reused.
 
-It is slow and takes any causal model. The engine falls back to it where the packed forward would be wrong.
+It is slow and takes any causal model. The engine uses it where the packed forward would be wrong.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def run(base: BaseModel, rows: Sequence[Row]) -> Hidden:
 
 
 class PlainDecoder:
-    """Rows that are run again from the start for every token."""
+    """Rows that run again from the start for every token."""
 
     hidden: Tensor
 
@@ -81,7 +81,7 @@ def states(base: BaseModel, virtual: VirtualTokens, tokens: Sequence[int]) -> Te
 
 
 def _row_states(base: BaseModel, row: Row) -> Tensor:
-    """(tokens, hidden); each path of the tree is run as a text of its own."""
+    """Hidden states of a row, (tokens, hidden); each path of its tree runs as a text of its own."""
     head = [*row.prefix.tokens[: row.shared - row.prefix.virtual.length], *row.tokens]
     paths = [row.tree.path(leaf) for leaf in row.tree.leaves] or [[]]
     nodes: dict[int, Tensor] = {}

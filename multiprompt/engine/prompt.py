@@ -43,7 +43,7 @@ class SoftPrompt:
 
     @property
     def is_encoded(self) -> bool:
-        """Whether training needs more parameters than inference."""
+        """True where training needs more parameters than inference."""
         return self.kind.is_encoded(self.config)
 
     def output(self) -> Tensor:
@@ -55,7 +55,7 @@ class SoftPrompt:
         return self.kind.virtual_tokens(self.config, self.output())
 
     def has_shape_of(self, other: SoftPrompt) -> bool:
-        """Whether both have one method, and parameters of the same shapes."""
+        """True where both have one method and parameters of the same shapes."""
         return self.method == other.method and _shapes(self) == _shapes(other)
 
     def copy(self) -> SoftPrompt:

@@ -1,4 +1,4 @@
-"""Teacher forcing: the logits of right answers behind a prompt, and the loss and exactness that they make."""
+"""Teacher forcing: the logits at the tokens of right answers, and a prompt's loss and exactness on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from multiprompt.engine.rows import Row, batches
 
 @dataclass(frozen=True)
 class TrainingExample:
-    """Token ids of a context and of the answer that the prompt has to bring out."""
+    """Token ids of a context and of its right answer."""
 
     context: tuple[int, ...]
     answer: tuple[int, ...]
@@ -29,9 +29,9 @@ class TrainingExample:
 
 @dataclass(frozen=True)
 class Validation:
-    """How a prompt does on validation: the share of rows whose every answer token is the most likely, and the loss.
+    """A prompt's loss, and its exactness: the share of rows where each answer token is the likeliest.
 
-    For greedy generation that share is exact match; for multiple choice it is accuracy against the whole vocabulary.
+    For greedy generation that is exact match. For multiple choice it is accuracy against the whole vocabulary.
     """
 
     step: int
@@ -47,7 +47,7 @@ def encode_examples(base: BaseModel, contexts: Sequence[str], answers: Sequence[
 def validate(
     base: BaseModel, prompt: SoftPrompt, constant: Sequence[int], examples: Sequence[TrainingExample], step: int
 ) -> Validation:
-    """Teacher-forced exactness and loss over all examples."""
+    """Exactness and loss over all examples, in nats a token of an answer."""
     hits, total, count = 0, 0.0, 0
     with torch.inference_mode():
         prefix = base.forward.compile_prefix(base, prompt.virtual_tokens(), constant)
@@ -63,7 +63,7 @@ def validate(
 def answer_logits(
     base: BaseModel, parts: Sequence[tuple[Prefix, Sequence[TrainingExample]]]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (answer tokens, vocabulary) at the answers alone, their targets, and the row that each belongs to."""
+    """Logits at the answers alone, (answer tokens, vocabulary), with the target and the row of each."""
     examples = [example for _, group in parts for example in group]
     rows = [_row(prefix, example) for prefix, group in parts for example in group]
     hidden = base.forward.run(base, rows)
@@ -79,6 +79,6 @@ def answer_logits(
 
 
 def _row(prefix: Prefix, example: TrainingExample) -> Row:
-    """The last answer token is predicted, never read. Where the answer starts, the row must still be its own."""
+    """The row of an example, without the last token of its answer, which is predicted and never read."""
     head = Row.of(prefix, example.context)
     return Row(prefix, head.shared, head.tokens + example.answer[:-1])

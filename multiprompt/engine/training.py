@@ -1,4 +1,8 @@
-"""Training soft prompts: each step is one pass of prefixes and rows, for one task or for several at once."""
+"""Training of soft prompts, one or several tasks at once.
+
+The idea: the prefix of a task runs once a step, with its gradient, and the rows of the step attend to it. Several tasks
+share passes over the weights. Each has its own loss, clipping and optimizer state, so it ends as it would alone.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.engine.teaching import TrainingExample, Validation, answer_logits, validate
 from multiprompt.errors import TrainingError
 
-# Tasks share a pass up to about this many tokens; beyond, larger matrices are no faster and activations fill memory.
+# Tasks share a pass up to about this many tokens. Larger matrices are no faster, and activations fill memory.
 MAX_PASS_TOKENS = 2048
 _BUCKETED_BATCHES = 8
 
@@ -32,10 +36,10 @@ OnTraining = Callable[["Training"], None]
 
 
 class Training:
-    """One task's training under way: its parameters, optimizer and place in the data, and the best prompt so far.
+    """The state of one task's training: parameters, optimizer, place in the data, and the best prompt so far.
 
-    `constant` are the ids of the text that follows the prompt in every row. The loss is the mean cross-entropy over a
-    step's answer tokens. `config.learning_rate` must be set. Each batch is run in `parts` of about equal size.
+    `constant` holds the token ids that follow the prompt in every row. The loss is the mean cross-entropy over a step's
+    answer tokens. `config.learning_rate` must be set. Each batch runs in `parts` of about equal size.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Whether it has failed, has taken all steps, or has not improved for `patience` validations."""
+        """True after a failure, after all steps, or after `patience` validations without improvement."""
         if self.failure or self.step >= self.config.steps:
             return True
         stale = len(self.validations) - 1 - self.validations.index(self.best) if self.validations else 0
@@ -80,7 +84,7 @@ class Training:
 
     @property
     def due(self) -> bool:
-        """Whether this step's prompt is to be validated."""
+        """True where a validation follows this step."""
         return self.step % self.config.validate_every == 0 or self.step == self.config.steps
 
     def result(self) -> SoftPrompt:
@@ -92,7 +96,7 @@ class Training:
         return best
 
     def prefix(self) -> Prefix:
-        """Prompt and constant text, not yet run, with the gradient of the prompt's parameters."""
+        """Prompt and constant text, not compiled, with the gradient of the prompt's parameters."""
         return Prefix(self.prompt.virtual_tokens(), self.constant)
 
     def parts(self) -> list[Part]:
@@ -103,13 +107,13 @@ class Training:
         return [(self, rows[start : start + size]) for start in range(0, len(rows), size)]
 
     def part_loss(self, total: Tensor) -> Tensor:
-        """The share of the step's loss of a part whose answer tokens cost `total` nats."""
+        """A part's share of the step's loss; its answer tokens cost `total` nats."""
         loss = total / self._answer_tokens
         self._loss += loss.item()
         return loss
 
     def update(self) -> None:
-        """Clip, and take the step."""
+        """Clip the gradient and take the step. A loss that is not finite becomes the failure."""
         loss, self._loss = self._loss, 0.0
         rate = self.config.learning_rate * _decay(self.step, self.config)  # type: ignore[operator]
         self.step += 1
@@ -127,13 +131,13 @@ class Training:
         self.losses.append(loss)
 
     def validate(self, base: BaseModel) -> None:
-        """Measure the prompt as it is, and keep it if it is the best."""
+        """Validate the prompt, and keep it if it is the best."""
         self.validations.append(validate(base, self.prompt, self.constant, self._validation, self.step))
         if self.best is self.validations[-1]:
             self._best = self._copied()
 
     def checkpoint(self) -> bytes:
-        """All that the rest of the training depends on, as safetensors; the rows' order follows from seed and step."""
+        """The state as safetensors. The order of the rows is not in it; it follows from seed and step."""
         moments = self._optimizer.state_dict()["state"]
         tensors: dict[str, Tensor] = {f"parameter.{name}": value for name, value in self._parameters.items()}
         tensors |= {f"best.{name}": value for name, value in self._best.items()}
@@ -148,7 +152,7 @@ class Training:
         return safetensors.torch.save(plain, metadata={"progress": json.dumps(progress)})
 
     def restore(self, checkpoint: bytes) -> None:
-        """Go on from a checkpoint of the same prompt, data and settings; the result is that of never having stopped."""
+        """Continue from a checkpoint of the same prompt, data and settings, as if the training had never stopped."""
         tensors = safetensors.torch.load(checkpoint)
         progress = _progress(checkpoint)
         with torch.no_grad():
@@ -179,8 +183,7 @@ def train(
 ) -> None:
     """Train with AdamW, warm-up, cosine decay, clipping and early stopping, each task by its own settings.
 
-    The tasks share passes over the weights and nothing else: each ends as it would alone, and one that fails (see
-    `Training.failure`) leaves the others going.
+    A task that fails (see `Training.failure`) leaves the others going.
     """
     for training in trainings:
         if not training.validations:
@@ -202,9 +205,9 @@ def train(
 
 
 def picks(lengths: Sequence[int], config: TrainingConfig) -> Iterator[list[int]]:
-    """Endless steps of row indices, every row once an epoch, in an order that the seed fixes.
+    """Row indices of each step, without end. Every row comes once an epoch; the seed fixes the order.
 
-    Rows are sorted by length within some steps at a time, so that rows of like length stand together.
+    The rows of some steps at a time are sorted by length, so that a step has rows of like length.
     """
     rng = random.Random(config.seed)
     size = config.batch_size * config.gradient_accumulation_steps
@@ -219,7 +222,7 @@ def picks(lengths: Sequence[int], config: TrainingConfig) -> Iterator[list[int]]
 
 
 def _passes(parts: Sequence[Part]) -> Iterator[list[Part]]:
-    """Parts in the order given, together as far as they fit a pass, and never two of one task."""
+    """Parts in their order, as many as fit in a pass, and never two of one task."""
     waiting = list(parts)
     while waiting:
         taken: list[Part] = []
@@ -235,7 +238,7 @@ def _passes(parts: Sequence[Part]) -> Iterator[list[Part]]:
 
 
 def _backward(base: BaseModel, parts: Sequence[Part]) -> None:
-    """One pass: the gradient of each part's loss, added to that of its task's parameters."""
+    """One pass: it adds the gradient of each part's loss to that of its task's parameters."""
     logits, targets, owners = answer_logits(base, [(training.prefix(), rows) for training, rows in parts])
     costs = functional.cross_entropy(logits, targets, reduction="none")
     ends = torch.tensor([len(rows) for _, rows in parts], device=owners.device).cumsum(0)

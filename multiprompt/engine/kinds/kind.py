@@ -48,7 +48,7 @@ class Kind(ABC):
         return ""
 
     def is_encoded(self, _: PromptLearningConfig) -> bool:
-        """Whether training needs more parameters than inference."""
+        """True where training needs more parameters than inference."""
         return False
 
     def start(self, _: BaseModel, virtual: VirtualTokens) -> Tensor | None:
