@@ -102,26 +102,30 @@ def _encoded(base: BaseModel, requests: Sequence[ChoiceRequest]) -> list[Scored]
 
 
 def _pieces(number: int, prefix: Prefix, row: Scored) -> Iterator[_Piece]:
-    for place, group in enumerate(_groups(row.continuations)):
-        paths = _grow(group)
+    trees = _trees(tuple(map(tuple, row.continuations)), MAX_TREE_TOKENS)
+    for place, paths in enumerate(trees):
         yield _Piece(number, Row.of(prefix, row.context, paths.tree), paths, place == 0)
 
 
-def _groups(continuations: Sequence[Sequence[int]]) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """Continuations in order, in groups of at most MAX_TREE_TOKENS."""
+@lru_cache(maxsize=256)
+def _trees(continuations: tuple[tuple[int, ...], ...], most: int) -> tuple[_Paths, ...]:
+    """Trees of the continuations in order, of at most `most` tokens each. Rows of a task often have equal ones."""
+    return tuple(_grow(group) for group in _groups(continuations, most))
+
+
+def _groups(continuations: Sequence[tuple[int, ...]], most: int) -> Iterator[list[tuple[int, ...]]]:
     group: list[tuple[int, ...]] = []
     size = 0
     for continuation in continuations:
-        if group and size + len(continuation) > MAX_TREE_TOKENS:
-            yield tuple(group)
+        if group and size + len(continuation) > most:
+            yield group
             group, size = [], 0
-        group.append(tuple(continuation))
+        group.append(continuation)
         size += len(continuation)
-    yield tuple(group)
+    yield group
 
 
-@lru_cache(maxsize=256)
-def _grow(continuations: tuple[tuple[int, ...], ...]) -> _Paths:
+def _grow(continuations: Sequence[tuple[int, ...]]) -> _Paths:
     nodes: dict[tuple[int, ...], int] = {(): -1}
     tokens: list[int] = []
     parents: list[int] = []
