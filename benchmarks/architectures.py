@@ -31,7 +31,6 @@ from multiprompt.config import PromptConfig
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import constant_tokens, encode_pairs
-from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import GenerationRequest, generate
 from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
@@ -160,7 +159,7 @@ def examine(name: str, folder: Path) -> Outcome:
     cases, refused = _cases(base)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     wrong = tuple(_wrong(base, model, cases))
-    return Outcome(name, "plain" if base.fallback else "packed", refused, len(cases), wrong)
+    return Outcome(name, base.forward.name, refused, len(cases), wrong)
 
 
 def _cases(base: BaseModel) -> tuple[list[Case], dict[str, str]]:
@@ -178,7 +177,7 @@ def _cases(base: BaseModel) -> tuple[list[Case], dict[str, str]]:
     cases = []
     with torch.inference_mode():
         for method, virtual, constant in prompts:
-            prefix = compile_prefix(base, virtual, constant_tokens(base, constant) if constant else [])
+            prefix = base.forward.compile_prefix(base, virtual, constant_tokens(base, constant) if constant else [])
             room = base.max_tokens - virtual.length - max(map(base.count_tokens, (*CHOICES, "." * max(LIMITS))))
             rows = [(constant + text, limit) for text, limit in zip(TEXTS, LIMITS, strict=True)]
             cases += [

@@ -40,7 +40,8 @@ from multiprompt.engine.generation import GenerationRequest, generate
 from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
 from multiprompt.engine.prompt import SoftPrompt, new_prompt
-from multiprompt.engine.training import Training, TrainingExample, encode_examples
+from multiprompt.engine.teaching import TrainingExample, encode_examples
+from multiprompt.engine.training import Training
 from multiprompt.tasks.example import constant_text, examples
 from multiprompt.tasks.split import load_data
 from multiprompt.tasks.task import Task

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 from multiprompt.engine.adapter import to_adapter, write_adapter
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.prompt import SoftPrompt
-from multiprompt.engine.training import TrainingExample
+from multiprompt.engine.teaching import TrainingExample
 
 
 def load(base: BaseModel) -> Any:

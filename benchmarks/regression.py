@@ -37,7 +37,7 @@ from multiprompt.engine.answering import budget
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_pairs
 from multiprompt.engine.prompt import new_prompt
-from multiprompt.engine.training import TrainingExample
+from multiprompt.engine.teaching import TrainingExample
 from multiprompt.gate.admission import admit
 from multiprompt.gate.check import Checking
 from multiprompt.gate.scores import Scores

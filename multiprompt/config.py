@@ -25,15 +25,25 @@ FLOORS = ("hard", "majority", "none")
 T = TypeVar("T")
 
 
-# The starts of each method's parameters; the first is the default.
-_INITS = {
-    "prompt-tuning": ("text", "sample-vocab", "random", "tokens", "version"),
-    "multitask-prompt-tuning": ("text", "sample-vocab", "random", "tokens", "version"),
-    "prefix-tuning": ("text", "random", "version"),
-    "p-tuning": ("random", "version"),
+@dataclass(frozen=True)
+class Method:
+    """The settings of a prompt method that a task file may leave out.
+
+    `inits` are the ways in which its parameters may start; the first is the default. `learning_rate` is where AdamW
+    starts: an encoder's weights bear less than embeddings do.
+    """
+
+    inits: tuple[str, ...]
+    learning_rate: float
+
+
+# `engine/kinds` has a module for each.
+METHODS = {
+    "prompt-tuning": Method(("text", "sample-vocab", "random", "tokens", "version"), 0.03),
+    "multitask-prompt-tuning": Method(("text", "sample-vocab", "random", "tokens", "version"), 0.03),
+    "prefix-tuning": Method(("text", "random", "version"), 0.03),
+    "p-tuning": Method(("random", "version"), 0.003),
 }
-# The learning rate where a task file sets none: an encoder's weights tolerate a smaller one than embeddings do.
-LEARNING_RATES = {"prompt-tuning": 0.03, "multitask-prompt-tuning": 0.03, "prefix-tuning": 0.03, "p-tuning": 0.003}
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class PromptConfig:
     num_ranks: int = 1
 
     def __post_init__(self) -> None:
-        _one_of("method", self.method, tuple(_INITS))
+        _one_of("method", self.method, tuple(METHODS))
         if self.init is not None:
             _one_of("init", self.init, self._inits)
         for init, setting in (("tokens", "init_tokens"), ("version", "init_version")):
@@ -78,7 +88,7 @@ class PromptConfig:
 
     @property
     def _inits(self) -> tuple[str, ...]:
-        return ("random", "version") if self.projection else _INITS[self.method]
+        return ("random", "version") if self.projection else METHODS[self.method].inits
 
 
 @dataclass(frozen=True)
@@ -160,7 +170,7 @@ class TaskConfig:
         """`training` with the method's learning rate where none is set."""
         if self.training.learning_rate is not None:
             return self.training
-        return replace(self.training, learning_rate=LEARNING_RATES[self.prompt.method])
+        return replace(self.training, learning_rate=METHODS[self.prompt.method].learning_rate)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> TaskConfig:

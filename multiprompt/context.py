@@ -131,7 +131,7 @@ class Context:
                 self.catalog.base_models.bind(base.record, former=bound)
                 bound = self.catalog.base_models.get()[2]
             if bound is None or base.is_of(bound):
-                self.catalog.base_models.set_forward(base.fallback)
+                self.catalog.base_models.set_forward(base.forward.reason)
         self._base, self._bound = base, bound
 
     def _any_base_model(self, *, dry_run: bool = False) -> BaseModel:

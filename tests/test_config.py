@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiprompt.config import LEARNING_RATES, PromptConfig, RegressionConfig, TaskConfig, TrainingConfig
+from multiprompt.config import METHODS, PromptConfig, RegressionConfig, TaskConfig, TrainingConfig
 from multiprompt.errors import ConfigError
 
 # name: (section, lowest, highest)
@@ -226,7 +226,7 @@ def test_a_method_brings_its_start_and_its_learning_rate(method: str, start: str
     assert config.prompt.start == start
     assert config.training.learning_rate is None
     assert config.recipe == TrainingConfig(learning_rate=rate)
-    assert LEARNING_RATES[method] == rate
+    assert METHODS[method].learning_rate == rate
 
 
 def test_a_projection_starts_at_random() -> None:
@@ -239,7 +239,7 @@ def test_a_learning_rate_that_is_set_stays(rate: float) -> None:
     assert config.recipe == config.training == TrainingConfig(learning_rate=rate, steps=3)
 
 
-@pytest.mark.parametrize("method", LEARNING_RATES)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_prompt_of_any_method_may_start_from_another_version(method: str) -> None:
     config = TaskConfig.from_mapping({"method": method, "init": "version", "init_version": "sst2@2"})
     assert (config.prompt.start, config.prompt.init_version) == ("version", "sst2@2")

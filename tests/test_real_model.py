@@ -15,7 +15,6 @@ from multiprompt.engine.adapter import to_adapter, write_adapter
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import constant_tokens, encode_pairs
-from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
 from multiprompt.engine.prompt import new_prompt
@@ -41,7 +40,9 @@ def test_log_likelihoods_agree_with_peft_to_1e_4(real_base: BaseModel, tmp_path:
     theirs = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
 
     with torch.inference_mode():
-        prefix = compile_prefix(real_base, prompt.virtual_tokens(), constant_tokens(real_base, DESCRIPTION))
+        prefix = real_base.forward.compile_prefix(
+            real_base, prompt.virtual_tokens(), constant_tokens(real_base, DESCRIPTION)
+        )
     contexts = [f"{DESCRIPTION}{text}\nAnswer:" for text in TEXTS]
     ours = score_choices(real_base, [ChoiceRequest(prefix, context, CHOICES) for context in contexts])
     for context, scores in zip(contexts, ours, strict=True):

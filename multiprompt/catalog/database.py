@@ -88,15 +88,19 @@ def is_sqlite(where: Engine | Connection) -> bool:
 
 def database_path(engine: Engine) -> Path:
     """The file of a catalog on SQLite, also where the URL is a `file:` URI."""
+    return Path(_file_name(engine)).resolve()
+
+
+def _file_name(engine: Engine) -> str:
     assert is_sqlite(engine), f"{location(engine)} is no file"
     name = str(engine.url.database)
-    return Path(name.removeprefix("file:").partition("?")[0] if name.startswith("file:") else name).resolve()
+    return name.removeprefix("file:").partition("?")[0] if name.startswith("file:") else name
 
 
 def file_identity(engine: Engine) -> tuple[int, int] | None:
     """Device and inode of an SQLite file, which one that takes its place has others of; None where there is no file."""
     try:
-        found = database_path(engine).stat() if is_sqlite(engine) else None
+        found = Path(_file_name(engine)).stat() if is_sqlite(engine) else None
     except OSError:
         return None
     return None if found is None else (found.st_dev, found.st_ino)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, select
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.base_models import base_model_id
@@ -20,6 +20,11 @@ from multiprompt.records import VersionRecord, VersionState
 
 PointerMove = Literal["published", "rolled-back"]
 # Built once: building a statement takes SQLAlchemy longer than running it takes SQLite.
+_IS_OLD = and_(
+    published.c.task_id == s.tasks.c.id,
+    published.c.state == "published",
+    published.c.base_model_id.in_(records_of(bindparam("base_model"))),
+)
 _STANDING: Select[Any] = (
     select(
         s.tasks.c.id,
@@ -31,12 +36,7 @@ _STANDING: Select[Any] = (
         published.c.id.label("old_id"),
         published.c.number.label("old"),
     )
-    .outerjoin(
-        published,
-        (published.c.task_id == s.tasks.c.id)
-        & (published.c.state == "published")
-        & published.c.base_model_id.in_(records_of(bindparam("base_model"))),
-    )
+    .select_from(s.tasks.outerjoin(published, _IS_OLD))
     .where(s.tasks.c.id == bindparam("task"))
 )
 _SET_VERSION = s.prompt_versions.update().where(s.prompt_versions.c.id == bindparam("version"))

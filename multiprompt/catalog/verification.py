@@ -16,10 +16,10 @@ from multiprompt.catalog.copying import Advance, count
 from multiprompt.catalog.database import is_sqlite
 from multiprompt.catalog.evaluations import evaluation_query, key_digest, read_evaluation
 from multiprompt.catalog.events import POINTER_MOVES, event_query, event_record
+from multiprompt.catalog.query.joins import first_record
 from multiprompt.catalog.storage import misplaced
 from multiprompt.catalog.tasks import task_words
 from multiprompt.catalog.triggers import TRIGGERS
-from multiprompt.catalog.versions import published_versions
 from multiprompt.errors import IntegrityError
 from multiprompt.records import Problem
 from multiprompt.tasks.data import Split
@@ -223,15 +223,30 @@ def _scores(connection: Connection, advance: Advance) -> Iterator[Problem]:
             yield Problem(f"evaluation {identity}", "the scores that it is found by are not its own")
 
 
+# Each version with the first record of its base model.
+_MODELS = select(
+    s.tasks.c.name,
+    s.prompt_versions.c.number,
+    s.prompt_versions.c.state,
+    first_record(s.base_models).label("model_id"),
+).select_from(
+    s.prompt_versions.join(s.tasks, s.tasks.c.id == s.prompt_versions.c.task_id).join(
+        s.base_models, s.base_models.c.id == s.prompt_versions.c.base_model_id
+    )
+)
+
+
 def _events(connection: Connection) -> Iterator[Problem]:
     """The events, replayed, must end where the pointers are."""
-    replayed: dict[str, int] = {}
+    versions = connection.execute(_MODELS).all()
+    models = {(row.name, row.number): row.model_id for row in versions}
+    pointers = {(row.name, row.model_id): row.number for row in versions if row.state == "published"}
+    replayed: dict[tuple[str, int | None], int] = {}
     for row in connection.execute(event_query().order_by(s.events.c.id)):
         event = event_record(row)
         if event.task is not None and event.kind in POINTER_MOVES and event.to_version is not None:
-            replayed[event.task] = event.to_version
-    pointers = {version.task: version.number for version in published_versions(connection)}
-    for task in sorted(replayed.keys() | pointers.keys()):
-        if replayed.get(task) != pointers.get(task):
-            found, told = pointers.get(task, "none"), replayed.get(task, "none")
-            yield Problem(f"task {task}", f"version {found} is published, but the events tell of {told}")
+            replayed[event.task, models.get((event.task, event.to_version))] = event.to_version
+    for pointer in replayed.keys() | pointers.keys():
+        if replayed.get(pointer) != pointers.get(pointer):
+            found, told = pointers.get(pointer, "none"), replayed.get(pointer, "none")
+            yield Problem(f"task {pointer[0]}", f"version {found} is published, but the events tell of {told}")

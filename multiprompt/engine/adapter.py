@@ -1,4 +1,4 @@
-"""Adapter files: a soft prompt as PEFT writes and reads it, checked before it is believed."""
+"""Adapter files: a soft prompt as PEFT writes and reads it. Files are checked before they become a prompt."""
 
 from __future__ import annotations
 
@@ -10,51 +10,49 @@ from typing import Any
 import peft
 import safetensors.torch
 import torch
-from peft import PeftType, PrefixTuningConfig
+from peft import PeftType
 from peft.config import PromptLearningConfig
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.prompt import METHODS, SoftPrompt, build
+from multiprompt.engine.kinds import KINDS, method_of
+from multiprompt.engine.kinds.kind import EMBEDDINGS
+from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.errors import AdapterError
 from multiprompt.records import Adapter
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
-# Beside PEFT's files: the parameters of an encoder, of which PEFT keeps only what they come to.
+# Beside PEFT's files: the parameters of an encoder. PEFT keeps only the output of an encoder.
 ENCODER_FILE = "prompt_encoder.safetensors"
 MAX_ADAPTER_BYTES = 256_000_000
-_EMBEDDINGS = "prompt_embeddings"
-_PEFT_TYPES = {str(PeftType(config().peft_type).value): config for config in METHODS.values()}
-
-_BOUNDS = {"num_virtual_tokens": 1000, "encoder_hidden_size": 16384, "encoder_num_layers": 16, "num_ranks": 256}
+_MAX_VIRTUAL_TOKENS = 1000
+_PEFT_TYPES = {str(PeftType(kind.peft_config().peft_type).value): kind for kind in KINDS.values()}
 
 
 def to_adapter(prompt: SoftPrompt) -> Adapter:
     """The prompt as the files that `PeftModel.from_pretrained` loads, and its encoder's parameters if it has one."""
     config = {key: _plain(value) for key, value in prompt.config.to_dict().items()}
     config.update(inference_mode=True, peft_version=peft.__version__)
-    state = dict(prompt.module.state_dict())
-    if prompt.method == "multitask-prompt-tuning":
-        weights = {_EMBEDDINGS: state.pop("embedding.weight"), **state}
-    else:
-        weights = {_EMBEDDINGS: prompt.output()}
     return Adapter(
         config=json.dumps(config, indent=2, sort_keys=True).encode(),
-        weights=_save(weights),
-        encoder=_save(state) if prompt.is_encoded else None,
+        weights=_save(prompt.kind.weights(prompt.config, prompt.module)),
+        encoder=_save(prompt.module.state_dict()) if prompt.is_encoded else None,
     )
 
 
 def from_adapter(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
-    """The prompt for inference. Raises AdapterError on a wrong method, shape, dtype, or a number that is not finite."""
+    """The prompt for inference.
+
+    Raises AdapterError for a wrong method, shape or dtype, and for numbers that are not finite.
+    """
     config = _read_config(base, adapter.config, label)
     tensors = _load(adapter.weights, f"{label}: {WEIGHTS_FILE}")
-    return SoftPrompt(config, _filled(base, config, tensors, label, {"embedding.weight": _EMBEDDINGS}))
+    return SoftPrompt(config, _filled(base, config, tensors, label, {"embedding.weight": EMBEDDINGS}))
 
 
 def trainable(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
-    """The prompt to be trained on, with its encoder where it has one."""
+    """The prompt for more training, with its encoder if it has one. Raises AdapterError as `from_adapter` does."""
     prompt = from_adapter(base, adapter, label)
     if adapter.encoder is None:
         return prompt
@@ -68,7 +66,7 @@ def trainable(base: BaseModel, adapter: Adapter, label: str) -> SoftPrompt:
 
 
 def named_base_model(adapter: Adapter) -> str | None:
-    """The name or folder of the base model that an adapter says it was made on; None where it says none."""
+    """The base model, by name or folder, that an adapter's config names; None where it names none."""
     try:
         named = json.loads(adapter.config)["base_model_name_or_path"]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -77,7 +75,7 @@ def named_base_model(adapter: Adapter) -> str | None:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether nothing lies in a folder, or at its path. Raises AdapterError where it cannot be looked into."""
+    """True where a folder is empty or missing. Raises AdapterError where it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return next(found, None) is None
@@ -90,7 +88,7 @@ def is_free(folder: Path) -> bool:
 
 
 def claim_folder(folder: Path) -> bool:
-    """Take a new or empty folder for an adapter; False where it holds something, or another process took it.
+    """Reserve a new or empty folder for an adapter. False where it holds files, or another process took it.
 
     Raises AdapterError where it cannot be written.
     """
@@ -107,7 +105,7 @@ def claim_folder(folder: Path) -> bool:
 
 
 def write_adapter(adapter: Adapter, folder: Path, card: str = "") -> None:
-    """Write the files into a folder, each whole or not at all, with a README where there is a `card`.
+    """Write the files into a folder, with a README where there is a `card`. No file is ever half written.
 
     Raises AdapterError where they cannot be written.
     """
@@ -128,7 +126,7 @@ def _unwritable(folder: Path, error: OSError | ValueError) -> AdapterError:
 
 
 def _write(path: Path, content: bytes | None) -> None:
-    """Write a file, or take away one that there is, where there is to be none."""
+    """Write a file; without content, delete it."""
     if content is None:
         path.unlink(missing_ok=True)
         return
@@ -141,7 +139,7 @@ def _write(path: Path, content: bytes | None) -> None:
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Read the files from a folder. Raises AdapterError naming the one that is missing or too large."""
+    """Read the files of a folder. Raises AdapterError that names a missing or too large file."""
     config, weights = (_read(folder, name) for name in (CONFIG_FILE, WEIGHTS_FILE))
     return Adapter(config, weights, _read(folder, ENCODER_FILE) if (folder / ENCODER_FILE).exists() else None)
 
@@ -173,13 +171,13 @@ def _load(content: bytes, where: str) -> dict[str, Tensor]:
 def _filled(
     base: BaseModel, config: PromptLearningConfig, tensors: dict[str, Tensor], label: str, stored_as: dict[str, str]
 ) -> nn.Module:
-    """PEFT's module for a config with these parameters, after their names, shapes and numbers are checked.
+    """PEFT's module for a config, filled with these tensors after a check of their names, shapes and numbers.
 
-    `stored_as` are the parameters that have another name in the file.
+    `stored_as` maps a parameter to its name in the file where the two differ.
     """
     try:
         with torch.device("meta"):
-            module = build(config)
+            module = KINDS[method_of(config)].build(config)
     except (TypeError, ValueError) as error:
         raise AdapterError(f"{label}: {CONFIG_FILE} describes no prompt that PEFT can build: {error}") from None
     names = {stored_as.get(name, name): name for name in module.state_dict()}
@@ -201,7 +199,7 @@ def _filled(
 
 
 def _read_config(base: BaseModel, raw: bytes, label: str) -> PromptLearningConfig:
-    """PEFT's config for inference, its shape set by the base model and its sizes bounded."""
+    """PEFT's config for inference. The base model sets its shape; its sizes are bounded."""
     try:
         settings = json.loads(raw)
         peft_type = settings["peft_type"]
@@ -212,29 +210,23 @@ def _read_config(base: BaseModel, raw: bytes, label: str) -> PromptLearningConfi
             f"{label}: the adapter's method is {peft_type!r}; it must be one of: {', '.join(_PEFT_TYPES)}."
         )
     kind = _PEFT_TYPES[peft_type]
-    known = {key: value for key, value in settings.items() if key in kind.__dataclass_fields__}
+    known = {key: value for key, value in settings.items() if key in kind.peft_config.__dataclass_fields__}
     known.pop("auto_mapping", None)
     try:
-        config = kind(**known)
+        config = kind.peft_config(**known)
     except (TypeError, ValueError) as error:
         raise AdapterError(f"{label}: {CONFIG_FILE} is no valid {peft_type} config: {error}") from None
-    for name, most in _BOUNDS.items():
+    for name, most in {"num_virtual_tokens": _MAX_VIRTUAL_TOKENS, **kind.bounds}.items():
         value = getattr(config, name, None)
         if value is not None and not (isinstance(value, int) and 1 <= value <= most):
             raise AdapterError(f"{label}: {CONFIG_FILE} has {name} {value!r}; it must lie between 1 and {most}.")
     if not isinstance(config.num_virtual_tokens, int):
         raise AdapterError(f"{label}: {CONFIG_FILE} gives no num_virtual_tokens.")
-    num_tasks = getattr(config, "num_tasks", 1)
-    if num_tasks != 1:
-        raise AdapterError(
-            f"{label}: the adapter holds the prompts of {num_tasks} tasks, but a version is the prompt of one: "
-            "save one task's row of prefix_task_cols and prefix_task_rows with num_tasks 1."
-        )
-    config.num_transformer_submodules = 1
-    config.num_layers, config.token_dim = base.num_layers, base.hidden_size
-    if isinstance(config, PrefixTuningConfig):
-        config.num_attention_heads, head_dim = base.key_value_shape
-        config.token_dim = config.num_attention_heads * head_dim
+    fault = kind.fault(config)
+    if fault:
+        raise AdapterError(f"{label}: {fault}")
+    for name, value in kind.sizes(base).items():
+        setattr(config, name, value)
     config.inference_mode = True
     return config
 

@@ -1,4 +1,4 @@
-"""Queries to answers: any mix of tasks and prompts through one forward."""
+"""Answers to queries: rows of any tasks and prompts share one forward."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import constant_tokens
-from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import GenerationRequest, Sampling, generate, stream
 from multiprompt.engine.inputs import continuations, named
 from multiprompt.engine.prefix import Prefix, VirtualTokens
@@ -26,9 +25,9 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Answer:
-    """What each metric of the task takes for the answer: a choice's index or a text; `output` is the first metric's.
+    """The answer by each metric of the task, a choice's index or a text; `output` is the first metric's.
 
-    `scores` are the log-likelihoods (nats) of the choices. The likeliest need not be the answer where `acc_norm` leads.
+    `scores` are the log-likelihoods (nats) of the choices. Under `acc_norm` the likeliest choice may not be the answer.
     """
 
     outputs: tuple[int | str, ...]
@@ -39,7 +38,7 @@ class Answer:
         return self.outputs[0]
 
     def probabilities(self, choices: Sequence[str]) -> dict[str, float]:
-        """Softmax of the log-likelihoods over the different choices, so that it sums to one where some are equal."""
+        """Softmax of the log-likelihoods. Equal choices count once, so that the sum is one."""
         scores = dict(zip(choices, self.scores or (), strict=True))
         shares = torch.tensor(list(scores.values()), dtype=torch.float64).softmax(0).tolist()
         return dict(zip(scores, shares, strict=True))
@@ -47,7 +46,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """A query of a task, to be answered behind a compiled prompt; `seed` is for answers that are sampled."""
+    """A query of a task, answered behind a compiled prompt; `seed` is for sampling."""
 
     task: Task
     prefix: Prefix
@@ -56,14 +55,17 @@ class Question:
 
 
 def compile_task(base: BaseModel, task: Task, prompt: SoftPrompt | None) -> Prefix:
-    """The prefix of a task's rows: soft prompt (None: the hard prompt alone), then the template's constant text."""
+    """The prefix of a task's rows: the soft prompt, then the template's constant text.
+
+    Without a prompt it is the constant text alone, the hard prompt.
+    """
     with torch.inference_mode():
         virtual = VirtualTokens() if prompt is None else prompt.virtual_tokens()
-        return compile_prefix(base, virtual, constant_tokens(base, constant_text(task)))
+        return base.forward.compile_prefix(base, virtual, constant_tokens(base, constant_text(task)))
 
 
 def budget(base: BaseModel, task: Task, num_virtual_tokens: int) -> Budget:
-    """How many tokens a row's context may have beside prompt and answer. Raises DataError when none are left."""
+    """The most tokens that a row's context may have beside prompt and answer. Raises DataError where none are left."""
     longest = _answer_tokens(base, task)
     room = base.max_tokens - num_virtual_tokens - longest
     most = task.config.max_input_tokens
@@ -78,14 +80,14 @@ def budget(base: BaseModel, task: Task, num_virtual_tokens: int) -> Budget:
 
 
 def answer(base: BaseModel, questions: Sequence[Question], advance: Advance = lambda _: None) -> list[Answer]:
-    """Answer a mixed batch; a row's answer does not depend on the rows beside it. Raises an error naming its row."""
+    """Answer a mixed batch. A row's answer does not depend on the other rows. Raises an error that names its row."""
     return [found for found in answer_each(base, questions, end_call, advance) if found is not None]
 
 
 def answer_each(
     base: BaseModel, questions: Sequence[Question], refuse: Refuse, advance: Advance = lambda _: None
 ) -> list[Answer | None]:
-    """The same, with None for a row of which `refuse` got the error; the others have their answers."""
+    """Answer a mixed batch; a row that fails is None, and `refuse` gets its number and error."""
     refused: set[int] = set()
 
     def fail(number: int, error: MultipromptError) -> None:
@@ -102,7 +104,7 @@ def answer_each(
 def _found(
     base: BaseModel, questions: Sequence[Question], fail: Refuse, advance: Advance
 ) -> dict[int, str | list[float]]:
-    """What the model gave for each question: a text, or the log-likelihoods of its choices."""
+    """The model's output for each question: a text, or the log-likelihoods of its choices."""
     choosing = [i for i, question in enumerate(questions) if question.query.choices is not None]
     writing = [i for i, question in enumerate(questions) if question.query.choices is None]
     scores = score_choices(
@@ -124,7 +126,7 @@ def _answer(question: Question, found: str | list[float], number: int, fail: Ref
 
 
 def stream_answer(base: BaseModel, question: Question) -> Iterator[str]:
-    """A free answer in pieces, as the model writes it; the task's filters are not applied."""
+    """A generated answer in pieces, before the task's filters."""
     return stream(base, _generation_request(question))
 
 

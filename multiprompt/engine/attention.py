@@ -1,8 +1,11 @@
-"""Attention over a packed batch: all tokens in one sequence without padding, and a layout that says who sees whom.
+"""Attention over a packed batch.
 
-The rows of a block attend to one past that they share, to a piece of the packed sequence before them, and to
-themselves. Padding exists inside a block's attention alone, so every other layer of the model runs on real tokens only.
-transformers calls `attend` for each layer through its AttentionInterface; the layout travels in a context variable.
+The idea: all tokens of a batch lie in one sequence without padding, as in sequence packing (Krell et al. 2021). A
+layout divides the sequence into blocks of rows. A row attends to the past of its block, to a stated piece of the
+sequence, and to itself. Padding exists inside a block's attention alone, so every other layer of the model runs on
+real tokens only.
+
+transformers calls `attend` for each layer through its AttentionInterface. A context variable holds the layout.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ ATTENTION = "multiprompt"
 
 @dataclass(eq=False)
 class Block:
-    """Rows of `lengths` tokens that lie one behind the other in the packed sequence, the first at `start`.
+    """Rows that lie one behind the other in the packed sequence, the first at `start`.
 
-    `past` are keys and values a layer, each (kv_heads, 1 or rows, positions, head_dim), and `before` the piece of the
-    packed sequence that stands behind the past, before every row. `visible` is (1 or rows, width, past + before +
-    width) bool, where padding sees itself, and `positions` are those of the queries (rows, width) and of the keys
-    (1 or rows, past + before + width), in tokens.
+    `lengths` are the rows' tokens, and `width` is the longest.
+    `past` holds the keys and values of each layer, (kv_heads, 1 or rows, positions, head_dim).
+    `before` is the piece of the packed sequence that every row sees behind the past.
+    `visible` is bool, (1 or rows, width, past + before + width); padding sees itself.
+    `positions` are those of the queries, (rows, width), and of the keys, (1 or rows, past + before + width).
     """
 
     start: int
@@ -52,8 +56,10 @@ class Block:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, cap: float
     ) -> Tensor:
-        """(tokens, heads, head_dim) queries and (tokens, kv_heads, head_dim) keys and values of the packed sequence →
-        (count, heads, head_dim) for the block's tokens."""
+        """The block's part of one layer's attention, (count, heads, head_dim).
+
+        Of the packed sequence, queries are (tokens, heads, head_dim), keys and values (tokens, kv_heads, head_dim).
+        """
         heads = query.shape[1]
         groups = heads // key.shape[1]
         own_key, own_value = self._pad(key), self._pad(value)
@@ -72,7 +78,7 @@ class Block:
         return self._unpad(mixed.permute(1, 3, 0, 2, 4).reshape(self.rows * self.width, heads, -1))
 
     def _others(self, layer: int, key: Tensor, value: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values beside the rows' own, (kv_heads, 1 or rows, positions, head_dim)."""
+        """Keys and values that stand before the rows' own, (kv_heads, 1 or rows, positions, head_dim)."""
         others = [self.past[layer]] if self.past else []
         if self.before.stop > self.before.start:
             others.append((key[self.before].transpose(0, 1)[:, None], value[self.before].transpose(0, 1)[:, None]))
@@ -89,7 +95,7 @@ class Block:
         return padded if self.padded is None else _scatter(padded, *self.padded)
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What is added to scores: (1 or rows, 1, width, keys), the same for all heads."""
+        """The numbers added to scores, (1 or rows, 1, width, keys), equal for all heads."""
         if (window, dtype) not in self._masks:
             visible = self.visible
             if window is not None:
@@ -102,7 +108,7 @@ class Block:
 
 @dataclass(eq=False)
 class Layout:
-    """The blocks of a packed sequence, in order, and with `keep` the keys and values that each layer made."""
+    """The blocks of a packed sequence, in order. With `keep` it collects the keys and values of each layer."""
 
     blocks: list[Block]
     keep: bool = False
@@ -116,7 +122,7 @@ _LAYOUT: ContextVar[Layout] = ContextVar("layout")
 
 @contextmanager
 def laid_out(layout: Layout) -> Iterator[None]:
-    """Within it, a forward of the base model attends as the layout says."""
+    """The layout that a forward of the base model attends by."""
     token = _LAYOUT.set(layout)
     try:
         yield
@@ -170,7 +176,7 @@ def _mix(weights: Tensor, values: Tensor) -> Tensor:
 
 
 def _by_heads(left: Tensor, right: Tensor) -> Tensor:
-    """Matrix products a KV head and row; where all rows share the right side, one larger product a KV head."""
+    """A matrix product for each KV head and row; a larger one for each KV head where all rows share the right side."""
     heads, rows, groups, width, inner = left.shape
     if right.shape[1] == 1:
         return torch.bmm(left.reshape(heads, -1, inner), right[:, 0]).view(heads, rows, groups, width, -1)

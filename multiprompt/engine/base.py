@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +16,16 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from multiprompt.engine.fingerprint import Identity, former_identity
 from multiprompt.engine.folder import FileStates, file_states
-from multiprompt.errors import AdapterError, BaseModelError, DataError
+from multiprompt.engine.lengths import longest_input
+from multiprompt.engine.prefix import Prefix, VirtualTokens
+from multiprompt.engine.rows import Hidden, Row
+from multiprompt.errors import BaseModelError, DataError
 from multiprompt.records import BaseModelRecord
 
 Texts = TypeVar("Texts", str, list[str])
 Ids = TypeVar("Ids")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Rotary embeddings that change with the length of the input, so that a longer neighbour or prefix would change a row.
-_LENGTH_DEPENDENT = ("dynamic", "longrope")
-# The names under which configs hold the longest input; a model that has none takes any length, and gets this one.
-_LENGTHS = (
-    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length",
-    "n_ctx", "context_length",
-)  # fmt: skip
-_UNBOUNDED = 2048
-# How many keys attention chooses, in Doge and in DeepSeek's sparse attention. Among more keys, equal scores are ordered
-# by how many there are, so that later tokens would change the choice.
-_CHOSEN = ("keep_window_size", "index_topk")
-_SENSES = {"vision_tower", "vision_model", "audio_tower", "visual"}
-_POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings", "positions_embed")
 _SPACE_WITHIN = re.compile(r"\S ")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
@@ -52,12 +42,46 @@ class Past:
     head_dim: int
 
 
+class Decoder(Protocol):
+    """Rows that grow by a token a step; `hidden` (rows, hidden) holds the states at their last tokens."""
+
+    hidden: Tensor
+
+    def step(self, tokens: Tensor) -> None:
+        """Append a token to each row, (rows,)."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these, given by index."""
+
+
+class Forward(Protocol):
+    """A way to run rows through a base model.
+
+    `name` is packed or plain. `reason` says why the packed forward is not used; it is empty where it is.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    def compile_prefix(self, base: BaseModel, /, virtual: VirtualTokens, constant: Sequence[int]) -> Prefix:
+        """Run virtual tokens and constant token ids once, for all rows to come."""
+
+    def run(self, base: BaseModel, rows: Sequence[Row]) -> Hidden:
+        """Hidden states of every token of every row, with the gradient of prefixes that are not compiled."""
+
+    def decoder(self, base: BaseModel, rows: Sequence[Row]) -> Decoder:
+        """Run rows behind compiled prefixes, to continue them token by token."""
+
+
 @dataclass(frozen=True, eq=False)
 class BaseModel:
-    """A frozen causal language model. `record` identifies it; two with equal identity give equal scores.
+    """A frozen causal language model. Two with records of equal identity give equal scores.
 
-    `files` are the states of its folder's files when it was loaded. `fallback` says why the packed forward cannot be
-    used on it; it is empty where it can. `past` are the keys and values that it takes as a past, or why it takes none.
+    `files` are the states of its folder's files when it was loaded. `forward` runs its rows. `past` is the shape of
+    the keys and values that it takes as a past, or the reason why it takes none.
     """
 
     model: PreTrainedModel
@@ -65,16 +89,16 @@ class BaseModel:
     record: BaseModelRecord
     folder: Path
     files: FileStates
-    fallback: str = ""
+    forward: Forward
     past: Past | str = "it was not looked at"
 
     def is_of(self, record: BaseModelRecord) -> bool:
-        """Whether a record is of this base model, by its fingerprints or by those of releases up to schema 0006."""
+        """True for a record with the fingerprints of this base model, or with those of releases up to schema 0006."""
         return record.identity == self.record.identity or record.identity == self._former_identity
 
     @property
     def files_changed(self) -> bool:
-        """Whether a file of its folder was written, replaced or deleted since it was loaded."""
+        """True where a file of the folder was written, replaced or deleted since it was loaded."""
         try:
             return file_states(self.folder) != self.files
         except OSError:
@@ -82,7 +106,7 @@ class BaseModel:
 
     @cached_property
     def _former_identity(self) -> Identity:
-        """Of the files that were loaded; its own identity where they changed since or cannot be read as then."""
+        """Its identity up to schema 0006; today's where its files changed or cannot be read."""
         try:
             former = former_identity(self.folder, self.record.dtype)
         except (OSError, ValueError):
@@ -103,23 +127,8 @@ class BaseModel:
 
     @cached_property
     def max_tokens(self) -> int:
-        """The longest input the model takes, in tokens, and all of whose keys its attention chooses."""
-        config = self.model.config.get_text_config()
-        longest = int(next((n for name in _LENGTHS if (n := getattr(config, name, None))), _UNBOUNDED))
-        rope = getattr(config, "rope_parameters", None) or {}
-        for settings in (rope, *(nested for nested in rope.values() if isinstance(nested, dict))):
-            if settings.get("rope_type") in _LENGTH_DEPENDENT:
-                longest = min(longest, int(settings.get("original_max_position_embeddings") or longest))
-        chosen = (int(getattr(config, name, None) or longest) for name in _CHOSEN)
-        return min([longest, *chosen, *self._position_tables()])
-
-    def _position_tables(self) -> Iterator[int]:
-        """How many positions each learned table of the language model has; the first ones may be set aside."""
-        for path, module in self.model.base_model.named_modules():
-            *parents, name = path.split(".")
-            if name in _POSITION_TABLES and isinstance(module, nn.Embedding) and not _SENSES & set(parents):
-                padding = -1 if module.padding_idx is None else module.padding_idx
-                yield module.num_embeddings - int(getattr(module, "offset", padding + 1))
+        """The longest input that the model takes, in tokens."""
+        return longest_input(self.model)
 
     @property
     def num_layers(self) -> int:
@@ -127,25 +136,10 @@ class BaseModel:
 
     @cached_property
     def vocabulary(self) -> int:
-        """How many tokens the model has both embeddings and logits for."""
+        """The number of tokens with both an embedding and a logit."""
         head = self.model.get_output_embeddings()
         tables: list[Any] = [self.model.get_input_embeddings(), *([] if head is None else [head])]
         return min(int(table.weight.shape[0]) for table in tables)
-
-    def require_past(self) -> Past:
-        """The shape of the keys and values that it takes. Raises AdapterError where it takes none."""
-        if isinstance(self.past, str):
-            raise AdapterError(
-                f"prefix-tuning cannot be used on {self.record.name} ({self.record.architecture}), as {self.past}: "
-                "use prompt-tuning or p-tuning."
-            )
-        return self.past
-
-    @property
-    def key_value_shape(self) -> tuple[int, int]:
-        """KV heads and head dimension, the same in every layer. Raises AdapterError where the model has none."""
-        past = self.require_past()
-        return past.heads, past.head_dim
 
     def embed(self, tokens: Sequence[int]) -> Tensor:
         """Word embeddings, (len(tokens), hidden)."""
@@ -153,7 +147,7 @@ class BaseModel:
         return cast("Tensor", embedding(torch.tensor(tokens, dtype=torch.long, device=self.device)))
 
     def hidden(self, embeddings: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """(rows, tokens, hidden) embeddings → last hidden states of the same shape, without the LM head."""
+        """Last hidden states of embeddings, both (rows, tokens, hidden); without the LM head."""
         inputs: dict[str, Any] = {} if positions is None else {"position_ids": positions}
         if cache is not None:
             inputs[self._cache_argument] = cache
@@ -162,18 +156,18 @@ class BaseModel:
 
     @cached_property
     def _cache_argument(self) -> str:
-        """transformers 5.24 renamed it."""
+        """The name of the argument for a cache, which transformers 5.24 changed."""
         named = inspect.signature(self.model.base_model.forward).parameters
         return "cache" if "cache" in named else "past_key_values"
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(n, hidden) → (n, vocabulary), in float32; scaled and capped as the model's own are."""
+        """Logits of (n, hidden) states, (n, vocabulary) in float32, scaled and capped as the model does."""
         head = cast("nn.Module", self.model.get_output_embeddings())
         logits = cast("Tensor", head(hidden)).float() * self._logit_scale
         return logits if self._logit_cap is None else torch.tanh(logits / self._logit_cap) * self._logit_cap
 
     def not_finite(self) -> BaseModelError:
-        """The error of a row for which the model gave NaN or infinity, of which no answer can be made."""
+        """The error of a row for which the model gave NaN or infinity."""
         return BaseModelError(
             f"{self.record.name} gives numbers that are not finite for this row ({self.record.dtype}): "
             "use dtype float32, or another base model."
@@ -181,19 +175,19 @@ class BaseModel:
 
     @cached_property
     def _logit_scale(self) -> float:
-        """Cohere multiplies, Granite divides."""
+        """The factor of the logits; Cohere multiplies, Granite divides."""
         config = self.model.config.get_text_config()
         return (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
 
     @cached_property
     def _logit_cap(self) -> float | None:
-        """Gemma's soft cap."""
+        """The soft cap of the logits, as in Gemma."""
         config = self.model.config.get_text_config()
         return getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
 
     @property
     def first_token(self) -> int:
-        """What stands for a text without a token, as in the harness: the token that texts begin or else end with."""
+        """The token in place of a text without tokens, as in the harness: that of the beginning, or else of the end."""
         first = self.tokenizer.bos_token_id
         found = self.tokenizer.eos_token_id if first is None else first
         return int(found[0] if isinstance(found, list) else found or 0)
@@ -208,20 +202,20 @@ class BaseModel:
 
     @cached_property
     def special_tokens(self) -> dict[int, str]:
-        """The tokens that decoding leaves out, with the text that each is read from."""
+        """The tokens that decoding leaves out, each with its text."""
         added = self.tokenizer.added_tokens_decoder.items()
         return {int(token): content.content for token, content in added if content.special}
 
     @cached_property
     def byte_tokens(self) -> frozenset[int]:
-        """The tokens of one byte, of which a whole run is read as characters or as none."""
+        """The tokens that stand for one byte; a run of them is decoded as a whole."""
         return frozenset(token for text, token in self.tokenizer.get_vocab().items() if _BYTE.fullmatch(text))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids as the harness gets them, less the special tokens that the tokenizer puts behind a text.
+        """Token ids as the harness gets them, without the special tokens that the tokenizer adds behind a text.
 
-        Those in front stay, once where the text brings them too. Raises DataError for a text that it cannot read, or
-        that holds a token without an embedding.
+        Those in front stay. A text that begins with them does not get them twice. Raises DataError for a text that the
+        tokenizer cannot read, or that holds a token without an embedding.
         """
         return self._known(self._within(self._read(self.tokenizer.encode, text)))
 
@@ -230,7 +224,7 @@ class BaseModel:
         return [self._known(self._within(ids)) for ids in batch]
 
     def encode_bare(self, text: str) -> list[int]:
-        """Token ids without special tokens around them, as of a text that stands behind another."""
+        """Token ids without special tokens around them, for a text that stands behind another."""
         return self._known(self._read(lambda text: self.tokenizer.encode(text, add_special_tokens=False), text))
 
     def _known(self, tokens: list[int]) -> list[int]:
@@ -246,12 +240,12 @@ class BaseModel:
         return len(self.encode(text))
 
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
-        """The text of tokens; without `special`, special tokens are left out, as the harness does."""
+        """The text of tokens. Special tokens are left out, as in the harness, unless `special` is given."""
         return cast("str", self.tokenizer.decode(list(tokens), skip_special_tokens=not special))
 
     @cached_property
     def splits_at_spaces(self) -> bool:
-        """Whether no token holds a space behind another character, so that a space always starts a new token."""
+        """True where a space always starts a new token: no token holds a space behind another character."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None or self.encode_bare("a b") == self.encode_bare("ab"):
             return False
@@ -279,7 +273,7 @@ class BaseModel:
 
     @cached_property
     def _added(self) -> tuple[list[int], int]:
-        """The tokens that the tokenizer adds in front of a text by itself, and how many it adds behind."""
+        """The tokens that the tokenizer adds in front of a text by itself, and the number that it adds behind."""
         for probe in _PROBES:
             whole, bare = self.tokenizer.encode(probe), self.encode_bare(probe)
             for start in range(len(whole) - len(bare) + 1 if bare else 0):

@@ -1,4 +1,9 @@
-"""Multiple choice: the log-likelihood of every choice of a row from one forward."""
+"""Multiple choice: the log-likelihood of every choice of a row from one forward.
+
+The idea: the context of a row runs once, and the choices follow it as a tree of tokens. Choices that begin alike share
+the nodes of their common head. A mask lets a node see the context, its ancestors and itself. This is tree attention,
+as in SpecInfer (Miao et al. 2024). The last token of a choice is predicted and never run.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +16,19 @@ import torch
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import Scored, encode_choices
-from multiprompt.engine.forward import run
 from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.refusing import Refuse, end_call, read_each
 from multiprompt.engine.rows import Row, TokenTree, batches
 from multiprompt.errors import DataError
 
 Advance = Callable[[int], None]
-# How many tokens of continuations hang behind a context at a time.
+# The most tokens of a tree; attention over it takes the square of them in memory.
 MAX_TREE_TOKENS = 2048
 
 
 @dataclass(frozen=True)
 class ChoiceRequest:
-    """A context and the continuations to score behind it, delimiter included."""
+    """A context and the continuations to score behind it, with their delimiter."""
 
     prefix: Prefix
     context: str
@@ -33,7 +37,7 @@ class ChoiceRequest:
 
 @dataclass(frozen=True)
 class _Paths:
-    """The tree that continuations make, and the (node, next token) steps of each; node -1 is the context."""
+    """The tree of some continuations, and the (node, next token) steps of each; node -1 is the context."""
 
     tree: TokenTree
     steps: tuple[tuple[tuple[int, int], ...], ...]
@@ -41,7 +45,7 @@ class _Paths:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some of the continuations of a request, in order; they go through the model as one row."""
+    """Some of the continuations of a request, in order, as one row."""
 
     number: int
     row: Row
@@ -55,12 +59,10 @@ def score_choices(
     advance: Advance = lambda _: None,
     refuse: Refuse = end_call,
 ) -> list[list[float]]:
-    """Summed log-likelihood (nats) of each continuation given prefix and context, a list a request.
+    """Summed log-likelihood (nats) of each continuation behind prefix and context, a list for each request.
 
-    `refuse` gets a DataError for a continuation without a token of its own or a row that is too long, BaseModelError
-    for numbers that are not finite; the row's list is then empty.
-    A row's context is run once for many continuations; they hang behind it as a token tree under a tree-shaped mask, so
-    that shared heads are run once too, and last tokens never (tree attention as in SpecInfer, Miao et al. 2024).
+    `refuse` gets the error of a row that fails, and the row's list is then empty. A row that is too long, or a
+    continuation that adds no token, is a DataError. Numbers that are not finite are a BaseModelError.
     """
     found = read_each(lambda some: _encoded(base, some), requests, refuse)
     pieces = [
@@ -100,26 +102,30 @@ def _encoded(base: BaseModel, requests: Sequence[ChoiceRequest]) -> list[Scored]
 
 
 def _pieces(number: int, prefix: Prefix, row: Scored) -> Iterator[_Piece]:
-    for place, group in enumerate(_groups(row.continuations)):
-        paths = _grow(group)
+    trees = _trees(tuple(map(tuple, row.continuations)), MAX_TREE_TOKENS)
+    for place, paths in enumerate(trees):
         yield _Piece(number, Row.of(prefix, row.context, paths.tree), paths, place == 0)
 
 
-def _groups(continuations: Sequence[Sequence[int]]) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """Continuations in order, a few at a time, as attention over a tree takes the square of its tokens in memory."""
+@lru_cache(maxsize=256)
+def _trees(continuations: tuple[tuple[int, ...], ...], most: int) -> tuple[_Paths, ...]:
+    """Trees of the continuations in order, of at most `most` tokens each. Rows of a task often have equal ones."""
+    return tuple(_grow(group) for group in _groups(continuations, most))
+
+
+def _groups(continuations: Sequence[tuple[int, ...]], most: int) -> Iterator[list[tuple[int, ...]]]:
     group: list[tuple[int, ...]] = []
     size = 0
     for continuation in continuations:
-        if group and size + len(continuation) > MAX_TREE_TOKENS:
-            yield tuple(group)
+        if group and size + len(continuation) > most:
+            yield group
             group, size = [], 0
-        group.append(tuple(continuation))
+        group.append(continuation)
         size += len(continuation)
-    yield tuple(group)
+    yield group
 
 
-@lru_cache(maxsize=256)
-def _grow(continuations: tuple[tuple[int, ...], ...]) -> _Paths:
+def _grow(continuations: Sequence[tuple[int, ...]]) -> _Paths:
     nodes: dict[tuple[int, ...], int] = {(): -1}
     tokens: list[int] = []
     parents: list[int] = []
@@ -135,7 +141,7 @@ def _grow(continuations: tuple[tuple[int, ...], ...]) -> _Paths:
 
 
 def _score(base: BaseModel, batch: Sequence[tuple[Row, _Paths]]) -> list[list[float]]:
-    hidden = run(base, [row for row, _ in batch])
+    hidden = base.forward.run(base, [row for row, _ in batch])
     columns: list[int] = []
     picks: list[tuple[int, int]] = []
     for start, (row, path) in zip(hidden.starts, batch, strict=True):

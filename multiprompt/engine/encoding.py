@@ -1,4 +1,4 @@
-"""Text to tokens: the one list of ids that training teaches, checking scores and predicting asks with."""
+"""Text to tokens: training, checking and predicting use the same list of ids."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Scored:
 
 
 def encode_choices(base: BaseModel, contexts: Sequence[str], continuations: Sequence[Sequence[str]]) -> list[Scored]:
-    """Contexts and the continuations that each is scored with, encoded together.
+    """Contexts, each with its continuations, encoded together.
 
-    Trailing white space of a context belongs to its continuations, and each pair is encoded as one text, so that tokens
-    at the seam are those of running text (lm-evaluation-harness, `_encode_pair`). Where a continuation merges with the
-    context's last tokens, those are scored with every continuation of the row. A context without a token is the token
-    that texts begin with. Raises DataError for a continuation that adds no token.
+    Trailing white space of a context belongs to its continuations. Each pair is encoded as one text, so that its tokens
+    are those of running text (lm-evaluation-harness, `_encode_pair`). A continuation may merge with the last tokens of
+    the context; then every continuation of the row is scored with these. A context without tokens becomes the token
+    that begins texts. Raises DataError for a continuation that adds no token.
     """
     heads = [context.rstrip() for context in contexts]
     moved = [context[len(head) :] for context, head in zip(contexts, heads, strict=True)]
@@ -37,22 +37,22 @@ def encode_choices(base: BaseModel, contexts: Sequence[str], continuations: Sequ
 
 
 def encode_pairs(base: BaseModel, contexts: Sequence[str], continuations: Sequence[str]) -> list[Pair]:
-    """Token ids of each context and of its one continuation, as `encode_choices` gives them."""
+    """Token ids of each context and of its one continuation, as in `encode_choices`."""
     rows = encode_choices(base, contexts, [(continuation,) for continuation in continuations])
     return [(row.context, row.continuations[0]) for row in rows]
 
 
 def encode_contexts(base: BaseModel, contexts: Sequence[str]) -> list[list[int]]:
-    """Token ids that the model continues freely: each context as it stands."""
+    """Token ids of contexts for generation, each context as it stands."""
     return [ids or [base.first_token] for ids in base.encode_batch(contexts)]
 
 
 def encode_answers(base: BaseModel, contexts: Sequence[str], delimiter: str, answers: Sequence[str]) -> list[Pair]:
-    """Token ids of each context, as it is asked with, and of the answer that it is to be continued with.
+    """Token ids of each context and of its right answer, for generation.
 
-    The answer's are those of running text, with the delimiter in between; one of white space is left out where the
-    context ends in white space. Where running text has other tokens in place of the context's last, as behind a
-    trailing space, the answer is encoded on its own.
+    Context, delimiter and answer are encoded as running text. A delimiter of white space is left out behind a context
+    that ends in white space. Where running text changes the context's last tokens, as behind a trailing space, the
+    answer is encoded on its own.
     """
     between = [
         answer if delimiter.isspace() and context[-1:].isspace() else delimiter + answer
@@ -67,9 +67,10 @@ def encode_answers(base: BaseModel, contexts: Sequence[str], delimiter: str, ans
 
 
 def constant_tokens(base: BaseModel, text: str) -> list[int]:
-    """The token ids that encodings of texts starting with `text` have in common.
+    """The token ids that all texts starting with `text` begin with.
 
-    The last tokens of `text` may merge with what follows, so two continuations are probed and the common part kept.
+    The last tokens of `text` may merge with the next characters. So two continuations are tried, and the common part
+    is kept.
     """
     first, *others = (base.encode(text + probe) for probe in ("", "a", " 0"))
     return first[: _shared(first, others)]
@@ -87,7 +88,7 @@ def _scored(base: BaseModel, head: list[int], texts: Sequence[str], encoded: Ite
 
 
 def _shared(first: Sequence[int], others: Sequence[Sequence[int]]) -> int:
-    """How many leading ids of one list all the others start with."""
+    """The number of leading ids that one list shares with all the others."""
     count = 0
     for ids in zip(first, *others, strict=False):
         if len(set(ids)) > 1:
@@ -97,9 +98,10 @@ def _shared(first: Sequence[int], others: Sequence[Sequence[int]]) -> int:
 
 
 def _alone(base: BaseModel, answer: str) -> list[int]:
-    """The tokens of an answer that follow no word: those behind a line break, or else those of the answer by itself.
+    """The tokens of an answer that follows no word.
 
-    Of the two, the first that is read back as the answer; some tokenizers put a space in front of any text.
+    They are those behind a line break, or else those of the answer by itself. The first that decode to the answer are
+    taken, as some tokenizers put a space in front of any text.
     """
     mark = base.encode_bare("\n")
     behind, bare = base.encode_bare("\n" + answer), base.encode_bare(answer)

@@ -1,4 +1,4 @@
-"""Evaluation: one score of one prompt on one split, with what every row got, keyed by all that can move it."""
+"""Evaluation: a prompt's scores on a split with the answer to each row, under a key of all that can move them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LIBRARIES = ("multiprompt", "torch", "transformers", "tokenizers")
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """The prompt under evaluation: a soft prompt with its digest, or the hard prompt (`prompt` is None)."""
+    """The prompt that is evaluated: a soft prompt with its digest, or the hard prompt (`prompt` is None)."""
 
     prompt: SoftPrompt | None
     digest: str
@@ -33,7 +33,7 @@ class Subject:
 
     @classmethod
     def hard(cls, task: Task) -> Subject:
-        """The instruction alone; rows are cut as they are for the soft prompt, so that both see the same text."""
+        """The instruction alone. Rows are cut as for the soft prompt, so that both see the same text."""
         return cls(None, HARD, task.config.prompt.num_virtual_tokens)
 
     @classmethod
@@ -42,7 +42,7 @@ class Subject:
 
 
 def evaluation_key(base: BaseModel, task: Task, data: str, subject: Subject) -> dict[str, str]:
-    """Everything that can move the score, a part an influence; `data` is the fingerprint of the rows."""
+    """All that can move the score, by cause; `data` is the fingerprint of the rows."""
     return {
         "prompt": f"{subject.digest}/{subject.num_virtual_tokens}",
         "base": f"{base.record.weights}/{base.record.config}",
@@ -58,7 +58,7 @@ def evaluation_key(base: BaseModel, task: Task, data: str, subject: Subject) -> 
 
 
 def _decoding(base: BaseModel, task: Task) -> str:
-    """How answers are decoded, with the end tokens that the model has beside the tokenizer's."""
+    """The settings of decoding, with the end tokens that the model has beside the tokenizer's."""
     more = [] if task.is_multiple_choice else [t for t in base.end_tokens if t != base.tokenizer.eos_token_id]
     return ", ".join([task.generation.decoding, *(f"ends at {token}" for token in more)])
 
@@ -77,7 +77,7 @@ def evaluate(
     hub_metrics: bool = False,
     advance: Advance = lambda _: None,
 ) -> Evaluation:
-    """Score a prompt on every row of a split. Raises DataError for a row that is no example, or MetricError."""
+    """Score a prompt on every row of a split. Raises DataError for a row that is not an example, or MetricError."""
     started = time.perf_counter()
     prefix = compile_task(base, task, subject.prompt)
     rows = examples(task, split, budget(base, task, subject.num_virtual_tokens))
@@ -90,10 +90,10 @@ def evaluate(
 def evaluate_as_served(
     base: BaseModel, own: Task, subject: Subject, task: Task, split: Split, *, hub_metrics: bool = False
 ) -> Evaluation:
-    """Ask a prompt with its own task file; score its answers by the first metric and the right answers of `task`.
+    """Render rows by the prompt's own task file; score them by the first metric and the right answers of `task`.
 
-    An answer that `task` has no such choice for is wrong. Raises DataError or TemplateError where its own file cannot
-    read a row.
+    An answer that is no choice of `task` is wrong. Raises DataError or TemplateError where the prompt's own file
+    cannot read a row.
     """
     started = time.perf_counter()
     prefix, room = compile_task(base, own, subject.prompt), budget(base, own, subject.num_virtual_tokens)
@@ -124,7 +124,7 @@ def _text(query: Query, found: Answer) -> str:
 
 
 def _as_answer(row: Example, text: str) -> int | str:
-    """A text as a prediction for a row; among choices that lack it, the index of a wrong one."""
+    """A text as a prediction for a row: for a text that is not a choice, the index of a wrong one."""
     choices = row.query.choices
     if choices is None or not isinstance(row.target, int):
         return text
@@ -134,7 +134,7 @@ def _as_answer(row: Example, text: str) -> int | str:
 
 
 def references(task: Task, rows: Sequence[Example]) -> list[Any]:
-    """The right answers, as predictions are compared with them."""
+    """The right answers, in the form that metrics compare predictions with."""
     if task.is_multiple_choice:
         return [row.target for row in rows]
     return [list(row.target) if isinstance(row.target, tuple) else row.target for row in rows]
@@ -150,9 +150,9 @@ def scored(
     hub_metrics: bool,
     seconds: float,
 ) -> Evaluation:
-    """The scores of answers that were given to rows, all from one pass. Raises MetricError.
+    """The scores of given answers, by every metric. Raises MetricError.
 
-    The predictions that are kept are those of the task's first metric.
+    The evaluation keeps the predictions of the task's first metric.
     """
     right = references(task, rows)
     scores = {

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 Identity = tuple[str, str, str, str]
 
-# Names, what wrote the file, and what other parts of the record hold.
+# Names, the writer of the file, and settings that other parts of the record hold.
 _CONFIG_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
 _GENERATION_SETTINGS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _ENCODING_SETTINGS = ("add_bos_token", "add_eos_token", "clean_up_tokenization_spaces", "split_special_tokens")
 _PROBE = "The 2 cats' naïve 3.14 , don't  stop\n\tNOW 漢字"
-# What a slow tokenizer was made with that changes no token.
+# Arguments of a slow tokenizer that change no token.
 _TOKENIZER_WITHOUT_EFFECT = (
     "name_or_path", "tokenizer_file", "vocab_file", "is_local", "local_files_only", "backend", "model_max_length",
     "chat_template", "processor_class", "added_tokens_decoder",
@@ -32,7 +32,7 @@ _FORMER_WITHOUT_EFFECT = (
 
 
 def weights_fingerprint(files: Iterable[Path]) -> str:
-    """A digest of every tensor's name, dtype, shape and bytes, however they are spread over files."""
+    """A digest of every tensor's name, dtype, shape and bytes. It does not depend on the files that hold them."""
     tensors: dict[str, bytes] = {}
     for file in files:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -54,7 +54,7 @@ def config_fingerprint(settings: Mapping[str, Any], generation: Mapping[str, Any
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A digest of how the loaded tokenizer encodes and decodes, whichever files it came from."""
+    """A digest of the loaded tokenizer's encoding and decoding. It does not depend on its files."""
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     settings = {name: getattr(tokenizer, name, None) for name in _ENCODING_SETTINGS}
     parts = _backend(tokenizer) if tokenizer.is_fast else _vocabulary(tokenizer)
@@ -62,7 +62,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def former_identity(folder: Path, dtype: str) -> Identity:
-    """The identity that releases up to schema 0006 gave a folder; they looked at fixed names of tokenizer files."""
+    """The identity that releases up to schema 0006 gave a folder. They read tokenizer files of fixed names."""
     names = [name for name in _FORMER_TOKENIZER_FILES if (folder / name).is_file()]
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     tokenizer = files | _without(_json(folder / "tokenizer_config.json"), _FORMER_WITHOUT_EFFECT)
@@ -71,7 +71,7 @@ def former_identity(folder: Path, dtype: str) -> Identity:
 
 
 def _backend(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """The fast tokenizer's own description, less how long it cuts and pads texts, which each call sets."""
+    """The fast tokenizer's own description, without the lengths for cutting and padding, which each call sets."""
     described = json.loads(tokenizer.backend_tokenizer.to_str())
     model = _lasting(described.pop("model"))
     model["merges"] = [m.split(" ") if isinstance(m, str) else m for m in model.get("merges") or ()]
@@ -79,12 +79,12 @@ def _backend(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
 
 def _lasting(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Without nulls and falses, as which a newer release of tokenizers writes a setting that it did not have before."""
+    """The settings without nulls and falses; a newer release of tokenizers writes these for its new settings."""
     return {key: value for key, value in described.items() if value is not None and value is not False}
 
 
 def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """All that a slow tokenizer is made of: its class, what it was made with, its vocabulary, and its files."""
+    """The parts of a slow tokenizer: its class, arguments, vocabulary and files."""
     folder = Path(str(tokenizer.name_or_path))
     names = sorted(set(tokenizer.vocab_files_names.values()))
     made_with = _without(tokenizer.init_kwargs, _TOKENIZER_WITHOUT_EFFECT)
@@ -98,7 +98,7 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
 
 def _probed(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
-    """A text's tokens and what they decode to; some classes change either in Python."""
+    """The tokens of a text and their decoding; some classes change either in Python."""
     try:
         tokens = tokenizer.encode(_PROBE)
         return [tokens, tokenizer.decode(tokens), tokenizer.decode(tokens, skip_special_tokens=True)]

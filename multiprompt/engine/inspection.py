@@ -1,4 +1,4 @@
-"""Looking into soft prompts: how far two are apart, token by token, and which words lie near."""
+"""Inspection of soft prompts: the distance of two, token by token, and the nearest words."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NEAREST = 3
 def compare_tokens(base: BaseModel, before: SoftPrompt, after: SoftPrompt) -> tuple[TokenChange, ...]:
     """Virtual tokens side by side: L2 norms, cosine, and the vocabulary tokens of greatest cosine.
 
-    Empty for prefix tuning, whose prompts are keys and values. Nearest words explain little: a prompt that lies near
-    any text can be found for a task (Khashabi et al. 2022, Prompt Waywardness).
+    Empty for prompts of keys and values. Nearest words explain little: near any text lies a prompt that solves a task
+    (Khashabi et al. 2022, Prompt Waywardness).
     """
     with torch.inference_mode():
         old, new = (prompt.virtual_tokens().embeddings for prompt in (before, after))

@@ -1,4 +1,4 @@
-"""Learning: tasks' rows to trained prompts and the records of their runs."""
+"""Learning: trained prompts from tasks' rows, with records of their runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import constant_tokens
 from multiprompt.engine.inputs import taught, warn_of_lost_answers
 from multiprompt.engine.prompt import SoftPrompt, new_prompt
-from multiprompt.engine.training import OnTraining, Training, TrainingExample, train
+from multiprompt.engine.teaching import TrainingExample
+from multiprompt.engine.training import OnTraining, Training, train
 from multiprompt.errors import DataError, TrainingError
 from multiprompt.records import Run
 from multiprompt.tasks.data import Split
@@ -30,9 +31,9 @@ KeepCheckpoint = Callable[[str, str, bytes], None]
 
 @dataclass(frozen=True, eq=False)
 class TrainingInput:
-    """The task and rows that a prompt is learned from. It starts as `start`, or as the task file's `init` says.
+    """The task and rows of a training. The prompt starts as `start`, or else by the task file's `init`.
 
-    A batch is run in `parts` of about equal size, which takes less memory and changes no step.
+    A batch runs in `parts` of about equal size. More parts take less memory and change no step.
     """
 
     task: Task
@@ -44,7 +45,7 @@ class TrainingInput:
 
 @dataclass(frozen=True, eq=False)
 class TrainedPrompt:
-    """A trained prompt and how it came about."""
+    """A trained prompt and the record of its run."""
 
     prompt: SoftPrompt
     run: Run
@@ -57,10 +58,11 @@ def learn_prompts(
     find: FindCheckpoint = lambda name, key: None,
     keep: KeepCheckpoint = lambda name, key, checkpoint: None,
 ) -> list[TrainedPrompt | TrainingError]:
-    """Train a prompt for each task, all in the same passes over the base model; each ends as it would alone.
+    """Train a prompt for each task. All share passes over the base model; each ends as it would alone.
 
-    A task whose loss is not a finite number gets its TrainingError. Checkpoints are kept at each validation under a key
-    of all that the training depends on, and looked for at the start. Raises DataError for a row that is no example.
+    A task whose loss is not finite gets its TrainingError. `keep` gets a checkpoint at each validation, under a key of
+    all that the training depends on; `find` gives it back at the start. Raises DataError for a row that is not an
+    example.
     """
     trainings, cut = [], []
     for asked in inputs:
@@ -80,14 +82,14 @@ def learn_prompts(
 
 
 def _prepare(base: BaseModel, asked: TrainingInput) -> tuple[Training, int]:
-    """The training of a asked, and how many of its rows were cut."""
+    """The training of an input, and the number of its rows that were cut."""
     task, config = asked.task, asked.task.config
     prompt = new_prompt(base, config.prompt, task.description.source, config.training.seed, asked.start)
     room = budget(base, task, prompt.num_virtual_tokens)
     training = examples(task, asked.training, room)
     validation = examples(task, _sample(asked.validation, config.training.validation_rows, config.training.seed), room)
     constant = constant_tokens(base, constant_text(task))
-    encoded, held_out = _encode(base, task, training), _encode(base, task, validation)
+    encoded, held_out = taught(base, task, training), taught(base, task, validation)
     for rows, taught_rows in ((training, encoded), (validation, held_out)):
         _require_room(base, rows, taught_rows, prompt.num_virtual_tokens)
     warn_of_lost_answers(base, task, training, encoded)
@@ -103,7 +105,7 @@ def _run(base: BaseModel, asked: TrainingInput, training: Training, truncated: i
             "python": platform.python_version(),
             "device": base.device.type,
             "dtype": base.record.dtype,
-            "forward": f"plain: {base.fallback}" if base.fallback else "packed",
+            "forward": ": ".join(filter(None, (base.forward.name, base.forward.reason))),
         },
         training_data=asked.training.fingerprint,
         validation_data=asked.validation.fingerprint,
@@ -116,7 +118,7 @@ def _run(base: BaseModel, asked: TrainingInput, training: Training, truncated: i
 
 
 def _key(base: BaseModel, asked: TrainingInput, training: Training) -> str:
-    """A digest of all that a training depends on, so that no other one goes on from its checkpoint."""
+    """A digest of all that a training depends on, so that no other training takes its checkpoint."""
     start = hashlib.sha256()
     for name, tensor in training.prompt.module.state_dict().items():
         start.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
@@ -130,14 +132,10 @@ def _key(base: BaseModel, asked: TrainingInput, training: Training) -> str:
     return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _encode(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[TrainingExample]:
-    return taught(base, task, rows)
-
-
 def _require_room(
     base: BaseModel, rows: Sequence[Example], examples: Sequence[TrainingExample], num_virtual_tokens: int
 ) -> None:
-    """Raises DataError for a row that is longer than the model's longest input; its last token is never read."""
+    """Raises DataError for a row that is longer than the model's longest input. Its last token is never read."""
     for row, example in zip(rows, examples, strict=True):
         if num_virtual_tokens + len(example) - 1 > base.max_tokens:
             raise DataError(

@@ -1,4 +1,4 @@
-"""Loading a base model: its files, the fingerprints that identify it, and the way its rows will go."""
+"""Loading of base models: their files, their fingerprints, and their forward."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from multiprompt.engine.base import DTYPES, BaseModel
 from multiprompt.engine.fingerprint import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from multiprompt.engine.folder import FLOATS, ModelFolder
 from multiprompt.engine.hub import Source
+from multiprompt.engine.plain import PlainForward
 from multiprompt.engine.selfcheck import checked
 from multiprompt.errors import BaseModelError, MultipromptError
 from multiprompt.records import BaseModelRecord
 
-# What a config may describe beyond the weights in the files, before any memory is taken for it.
+# The most numbers that a config may describe beyond the weights in the files.
 _NUMBERS_OF_ROOM = 100_000_000
 _MAX_COMPUTED_NUMBERS = 2**31
-# Tensors of older releases that a model computes by itself.
+# Tensors in files of older releases that a model computes by itself.
 _COMPUTED = ("inv_freq", "masked_bias")
 # In front of the names of a model that PEFT has wrapped.
 _WRAPPED = "base_model.model."
@@ -33,8 +34,8 @@ _WRAPPED = "base_model.model."
 def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
     """Load a base model from its folder. `dtype` is auto, float32, bfloat16 or float16.
 
-    Only the folder's own safetensors are read and no code of it is run. A self-check decides how its rows go.
-    Raises BaseModelError naming the folder.
+    It reads the folder's own safetensors and runs none of its code. A self-check chooses the forward. Raises
+    BaseModelError that names the folder.
     """
     if dtype != "auto" and dtype not in DTYPES:
         raise BaseModelError(f"dtype is {dtype!r}; it must be one of: auto, {', '.join(DTYPES)}.")
@@ -57,14 +58,15 @@ def load_base_model(source: Source, dtype: str = "auto") -> BaseModel:
             config=config_fingerprint(folder.settings, folder.generation),
         )
         folder.require_unchanged()
-        base = BaseModel(model.requires_grad_(False).eval().to(device), tokenizer, record, source.folder, folder.states)
+        frozen = model.requires_grad_(False).eval().to(device)
+        base = BaseModel(frozen, tokenizer, record, source.folder, folder.states, PlainForward("it was not checked"))
         _require_embeddings(base)
         return checked(base)
 
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
-    """A folder may hold anything, on which transformers and tokenizers fail with errors of any kind."""
+    """Any error of transformers and tokenizers becomes a BaseModelError that names the folder."""
     try:
         yield
     except MultipromptError:
@@ -87,7 +89,7 @@ def _fastest_dtype(device: str) -> str:
 
 
 def _model(folder: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
-    """The model, every tensor of which comes from the folder and lies in memory of its own."""
+    """The model. Each tensor comes from the folder and has memory of its own."""
     config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False, local_files_only=True)
     with torch.device("meta"), no_init_weights():
         described = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
@@ -124,7 +126,7 @@ def _model(folder: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """The progress bars of transformers are off within it; a program's own output stays clean."""
+    """Turns the progress bars of transformers off, so that a program's own output stays clean."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -135,7 +137,7 @@ def _without_bars() -> Iterator[None]:
 
 
 def _require_room(folder: ModelFolder, described: PreTrainedModel) -> None:
-    """Refuse a config that describes far more than the files hold; a missing tensor is named once it was looked for."""
+    """Refuse a config that describes far more numbers than the files hold."""
     numbers = sum(parameter.numel() for parameter in described.parameters())
     computed = sum(buffer.numel() for buffer in described.buffers())
     if numbers > 2 * folder.tensors.numbers + _NUMBERS_OF_ROOM or computed > _MAX_COMPUTED_NUMBERS:
@@ -146,7 +148,7 @@ def _require_room(folder: ModelFolder, described: PreTrainedModel) -> None:
 
 
 def _require_numbers(folder: ModelFolder, described: PreTrainedModel) -> None:
-    """Refuse parameters of a dtype that transformers would convert without the scales that belong to it."""
+    """Refuse quantised parameters; transformers would convert them without their scales."""
     parameters = {name for name, _ in described.named_parameters()}
     for name, dtype in sorted(folder.tensors.dtypes.items()):
         if dtype not in FLOATS and (name.endswith("weight") or parameters & set(_names_in(described, name))):
@@ -157,13 +159,13 @@ def _require_numbers(folder: ModelFolder, described: PreTrainedModel) -> None:
 
 
 def _names_in(model: PreTrainedModel, name: str) -> tuple[str, ...]:
-    """The names that a tensor of a file may have in a model, with and without the model's prefix."""
+    """The names that a tensor of a file may have in a model: with and without the model's prefix."""
     prefix = f"{model.base_model_prefix}."
     return name, prefix + name, name.removeprefix(prefix)
 
 
 def _require_one_name(folder: ModelFolder, model: PreTrainedModel) -> None:
-    """transformers takes a tensor with and without the model's prefix, and of both the one that it reads last."""
+    """Refuse a tensor with and without the model's prefix; transformers would take the one that it reads last."""
     prefix = f"{model.base_model_prefix}."
     for name in sorted(folder.tensors.names):
         if prefix + name in folder.tensors.names:
@@ -173,7 +175,7 @@ def _require_one_name(folder: ModelFolder, model: PreTrainedModel) -> None:
 
 
 def _would_matter(model: PreTrainedModel, name: str) -> bool:
-    """Whether a tensor that was left out belongs to a module of the model, or to a part that one of them lacks."""
+    """True where an unused tensor belongs to a module of the model, or to a missing part of one."""
     if name.endswith(_COMPUTED):
         return False
     modules = {module for module, _ in model.named_modules()}
@@ -188,14 +190,14 @@ def _would_matter(model: PreTrainedModel, name: str) -> bool:
 
 
 def _first(names: Any) -> str:
-    """The first names of some, and how many there are."""
+    """The first three names, and the count of the others."""
     listed = sorted(str(name[0] if isinstance(name, tuple) else name) for name in names)
     more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
     return ", ".join(listed[:3]) + more
 
 
 def _require_one_reading(path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises BaseModelError for a tokenizer that draws among the readings of a text, as some do in pre-training."""
+    """Raises BaseModelError for a tokenizer that encodes a text at random, as some do in pre-training."""
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     dropout = getattr(model, "dropout", None)
     if dropout:
@@ -211,9 +213,9 @@ def _require_one_reading(path: Path, tokenizer: PreTrainedTokenizerBase) -> None
 
 
 def _require_embeddings(base: BaseModel) -> None:
-    """Raises BaseModelError where the folder's tokenizer has a token that the model has no embedding for.
+    """Raises BaseModelError where a file names a token that the model has no embedding for.
 
-    Some classes of tokenizers add tokens that no file names; a text that holds one is refused when it is encoded.
+    Some classes of tokenizers add tokens that no file names. A text with such a token is refused when it is encoded.
     """
     numbers = dict(base.tokenizer.get_vocab())
     words = set(numbers) - set(base.tokenizer.get_added_vocab()) - set(base.tokenizer.all_special_tokens)

@@ -1,25 +1,27 @@
-"""The packed forward: rows of any prompts in one pass over the weights, each attending to its own prefix.
+"""The packed forward: rows of any prompts in one pass over the weights, each behind its own prefix.
 
-A compiled prefix is the past of its rows. One that is not compiled, as in training, runs in the same pass, once for
-all of its rows and with its gradient.
+The idea: rows are grouped by prefix, and each group is a block of the packed sequence (see attention.py). A compiled
+prefix is the past of its rows. A prefix that is not compiled, as in training, is a block of its own in the same pass:
+it runs once for all its rows, with its gradient. Prefixes with few rows share a block and are padded there, as each
+block costs time of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from multiprompt.engine.attention import Block, Layout, laid_out
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.prefix import Layers, Prefix
+from multiprompt.engine.prefix import Layers, Prefix, VirtualTokens
 from multiprompt.engine.rows import Hidden, Row
 
 # A prefix with fewer rows is copied next to others instead of getting a block of its own.
 _ROWS_FOR_A_BLOCK = 4
-# How many tokens a decoder's buffers grow by.
+# The tokens that a decoder's buffers grow by.
 _TOKENS_OF_ROOM = 32
 _NOTHING = slice(0, 0)
 
@@ -27,41 +29,54 @@ _NOTHING = slice(0, 0)
 Pair = tuple[Tensor, Tensor]
 
 
-def compile_prefix(base: BaseModel, prefix: Prefix) -> Prefix:
-    """The prefix with the keys and values of all its positions."""
-    given = [(keys.to(base.dtype), values.to(base.dtype)) for keys, values in prefix.virtual.layers]
-    if not prefix.tokens and prefix.virtual.embeddings is None:
-        return replace(prefix, compiled=tuple(given))
-    batch = _Batch(base, keep=True)
-    batch.add_prefix(prefix)
-    batch.run()
-    # Views would keep alive what they are views of, a whole projection in some models.
-    made = [(_by_head(keys), _by_head(values)) for keys, values in batch.layout.kept]
-    if given:
-        made = [
-            (torch.cat([first, keys], 1), torch.cat([second, values], 1))
-            for (first, second), (keys, values) in zip(given, made, strict=True)
-        ]
-    return replace(prefix, compiled=tuple(made))
+@dataclass(frozen=True)
+class PackedForward:
+    """The forward of base models on which the self-check finds it equal to the plain one."""
 
+    name = "packed"
+    reason = ""
 
-def run(base: BaseModel, rows: Sequence[Row]) -> Hidden:
-    """Hidden states of every token of every row, with the gradient of prefixes that are not compiled."""
-    batch = _Batch(base)
-    starts = batch.add_rows(rows)
-    return Hidden(batch.run(), starts)
+    def compile_prefix(self, base: BaseModel, virtual: VirtualTokens, constant: Sequence[int]) -> Prefix:
+        prefix = Prefix(virtual, tuple(constant))
+        return replace(prefix, compiled=_compiled(base, prefix))
+
+    def run(self, base: BaseModel, rows: Sequence[Row]) -> Hidden:
+        batch = _Batch(base)
+        starts = batch.add_rows(rows)
+        return Hidden(batch.run(), starts)
+
+    def decoder(self, base: BaseModel, rows: Sequence[Row]) -> PackedDecoder:
+        return PackedDecoder(base, rows)
 
 
 def layout_of(base: BaseModel, rows: Sequence[Row]) -> Layout:
-    """The layout of a batch after it ran, with what the model's layers told the attention."""
+    """The layout of a batch after it ran, with the windows that the model's layers asked for."""
     batch = _Batch(base)
     batch.add_rows(rows)
     batch.run()
     return batch.layout
 
 
+def _compiled(base: BaseModel, prefix: Prefix) -> Layers:
+    """Keys and values of all positions of a prefix."""
+    given = [(keys.to(base.dtype), values.to(base.dtype)) for keys, values in prefix.virtual.layers]
+    if not prefix.tokens and prefix.virtual.embeddings is None:
+        return tuple(given)
+    batch = _Batch(base, keep=True)
+    batch.add_prefix(prefix)
+    batch.run()
+    # A view would keep the tensor behind it in memory; in some models that is a whole projection.
+    made = [(_by_head(keys), _by_head(values)) for keys, values in batch.layout.kept]
+    if given:
+        made = [
+            (torch.cat([first, keys], 1), torch.cat([second, values], 1))
+            for (first, second), (keys, values) in zip(given, made, strict=True)
+        ]
+    return tuple(made)
+
+
 class PackedDecoder:
-    """Rows that grow by a token a step; a buffer holds prefix, own tokens and new ones of each row."""
+    """Rows that grow by a token a step. Buffers hold the keys and values of prefix, own and new tokens."""
 
     def __init__(self, base: BaseModel, rows: Sequence[Row]) -> None:
         self._base = base
@@ -136,7 +151,7 @@ class _Batch:
             return self.base.hidden(torch.cat(self._embeddings)[None], positions[None])[0]
 
     def add_rows(self, rows: Sequence[Row]) -> list[int]:
-        """Put rows in, prefix by prefix. Says where each one starts."""
+        """Append rows, prefix by prefix. Gives the start of each."""
         starts = [0] * len(rows)
         for members in _grouped(rows):
             group = [rows[i] for i in members]
@@ -154,7 +169,7 @@ class _Batch:
         return starts
 
     def add_prefix(self, prefix: Prefix) -> slice:
-        """Put in what of a prefix has to be run. Says where it lies."""
+        """Append the part of a prefix that has to run. Gives its place."""
         start = len(self._positions)
         embeddings = [] if prefix.virtual.embeddings is None else [prefix.virtual.embeddings.to(self.base.dtype)]
         if prefix.tokens:
@@ -208,7 +223,7 @@ def _is_small(rows: Sequence[Row], group: Sequence[int]) -> bool:
 
 
 def _visible(rows: Sequence[Row], ahead: int, width: int) -> Tensor:
-    """(rows, width, ahead + width) bool: what of the prefix and of themselves the rows' tokens see."""
+    """The positions of prefix and row that each token sees, (rows, width, ahead + width) bool."""
     shared = torch.tensor([row.shared for row in rows])
     prefix = (torch.arange(ahead) < shared[:, None])[:, None].expand(-1, width, -1)
     own = torch.ones(width, width, dtype=torch.bool).tril().repeat(len(rows), 1, 1)

@@ -1,4 +1,4 @@
-"""Pasts: the keys and values that a base model makes of a text and takes in its place, as prefix tuning needs them."""
+"""Pasts: keys and values that a base model makes of a text and takes in its place. Prefix tuning needs them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def of_embeddings(base: BaseModel, embeddings: Tensor) -> Layers:
 
 
 def shape(layers: Layers) -> Past:
-    """What all layers have in common. Raises AdapterError where they differ, which PEFT's files cannot express."""
+    """The common shape of all layers. Raises AdapterError where they differ; PEFT's files cannot express that."""
     keys = {(int(key.shape[0]), int(key.shape[2])) for key, _ in layers}
     values = {(int(value.shape[0]), int(value.shape[2])) for _, value in layers}
     if len(keys) > 1 or len(values) > 1:
@@ -44,9 +44,9 @@ def shape(layers: Layers) -> Past:
 
 
 def checked_past(base: BaseModel, tokens: list[int], expected: Tensor, tolerance: float) -> tuple[Past | str, Layers]:
-    """The past that a model takes, or why it takes none; and the keys and values of the first three tokens.
+    """The past that a model takes, or the reason why it takes none; and the keys and values of the first three tokens.
 
-    `expected` are the states of all tokens; those behind the past of the first three must be the same, twice.
+    `expected` are the states of all tokens. The states behind a past of the first three must equal them, twice.
     """
     # Models fail in their own ways on a past that they do not know; each of them means the same here.
     try:

@@ -1,19 +1,37 @@
 """The plain forward: one row at a time, soft prompt and tokens concatenated, nothing reused.
 
-It is slow and takes any causal model. The engine falls back to it where the packed forward would be wrong.
+It is slow and takes any causal model. The engine uses it where the packed forward would be wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.prefix import VirtualTokens
+from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.rows import Hidden, Row
+
+
+@dataclass(frozen=True)
+class PlainForward:
+    """The forward of every other base model. `reason` says why it is not the packed one."""
+
+    reason: str
+    name = "plain"
+
+    def compile_prefix(self, _: BaseModel, /, virtual: VirtualTokens, constant: Sequence[int]) -> Prefix:
+        return Prefix(virtual, tuple(constant))
+
+    def run(self, base: BaseModel, rows: Sequence[Row]) -> Hidden:
+        return run(base, rows)
+
+    def decoder(self, base: BaseModel, rows: Sequence[Row]) -> PlainDecoder:
+        return PlainDecoder(base, rows)
 
 
 def run(base: BaseModel, rows: Sequence[Row]) -> Hidden:
@@ -25,7 +43,7 @@ def run(base: BaseModel, rows: Sequence[Row]) -> Hidden:
 
 
 class PlainDecoder:
-    """Rows that are run again from the start for every token."""
+    """Rows that run again from the start for every token."""
 
     hidden: Tensor
 
@@ -63,7 +81,7 @@ def states(base: BaseModel, virtual: VirtualTokens, tokens: Sequence[int]) -> Te
 
 
 def _row_states(base: BaseModel, row: Row) -> Tensor:
-    """(tokens, hidden); each path of the tree is run as a text of its own."""
+    """Hidden states of a row, (tokens, hidden); each path of its tree runs as a text of its own."""
     head = [*row.prefix.tokens[: row.shared - row.prefix.virtual.length], *row.tokens]
     paths = [row.tree.path(leaf) for leaf in row.tree.leaves] or [[]]
     nodes: dict[int, Tensor] = {}

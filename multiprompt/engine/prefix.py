@@ -1,7 +1,7 @@
-"""Prefixes: what every row of a prompt starts with, compiled to keys and values.
+"""Prefixes: soft prompt and constant text, compiled to keys and values.
 
-On a causal model nothing in front depends on what follows, so soft prompt and constant text are run once, and each row
-attends to the result (the observation behind prefix tuning, Li & Liang 2021, turned into a compile step).
+The idea: on a causal model, earlier tokens do not depend on later ones. So soft prompt and constant text run once, and
+every row attends to the result. Prefix tuning rests on the same fact (Li & Liang 2021).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Layers = tuple[tuple[Tensor, Tensor], ...]
 
 @dataclass(frozen=True, eq=False)
 class VirtualTokens:
-    """What a soft prompt puts in front: embeddings (n, hidden) that the model runs, or keys and values themselves."""
+    """The virtual tokens of a soft prompt: embeddings (n, hidden), or keys and values themselves."""
 
     embeddings: Tensor | None = None
     layers: Layers = ()
@@ -35,9 +35,9 @@ class VirtualTokens:
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """Virtual tokens, then the ids of constant text, and once it is compiled their keys and values.
+    """Virtual tokens, then token ids of constant text; `compiled` holds the keys and values of both.
 
-    A shorter head of it is a valid prefix too, so a row that shares only some of `tokens` attends to just those.
+    Any head of a prefix is a prefix too. So a row that shares only some of `tokens` attends to those.
     """
 
     virtual: VirtualTokens
@@ -53,7 +53,7 @@ class Prefix:
         return sum(keys.nbytes + values.nbytes for keys, values in self.compiled or ())
 
     def shared(self, tokens: Sequence[int]) -> int:
-        """How many leading tokens of a row the prefix already holds; the row keeps at least one for itself."""
+        """The number of leading tokens of a row that the prefix holds. The row keeps at least one for itself."""
         count = 0
         for mine, theirs in zip(self.tokens, tokens[:-1], strict=False):
             if mine != theirs:
@@ -63,7 +63,7 @@ class Prefix:
 
 
 class PrefixCache:
-    """Compiled prefixes, least recently used dropped first, within a budget of bytes. Safe from several threads."""
+    """Compiled prefixes within a budget of bytes; the least recently used leaves first. Threads may share it."""
 
     def __init__(self, budget: int = DEFAULT_CACHE_BYTES) -> None:
         self._budget = budget

@@ -1,47 +1,29 @@
-"""Soft prompts: PEFT's modules hold the parameters, its configs describe them, and all methods come to a prefix."""
+"""Soft prompts: a PEFT module with its config, before, during and after training."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from peft import (
-    MultitaskPromptTuningConfig,
-    PrefixTuningConfig,
-    PromptEncoderConfig,
-    PromptTuningConfig,
-    TaskType,
-)
+from peft import TaskType
 from peft.config import PromptLearningConfig
-from peft.tuners import MultitaskPromptEmbedding, PrefixEncoder, PromptEmbedding, PromptEncoder
 from torch import Tensor, nn
 
 from multiprompt.config import PromptConfig
-from multiprompt.engine import past
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.forward import compile_prefix
+from multiprompt.engine.kinds import KINDS, method_of
+from multiprompt.engine.kinds.kind import Kind, table
 from multiprompt.engine.prefix import VirtualTokens
 from multiprompt.errors import AdapterError
-
-METHODS: Mapping[str, type[PromptLearningConfig]] = {
-    "prompt-tuning": PromptTuningConfig,
-    "p-tuning": PromptEncoderConfig,
-    "prefix-tuning": PrefixTuningConfig,
-    "multitask-prompt-tuning": MultitaskPromptTuningConfig,
-}
-_PEFT_INITS = {"text": "TEXT", "sample-vocab": "SAMPLE_VOCAB"}
-_ONE_TASK = torch.zeros(1, dtype=torch.long)
 
 
 @dataclass(frozen=True, eq=False)
 class SoftPrompt:
-    """A PEFT prompt encoder with float32 parameters, and the config that describes it.
+    """A PEFT module with float32 parameters, and the config that describes it.
 
-    With `config.inference_mode` it holds what an encoder came to; without, the encoder itself, so that it can be
-    trained on.
+    With `config.inference_mode` it holds the output of an encoder alone. Without, it holds the encoder, for training.
     """
 
     config: PromptLearningConfig
@@ -49,7 +31,11 @@ class SoftPrompt:
 
     @property
     def method(self) -> str:
-        return next(name for name, config in METHODS.items() if type(self.config) is config)
+        return method_of(self.config)
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.method]
 
     @property
     def num_virtual_tokens(self) -> int:
@@ -57,43 +43,36 @@ class SoftPrompt:
 
     @property
     def is_encoded(self) -> bool:
-        """Whether training needs more parameters than inference."""
-        return (
-            not self.config.inference_mode
-            and isinstance(self.module, (PromptEncoder, PrefixEncoder))
-            and (len(list(self.module.parameters())) > 1)
-        )
+        """True where training needs more parameters than inference."""
+        return self.kind.is_encoded(self.config)
 
     def output(self) -> Tensor:
-        """(num_virtual_tokens, hidden), or for prefix tuning (num_virtual_tokens, layers · 2 · kv_heads · head_dim);
-        with its gradient."""
-        embedding = cast("nn.Embedding", self.module.embedding).weight
-        if isinstance(self.module, MultitaskPromptEmbedding):
-            indices = torch.arange(len(embedding), device=embedding.device)[None]
-            return cast("Tensor", self.module(indices, _ONE_TASK.to(embedding.device)))[0]
-        if not self.is_encoded:
-            return embedding
-        return cast("Tensor", self.module(torch.arange(self.num_virtual_tokens, device=embedding.device)))
+        """The table that the parameters come to, a row a virtual token, with its gradient."""
+        return self.kind.output(self.config, self.module)
 
     def virtual_tokens(self) -> VirtualTokens:
-        """What the prompt puts in front of its rows, with the gradient of its parameters."""
-        output = self.output()
-        if not isinstance(self.config, PrefixTuningConfig):
-            return VirtualTokens(output)
-        layers_and_heads = cast("tuple[int, int]", (self.config.num_layers, self.config.num_attention_heads))
-        layers = output.view(len(output), layers_and_heads[0], 2, layers_and_heads[1], -1).permute(1, 2, 3, 0, 4)
-        return VirtualTokens(layers=tuple((keys, values) for keys, values in layers))
+        """The virtual tokens in front of each row, with the gradient of the parameters."""
+        return self.kind.virtual_tokens(self.config, self.output())
+
+    def has_shape_of(self, other: SoftPrompt) -> bool:
+        """True where both have one method and parameters of the same shapes."""
+        return self.method == other.method and _shapes(self) == _shapes(other)
 
     def copy(self) -> SoftPrompt:
         return SoftPrompt(self.config, copy.deepcopy(self.module))
 
 
+def require_method(base: BaseModel, config: PromptConfig) -> None:
+    """Raises AdapterError where the method cannot be used on a base model."""
+    KINDS[config.method].sizes(base)
+
+
 def new_prompt(
     base: BaseModel, config: PromptConfig, description: str, seed: int, start: SoftPrompt | None = None
 ) -> SoftPrompt:
-    """A prompt before training: a copy of `start` in the shape of `config`, or without one as its `init` says.
+    """A prompt before training: a copy of `start` in the shape of `config`, or else one that starts by its `init`.
 
-    Raises AdapterError when what it is to start from is missing or does not fit.
+    Raises AdapterError when the start is missing or does not fit.
     """
     text = config.init_text or description.strip()
     if start is None and config.start == "text" and not text:
@@ -103,95 +82,45 @@ def new_prompt(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        described = peft_config(base, config, text)
-        prompt = SoftPrompt(described, build(described).to(base.device))
+        prompt = _random_prompt(base, config, text)
+        prompt.module.to(base.device)
         with torch.no_grad():
             _initialise(base, prompt, config, text, start)
     return prompt
 
 
-def has_shape(base: BaseModel, prompt: SoftPrompt, config: PromptConfig) -> bool:
-    """Whether a prompt has the method and every parameter's shape that `config` asks for."""
-    described = peft_config(base, config, "text")
+def empty_prompt(base: BaseModel, config: PromptConfig) -> SoftPrompt:
+    """A prompt of the shape that `config` asks for; its parameters hold no numbers."""
     with torch.device("meta"):
-        wanted = SoftPrompt(described, build(described))
-    return prompt.method == wanted.method and _shapes(prompt) == _shapes(wanted)
+        return _random_prompt(base, config, "text")
+
+
+def _random_prompt(base: BaseModel, config: PromptConfig, text: str) -> SoftPrompt:
+    kind = KINDS[config.method]
+    common: dict[str, Any] = {
+        "task_type": TaskType.CAUSAL_LM,
+        "num_virtual_tokens": config.num_virtual_tokens,
+        "base_model_name_or_path": base.record.source,
+    }
+    described = kind.peft_config(**common, **kind.sizes(base), **kind.settings(base, config, text))
+    return SoftPrompt(described, kind.build(described))
 
 
 def _shapes(prompt: SoftPrompt) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in prompt.module.state_dict().items()}
 
 
-def peft_config(base: BaseModel, config: PromptConfig, text: str) -> PromptLearningConfig:
-    """PEFT's config of a prompt for a base model."""
-    common: dict[str, Any] = {
-        "task_type": TaskType.CAUSAL_LM,
-        "num_virtual_tokens": config.num_virtual_tokens,
-        "num_transformer_submodules": 1,
-        "num_layers": base.num_layers,
-        "token_dim": base.hidden_size,
-        "base_model_name_or_path": base.record.source,
-    }
-    if config.method == "p-tuning":
-        return PromptEncoderConfig(
-            **common,
-            encoder_reparameterization_type=config.encoder.upper(),
-            encoder_hidden_size=config.encoder_hidden_size or base.hidden_size,
-            encoder_num_layers=config.encoder_layers if config.encoder == "lstm" else 2,
-        )
-    if config.method == "prefix-tuning":
-        heads, head_dim = base.key_value_shape
-        common |= {"token_dim": heads * head_dim, "num_attention_heads": heads}
-        return PrefixTuningConfig(
-            **common,
-            prefix_projection=config.projection,
-            encoder_hidden_size=config.encoder_hidden_size or base.hidden_size,
-        )
-    from_text = config.start == "text"
-    tuning: dict[str, Any] = {
-        "prompt_tuning_init": _PEFT_INITS.get(config.start, "RANDOM"),
-        "prompt_tuning_init_text": text if from_text else None,
-        "tokenizer_name_or_path": base.record.source if from_text else None,
-    }
-    if config.method == "prompt-tuning":
-        return PromptTuningConfig(**common, **tuning)
-    return MultitaskPromptTuningConfig(
-        **common, **tuning | {"prompt_tuning_init": "TEXT" if from_text else "RANDOM"}, num_ranks=config.num_ranks
-    )
-
-
-def build(config: PromptLearningConfig) -> nn.Module:
-    """PEFT's module for a config, its parameters random; word embeddings are ours to fill in."""
-    if isinstance(config, PromptEncoderConfig):
-        return PromptEncoder(config)
-    if isinstance(config, PrefixTuningConfig):
-        return PrefixEncoder(config)
-    assert isinstance(config, PromptTuningConfig)
-    bare = copy.copy(config)
-    bare.prompt_tuning_init = "RANDOM"
-    if isinstance(bare, MultitaskPromptTuningConfig):
-        return MultitaskPromptEmbedding(bare, None)
-    return PromptEmbedding(bare, None)
-
-
 def _initialise(base: BaseModel, prompt: SoftPrompt, config: PromptConfig, text: str, start: SoftPrompt | None) -> None:
-    """Fill in what the parameters start from; without anything to start from they stay random."""
-    if isinstance(prompt.module, MultitaskPromptEmbedding):
-        _let_through(prompt.module)
+    """Fill in the numbers that the parameters start from; without a start they stay random."""
     if start is not None:
         _start_from(base, prompt, start)
         return
-    assert config.start != "version", "the workspace looks the version up"
+    assert config.start != "version", "the caller gives the version as `start`"
     tokens = _start_tokens(base, config, text)
-    if not tokens:
-        return
-    embedding = cast("nn.Embedding", prompt.module.embedding).weight
-    repeated = (tokens * -(-len(embedding) // len(tokens)))[: len(embedding)]
-    embeddings = base.embed(repeated).float()
-    if isinstance(prompt.config, PrefixTuningConfig):
-        embedding.copy_(_activations(base, VirtualTokens(embeddings)))
-        return
-    embedding.copy_(embeddings)
+    if tokens:
+        wanted = table(prompt.module)
+        repeated = (tokens * -(-len(wanted) // len(tokens)))[: len(wanted)]
+        wanted.copy_(cast("Tensor", prompt.kind.start(base, VirtualTokens(base.embed(repeated).float()))))
 
 
 def _start_tokens(base: BaseModel, config: PromptConfig, text: str) -> list[int]:
@@ -207,44 +136,24 @@ def _start_tokens(base: BaseModel, config: PromptConfig, text: str) -> list[int]
 
 
 def _start_from(base: BaseModel, prompt: SoftPrompt, start: SoftPrompt) -> None:
-    """Take over another prompt: all parameters where they are of one shape, else what it puts in front."""
-    if prompt.method == start.method and _shapes(prompt) == _shapes(start):
+    """Take over all parameters of another prompt where they are of one shape, else its virtual tokens."""
+    if prompt.has_shape_of(start):
         prompt.module.load_state_dict(start.module.state_dict())
         return
-    if len(_shapes(prompt)) > 1 and not isinstance(prompt.module, MultitaskPromptEmbedding):
+    if prompt.is_encoded:
         raise AdapterError(
             f"an encoder of {prompt.method} can only start from one of its own shape, not from {start.method} with "
             f"{start.num_virtual_tokens} tokens: give both the same settings, or learn this one from a random start."
         )
-    wanted = cast("nn.Embedding", prompt.module.embedding).weight
-    output = start.output()
-    if isinstance(start.config, PrefixTuningConfig) and not isinstance(prompt.config, PrefixTuningConfig):
+    wanted, found = table(prompt.module), prompt.kind.start(base, start.virtual_tokens())
+    if found is None:
         raise AdapterError(
             f"{prompt.method} cannot start from {start.method} with {start.num_virtual_tokens} tokens: it starts from "
             "embeddings, and the other holds keys and values. Name a version of another method."
         )
-    if isinstance(prompt.config, PrefixTuningConfig) and not isinstance(start.config, PrefixTuningConfig):
-        output = _activations(base, start.virtual_tokens())
-    if output.shape != wanted.shape:
+    if found.shape != wanted.shape:
         raise AdapterError(
             f"{prompt.method} with {prompt.num_virtual_tokens} tokens cannot start from {start.method} with "
             f"{start.num_virtual_tokens}: give both the same num_virtual_tokens and a method of the same kind."
         )
-    wanted.copy_(output)
-
-
-def _let_through(module: MultitaskPromptEmbedding) -> None:
-    """Make the task's factor one, so that the prompt starts as the shared matrix is (PEFT starts it near zero)."""
-    module.prefix_task_cols.zero_()[:, :, 0] = 1.0
-    module.prefix_task_rows[:, 0] = 1.0
-
-
-def _activations(base: BaseModel, virtual: VirtualTokens) -> Tensor:
-    """The keys and values that embeddings come to, laid out as prefix tuning's parameters (Li & Liang 2021, sec. 5.3:
-    starting from real words' activations is better than from random numbers)."""
-    if base.fallback:
-        layers = past.of_embeddings(base, cast("Tensor", virtual.embeddings).to(base.dtype))
-    else:
-        layers = compile_prefix(base, virtual, ()).compiled or ()
-    stacked = torch.stack([torch.stack(pair) for pair in layers])
-    return stacked.permute(3, 0, 1, 2, 4).reshape(stacked.shape[3], -1).float()
+    wanted.copy_(found)

@@ -1,4 +1,4 @@
-"""Rows that fail alone: a row without an answer costs no other row its own."""
+"""Rows that fail alone: a row that fails takes no answer from another row."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from multiprompt.errors import DataError, MultipromptError
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-# What is done about a row, by its index, for which there is nothing but an error.
+# Gets the index and the error of a row that fails.
 Refuse = Callable[[int, MultipromptError], None]
 
 
 def end_call(_: int, error: MultipromptError) -> NoReturn:
-    """The first row that fails ends the call."""
+    """Raises the error, so that the first row that fails ends the call."""
     raise error
 
 
 def read_each(
     read: Callable[[Sequence[Item]], Sequence[Made]], items: Sequence[Item], refuse: Refuse
 ) -> list[Made | None]:
-    """What is read of all items at once; where that fails, of each by itself, with None for those that are refused."""
+    """Read all items at once; where that fails, read each by itself. An item that is refused is None."""
     try:
         return list(read(items))
     except DataError:

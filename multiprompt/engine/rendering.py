@@ -1,4 +1,4 @@
-"""Rendering: a row as training, checking and predicting give it to the model."""
+"""Rendering: the exact input of a row, as in training, checking and predicting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from multiprompt.tasks.task import Task
 def render(
     base: BaseModel, task: Task, row: Query | Example, version: str | None, num_virtual_tokens: int
 ) -> Rendering:
-    """A query's input, or an example's with its right answer. Raises DataError for a row without tokens."""
+    """The input of a query, or of an example with its right answer. Raises DataError for a row without tokens."""
     query = row.query if isinstance(row, Example) else row
     context, choices = _context(base, task, row, query)
     prefix = Prefix(VirtualTokens(), tuple(constant_tokens(base, constant_text(task))))
@@ -58,7 +58,7 @@ def _tokens(base: BaseModel, ids: Sequence[int]) -> tuple[Token, ...]:
 
 
 def _text(base: BaseModel, token: int) -> str:
-    """A token's text with the space that some tokenizers leave out of a text's first token."""
+    """A token's text, with the space that some tokenizers leave out at the start of a text."""
     text = base.decode([token], special=True)
     starts_word = str(base.tokenizer.convert_ids_to_tokens(token)).startswith("▁")
     return f" {text}" if starts_word and not text.startswith(" ") else text

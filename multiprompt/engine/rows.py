@@ -1,4 +1,4 @@
-"""Rows: what stands behind a prefix, and how rows are put together in batches."""
+"""Rows: the tokens behind a prefix, and batches of rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class TokenTree:
-    """Continuations that share their heads: node i has `tokens[i]` and hangs under `parents[i]` (-1: the context)."""
+    """Continuations that share their heads. Node i holds `tokens[i]` and follows `parents[i]` (-1: the context)."""
 
     tokens: tuple[int, ...]
     parents: tuple[int, ...]
@@ -31,7 +31,7 @@ class TokenTree:
 
     @cached_property
     def visible(self) -> Tensor:
-        """(nodes, nodes) bool: which nodes each node attends to, its ancestors and itself."""
+        """The nodes that each node attends to: its ancestors and itself, (nodes, nodes) bool."""
         seen = torch.eye(len(self.tokens), dtype=torch.bool)
         for node, parent in enumerate(self.parents):
             if parent >= 0:
@@ -56,7 +56,7 @@ EMPTY_TREE = TokenTree((), ())
 
 @dataclass(frozen=True)
 class Row:
-    """A row's own tokens, after the `shared` positions of the prefix that it attends to, and a tree behind them."""
+    """A row's own tokens and a tree behind them. It attends to the first `shared` positions of its prefix."""
 
     prefix: Prefix
     shared: int
@@ -65,7 +65,7 @@ class Row:
 
     @classmethod
     def of(cls, prefix: Prefix, tokens: Sequence[int], tree: TokenTree = EMPTY_TREE) -> Row:
-        """A row from all of its token ids, constant text included."""
+        """The row of all its token ids, those of constant text among them."""
         count = prefix.shared(tokens)
         return cls(prefix, prefix.virtual.length + count, tuple(tokens[count:]), tree)
 
@@ -83,7 +83,7 @@ class Row:
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices of rows of like length, longest first, in batches that stay within the limits when padded."""
+    """Batches of row indices, longest rows first. A batch keeps within the limits even if it is padded."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if batch and (len(batch) >= MAX_BATCH_ROWS or (len(batch) + 1) * lengths[batch[0]] > MAX_BATCH_TOKENS):

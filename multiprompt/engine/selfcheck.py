@@ -1,6 +1,6 @@
-"""The self-check: does the packed forward say what the plain one says on this base model?
+"""The self-check: it compares the packed forward with the plain one, and that with the model's own.
 
-It runs whenever a base model is loaded, as a release of transformers may change what it did not find yesterday.
+It runs whenever a base model is loaded, as a new release of transformers may change a model.
 """
 
 from __future__ import annotations
@@ -13,31 +13,35 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from multiprompt.engine import packed, plain
+from multiprompt.engine import plain
 from multiprompt.engine.attention import ATTENTION
 from multiprompt.engine.base import BaseModel
+from multiprompt.engine.packed import PackedForward, layout_of
 from multiprompt.engine.past import checked_past
+from multiprompt.engine.plain import PlainForward
 from multiprompt.engine.prefix import Layers, Prefix, VirtualTokens
 from multiprompt.engine.rows import Hidden, Row, TokenTree
 from multiprompt.errors import BaseModelError
 
 logger = logging.getLogger(__name__)
 
-# The largest difference, as a share of the largest hidden state; rounding stays far below, a wrong mask far above.
+# The largest difference, as a share of the largest hidden state. Rounding is far below it, a wrong mask far above.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
 # The longest row of the check, with its prompt and the tokens that it grows by.
 _LONGEST_ROW = 27
+
+_PACKED = PackedForward()
 
 # The tokens that rows grow by.
 _NEXT = (5, 9)
 
 
 def checked(base: BaseModel) -> BaseModel:
-    """The base model set up for the packed forward, or, with a warning in the log, for the plain one.
+    """The base model with the packed forward where that is right. Else the plain one, and a warning in the log.
 
-    Raises BaseModelError for one whose plain forward on embeddings is not the model's own on token ids, whose states
-    depend on later tokens, or which keeps something of a row for the next one.
+    Raises BaseModelError for a model on which the plain forward is wrong. Embeddings give other states than
+    their token ids, states depend on later tokens, or a row leaves something for the next one.
     """
     _require_embeddings_alone(base)
     if base.max_tokens < _LONGEST_ROW:
@@ -46,11 +50,11 @@ def checked(base: BaseModel) -> BaseModel:
     reason = _why_not_packed(base, given)
     if reason:
         logger.warning("%s: falling back to the plain forward, a row at a time: %s", base.record.architecture, reason)
-    return replace(base, fallback=reason)
+    return replace(base, forward=PlainForward(reason) if reason else PackedForward())
 
 
 def _require_embeddings_alone(base: BaseModel) -> None:
-    """A soft prompt has no token ids."""
+    """Raises BaseModelError for a model that needs token ids; a soft prompt has none."""
     if base.model.base_model is base.model:
         raise _unusable(base, "gives no hidden states")
     if getattr(base.model.config.get_text_config(), "hidden_size_per_layer_input", None):
@@ -61,7 +65,7 @@ def _require_embeddings_alone(base: BaseModel) -> None:
 
 @torch.inference_mode()
 def _own_forward(base: BaseModel) -> tuple[BaseModel, Layers]:
-    """Hold the plain forward against the model's own. Gives the base model with the past that it takes, and one."""
+    """Compare the plain forward with the model's own. Gives the base model with the past that it takes, and one."""
     tokens = _tokens(base)[:8]
     tolerance = _TOLERANCE[base.dtype]
     states = plain.states(base, VirtualTokens(), tokens)
@@ -117,14 +121,14 @@ def _switch(model: PreTrainedModel, attention: str) -> str:
 
 
 def _hidden_window(base: BaseModel, rows: list[Row]) -> str:
-    """Rows as short as the check's do not show a window that the model keeps in its mask alone."""
+    """The reason where a model keeps a window in its mask alone; the short rows of the check would not show it."""
     config = base.model.config.get_text_config()
     types = set(getattr(config, "layer_types", None) or ["sliding_attention"])
     if "chunked_attention" in types:
         return "its attention is chunked"
     if getattr(config, "sliding_window", None) is None or "sliding_attention" not in types:
         return ""
-    layout = packed.layout_of(base, rows[:1])
+    layout = layout_of(base, rows[:1])
     return "" if layout.windows - {None} else "it hides its sliding window from its attention function"
 
 
@@ -142,8 +146,10 @@ def _tokens(base: BaseModel) -> list[int]:
 
 
 def _rows(base: BaseModel, given: Layers) -> list[Row]:
-    """Rows of different lengths behind prompts of different lengths, of embeddings that are no words and of keys and
-    values where the model takes them, and a tree."""
+    """Rows of different lengths behind prompts of different lengths; the last has a tree.
+
+    The prompts are embeddings that are no words, and keys and values where the model takes them.
+    """
     tokens = _tokens(base)
     between = (base.embed(tokens[:12]) + base.embed(tokens[1:13])) / 2
     prefixes = [
@@ -159,7 +165,7 @@ def _rows(base: BaseModel, given: Layers) -> list[Row]:
 
 
 def _plain_states(base: BaseModel, rows: list[Row]) -> Iterator[Tensor]:
-    """States of rows, the same again for another order, and of rows as they grow; of a causal model in one pass."""
+    """States of rows, the same states for another order, and those of rows that grow; from one pass."""
     growing, tree = rows[:-1], rows[-1]
     hidden = plain.run(base, [replace(row, tokens=(*row.tokens, *_NEXT)) for row in growing])
     spans = [(start, start + len(row)) for start, row in zip(hidden.starts, growing, strict=True)]
@@ -170,12 +176,15 @@ def _plain_states(base: BaseModel, rows: list[Row]) -> Iterator[Tensor]:
 
 
 def _packed_states(base: BaseModel, rows: list[Row]) -> Iterator[Tensor]:
-    """States of rows, of the same rows in the other order, and of rows behind compiled prefixes as they grow."""
-    yield _in_order(packed.run(base, rows), rows)
-    hidden = packed.run(base, rows[::-1])
+    """States of rows, of the same rows in the other order, and of rows that grow behind compiled prefixes."""
+    yield _in_order(_PACKED.run(base, rows), rows)
+    hidden = _PACKED.run(base, rows[::-1])
     yield _in_order(replace(hidden, starts=list(hidden.starts)[::-1]), rows)
-    compiled = {prefix: packed.compile_prefix(base, prefix) for prefix in {row.prefix: None for row in rows}}
-    decoder = packed.PackedDecoder(base, [replace(row, prefix=compiled[row.prefix]) for row in rows[:-1]])
+    compiled = {
+        prefix: _PACKED.compile_prefix(base, prefix.virtual, prefix.tokens)
+        for prefix in {row.prefix: None for row in rows}
+    }
+    decoder = _PACKED.decoder(base, [replace(row, prefix=compiled[row.prefix]) for row in rows[:-1]])
     yield decoder.hidden
     for token in _NEXT:
         decoder.step(torch.full((len(decoder.hidden),), token, device=decoder.hidden.device))

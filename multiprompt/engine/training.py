@@ -1,4 +1,8 @@
-"""Training soft prompts: each step is one pass of prefixes and rows, for one task or for several at once."""
+"""Training of soft prompts, one or several tasks at once.
+
+The idea: the prefix of a task runs once a step, with its gradient, and the rows of the step attend to it. Several tasks
+share passes over the weights. Each has its own loss, clipping and optimizer state, so it ends as it would alone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import safetensors.torch
@@ -17,39 +21,14 @@ from torch.nn import functional
 
 from multiprompt.config import TrainingConfig
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.encoding import encode_pairs
-from multiprompt.engine.forward import compile_prefix, run
 from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.prompt import SoftPrompt
-from multiprompt.engine.rows import Row, batches
+from multiprompt.engine.teaching import TrainingExample, Validation, answer_logits, validate
 from multiprompt.errors import TrainingError
 
-# Tasks share a pass up to about this many tokens; beyond, larger matrices are no faster and activations fill memory.
+# Tasks share a pass up to about this many tokens. Larger matrices are no faster, and activations fill memory.
 MAX_PASS_TOKENS = 2048
 _BUCKETED_BATCHES = 8
-
-
-@dataclass(frozen=True)
-class TrainingExample:
-    """Token ids of a context and of the answer that the prompt has to bring out."""
-
-    context: tuple[int, ...]
-    answer: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.context) + len(self.answer)
-
-
-@dataclass(frozen=True)
-class Validation:
-    """How a prompt does on validation: the share of rows whose every answer token is the most likely, and the loss.
-
-    For greedy generation that share is exact match; for multiple choice it is accuracy against the whole vocabulary.
-    """
-
-    step: int
-    exact: float
-    loss: float
 
 
 Part = tuple["Training", Sequence[TrainingExample]]
@@ -57,10 +36,10 @@ OnTraining = Callable[["Training"], None]
 
 
 class Training:
-    """One task's training under way: its parameters, optimizer and place in the data, and the best prompt so far.
+    """The state of one task's training: parameters, optimizer, place in the data, and the best prompt so far.
 
-    `constant` are the ids of the text that follows the prompt in every row. The loss is the mean cross-entropy over a
-    step's answer tokens. `config.learning_rate` must be set. Each batch is run in `parts` of about equal size.
+    `constant` holds the token ids that follow the prompt in every row. The loss is the mean cross-entropy over a step's
+    answer tokens. `config.learning_rate` must be set. Each batch runs in `parts` of about equal size.
     """
 
     def __init__(
@@ -97,7 +76,7 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Whether it has failed, has taken all steps, or has not improved for `patience` validations."""
+        """True after a failure, after all steps, or after `patience` validations without improvement."""
         if self.failure or self.step >= self.config.steps:
             return True
         stale = len(self.validations) - 1 - self.validations.index(self.best) if self.validations else 0
@@ -105,7 +84,7 @@ class Training:
 
     @property
     def due(self) -> bool:
-        """Whether this step's prompt is to be validated."""
+        """True where a validation follows this step."""
         return self.step % self.config.validate_every == 0 or self.step == self.config.steps
 
     def result(self) -> SoftPrompt:
@@ -117,7 +96,7 @@ class Training:
         return best
 
     def prefix(self) -> Prefix:
-        """Prompt and constant text, not yet run, with the gradient of the prompt's parameters."""
+        """Prompt and constant text, not compiled, with the gradient of the prompt's parameters."""
         return Prefix(self.prompt.virtual_tokens(), self.constant)
 
     def parts(self) -> list[Part]:
@@ -128,13 +107,13 @@ class Training:
         return [(self, rows[start : start + size]) for start in range(0, len(rows), size)]
 
     def part_loss(self, total: Tensor) -> Tensor:
-        """The share of the step's loss of a part whose answer tokens cost `total` nats."""
+        """A part's share of the step's loss; its answer tokens cost `total` nats."""
         loss = total / self._answer_tokens
         self._loss += loss.item()
         return loss
 
     def update(self) -> None:
-        """Clip, and take the step."""
+        """Clip the gradient and take the step. A loss that is not finite becomes the failure."""
         loss, self._loss = self._loss, 0.0
         rate = self.config.learning_rate * _decay(self.step, self.config)  # type: ignore[operator]
         self.step += 1
@@ -152,13 +131,13 @@ class Training:
         self.losses.append(loss)
 
     def validate(self, base: BaseModel) -> None:
-        """Measure the prompt as it is, and keep it if it is the best."""
+        """Validate the prompt, and keep it if it is the best."""
         self.validations.append(validate(base, self.prompt, self.constant, self._validation, self.step))
         if self.best is self.validations[-1]:
             self._best = self._copied()
 
     def checkpoint(self) -> bytes:
-        """All that the rest of the training depends on, as safetensors; the rows' order follows from seed and step."""
+        """The state as safetensors. The order of the rows is not in it; it follows from seed and step."""
         moments = self._optimizer.state_dict()["state"]
         tensors: dict[str, Tensor] = {f"parameter.{name}": value for name, value in self._parameters.items()}
         tensors |= {f"best.{name}": value for name, value in self._best.items()}
@@ -173,7 +152,7 @@ class Training:
         return safetensors.torch.save(plain, metadata={"progress": json.dumps(progress)})
 
     def restore(self, checkpoint: bytes) -> None:
-        """Go on from a checkpoint of the same prompt, data and settings; the result is that of never having stopped."""
+        """Continue from a checkpoint of the same prompt, data and settings, as if the training had never stopped."""
         tensors = safetensors.torch.load(checkpoint)
         progress = _progress(checkpoint)
         with torch.no_grad():
@@ -196,11 +175,6 @@ class Training:
         return {name: value.detach().clone() for name, value in self.prompt.module.state_dict().items()}
 
 
-def encode_examples(base: BaseModel, contexts: Sequence[str], answers: Sequence[str]) -> list[TrainingExample]:
-    pairs = encode_pairs(base, contexts, answers)
-    return [TrainingExample(tuple(context), tuple(answer)) for context, answer in pairs]
-
-
 def train(
     base: BaseModel,
     trainings: Sequence[Training],
@@ -209,8 +183,7 @@ def train(
 ) -> None:
     """Train with AdamW, warm-up, cosine decay, clipping and early stopping, each task by its own settings.
 
-    The tasks share passes over the weights and nothing else: each ends as it would alone, and one that fails (see
-    `Training.failure`) leaves the others going.
+    A task that fails (see `Training.failure`) leaves the others going.
     """
     for training in trainings:
         if not training.validations:
@@ -231,26 +204,10 @@ def train(
                 on_validation(training)
 
 
-def validate(
-    base: BaseModel, prompt: SoftPrompt, constant: Sequence[int], examples: Sequence[TrainingExample], step: int
-) -> Validation:
-    """Teacher-forced exactness and loss over all examples."""
-    hits, total, count = 0, 0.0, 0
-    with torch.inference_mode():
-        prefix = compile_prefix(base, prompt.virtual_tokens(), constant)
-        lengths = [len(_row(prefix, example)) for example in examples]
-        for batch in batches(lengths):
-            logits, targets, owners = _answer_logits(base, [(prefix, [examples[i] for i in batch])])
-            total += functional.cross_entropy(logits, targets, reduction="sum").item()
-            count += len(targets)
-            hits += len(batch) - len(set(owners[logits.argmax(dim=-1) != targets].tolist()))
-    return Validation(step, hits / len(examples), total / count)
-
-
 def picks(lengths: Sequence[int], config: TrainingConfig) -> Iterator[list[int]]:
-    """Endless steps of row indices, every row once an epoch, in an order that the seed fixes.
+    """Row indices of each step, without end. Every row comes once an epoch; the seed fixes the order.
 
-    Rows are sorted by length within some steps at a time, so that rows of like length stand together.
+    The rows of some steps at a time are sorted by length, so that a step has rows of like length.
     """
     rng = random.Random(config.seed)
     size = config.batch_size * config.gradient_accumulation_steps
@@ -265,7 +222,7 @@ def picks(lengths: Sequence[int], config: TrainingConfig) -> Iterator[list[int]]
 
 
 def _passes(parts: Sequence[Part]) -> Iterator[list[Part]]:
-    """Parts in the order given, together as far as they fit a pass, and never two of one task."""
+    """Parts in their order, as many as fit in a pass, and never two of one task."""
     waiting = list(parts)
     while waiting:
         taken: list[Part] = []
@@ -281,37 +238,13 @@ def _passes(parts: Sequence[Part]) -> Iterator[list[Part]]:
 
 
 def _backward(base: BaseModel, parts: Sequence[Part]) -> None:
-    """One pass: the gradient of each part's loss, added to that of its task's parameters."""
-    logits, targets, owners = _answer_logits(base, [(training.prefix(), rows) for training, rows in parts])
+    """One pass: it adds the gradient of each part's loss to that of its task's parameters."""
+    logits, targets, owners = answer_logits(base, [(training.prefix(), rows) for training, rows in parts])
     costs = functional.cross_entropy(logits, targets, reduction="none")
     ends = torch.tensor([len(rows) for _, rows in parts], device=owners.device).cumsum(0)
     owner = torch.searchsorted(ends, owners, right=True)
     losses = [training.part_loss(costs[owner == i].sum()) for i, (training, _) in enumerate(parts)]
     torch.stack(losses).sum().backward()
-
-
-def _answer_logits(
-    base: BaseModel, parts: Sequence[tuple[Prefix, Sequence[TrainingExample]]]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (answer tokens, vocabulary) at the answers alone, their targets, and the row that each belongs to."""
-    examples = [example for _, group in parts for example in group]
-    rows = [_row(prefix, example) for prefix, group in parts for example in group]
-    hidden = run(base, rows)
-    columns: list[int] = []
-    owners: list[int] = []
-    for r, (start, row, example) in enumerate(zip(hidden.starts, rows, examples, strict=True)):
-        end = start + len(row)
-        columns += range(end - len(example.answer), end)
-        owners += [r] * len(example.answer)
-    targets = [token for example in examples for token in example.answer]
-    states = hidden.states[torch.tensor(columns, device=base.device)]
-    return base.logits(states), torch.tensor(targets, device=base.device), torch.tensor(owners, device=base.device)
-
-
-def _row(prefix: Prefix, example: TrainingExample) -> Row:
-    """The last answer token is predicted, never read. Where the answer starts, the row must still be its own."""
-    head = Row.of(prefix, example.context)
-    return Row(prefix, head.shared, head.tokens + example.answer[:-1])
 
 
 def _decay(step: int, config: TrainingConfig) -> float:

@@ -19,8 +19,10 @@ def add_task(context: Context, task: Task | str | Path) -> AddedTask:
     """Check a task and put it into the catalog; nothing is added where a check fails."""
     read = task if isinstance(task, Task) else Task.from_file(task)
     warnings = _check(context, read)
-    if context.loaded is not None and read.config.prompt.method == "prefix-tuning":
-        context.loaded.require_past()
+    if context.loaded is not None:
+        from multiprompt.engine.prompt import require_method
+
+        require_method(context.loaded, read.config.prompt)
     changed = _changes(context, read)
     record = context.catalog.tasks.add(read)
     change: TaskChange = "new" if changed is None else "changed" if changed else "unchanged"

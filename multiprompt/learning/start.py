@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from multiprompt.config import PromptConfig
 from multiprompt.context import Context
-from multiprompt.engine.prompt import has_shape
-from multiprompt.records import Adapter, VersionRecord
+from multiprompt.engine.prompt import empty_prompt
+from multiprompt.records import VersionRecord
 from multiprompt.serving.prompts import load_prompt
 from multiprompt.tasks.task import Task
 
@@ -20,19 +20,21 @@ def find_start(context: Context, task: Task, *, retrain: bool = False) -> tuple[
     number = catalog.tasks.get(task.name).published if retrain else None
     if number is not None:
         published, base = catalog.versions.get(task.name, number), context.base_model()
-        if has_shape(base, load_prompt(catalog, base, published, to_train=True), asked):
+        wanted = empty_prompt(base, asked)
+        if load_prompt(catalog, base, published, to_train=True).has_shape_of(wanted):
             return published, ""
-        afresh = f"learning afresh: {_difference(published, catalog.versions.adapter(published), asked)}"
+        lost_encoder = wanted.is_encoded and catalog.versions.adapter(published).encoder is None
+        afresh = f"learning afresh: {_difference(published, asked, lost_encoder)}"
     return (None if asked.init_version is None else catalog.versions.labelled(asked.init_version)), afresh
 
 
-def _difference(published: VersionRecord, adapter: Adapter, asked: PromptConfig) -> str:
-    """The difference of a version from the prompt that a task file asks for."""
+def _difference(published: VersionRecord, asked: PromptConfig, lost_encoder: bool) -> str:
+    """How a version differs from the prompt that a task file asks for."""
     if (published.method, published.num_virtual_tokens) != (asked.method, asked.num_virtual_tokens):
         return (
             f"{published.label} is {published.method} with {published.num_virtual_tokens} virtual tokens, "
             f"and the task file asks for {asked.method} with {asked.num_virtual_tokens}"
         )
-    if adapter.encoder is None and (asked.method == "p-tuning" or asked.projection):
+    if lost_encoder:
         return f"{published.label} has no encoder to go on with, as it was imported or made without one"
     return f"the parameters of {published.label} have other shapes than the task file asks for"

@@ -224,20 +224,6 @@ def test_a_config_that_is_none_is_refused(base: BaseModel, config: bytes) -> Non
         from_adapter(base, Adapter(config, moved(base, "prompt tuning").weights), "mine")
 
 
-@pytest.mark.parametrize("missing", ["prefix_task_cols", "prefix_task_rows", "prompt_embeddings"])
-def test_multitask_prompt_tuning_needs_all_three_matrices(base: BaseModel, missing: str) -> None:
-    adapter = moved(base, "multitask prompt tuning")
-    tensors = safetensors.torch.load(adapter.weights)
-    del tensors[missing]
-    with pytest.raises(AdapterError, match=f"the weights hold .*expected .*'{missing}'"):
-        from_adapter(base, spoilt(adapter, tensors), "mine")
-
-
-def test_the_prompts_of_several_tasks_are_no_version(base: BaseModel) -> None:
-    with pytest.raises(AdapterError, match="holds the prompts of 2 tasks, but a version is the prompt of one: save"):
-        from_adapter(base, spoilt(moved(base, "multitask prompt tuning"), num_tasks=2), "mine")
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_sizes_that_fit_no_memory_are_refused_before_they_are_made(base: BaseModel, method: str) -> None:
     huge = {"num_virtual_tokens": 10**9, "encoder_hidden_size": 10**9, "num_ranks": 10**9}

@@ -18,15 +18,16 @@ from torch.nn import functional
 from transformers import PretrainedConfig
 
 from benchmarks.architectures import candidates, examine
+from multiprompt.config import PromptConfig
 from multiprompt.engine import attention
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import constant_tokens, encode_pairs
-from multiprompt.engine.forward import compile_prefix, run
 from multiprompt.engine.generation import GenerationRequest, generate
 from multiprompt.engine.hub import locate
 from multiprompt.engine.loading import load_base_model
 from multiprompt.engine.prefix import Prefix, VirtualTokens
+from multiprompt.engine.prompt import require_method
 from multiprompt.engine.rows import Row
 from multiprompt.errors import AdapterError, BaseModelError
 from tests.conftest import write_model
@@ -119,7 +120,7 @@ def prefixes(base: BaseModel, cases: list[Case]) -> list[Prefix]:
         for embeddings, constant, _ in cases:
             if embeddings not in compiled:
                 tokens = constant_tokens(base, constant) if constant else []
-                compiled[embeddings] = compile_prefix(base, VirtualTokens(embeddings), tokens)
+                compiled[embeddings] = base.forward.compile_prefix(base, VirtualTokens(embeddings), tokens)
     return [compiled[embeddings] for embeddings, _, _ in cases]
 
 
@@ -153,12 +154,12 @@ def test_only_what_cannot_be_packed_falls_back_with_a_warning_that_says_why(
         base = load(folder)
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("multiprompt")]
     if name not in WITHOUT_PACKING:
-        assert (base.fallback, warnings) == ("", [])
+        assert (base.forward.reason, warnings) == ("", [])
         return
     (warning,) = warnings
-    assert base.fallback
+    assert base.forward.reason
     assert warning.startswith(base.record.architecture)
-    assert warning.endswith(base.fallback)
+    assert warning.endswith(base.forward.reason)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -193,7 +194,7 @@ def test_the_gradient_of_prompts_trained_together_is_that_of_the_plain_forward(l
         Row.of(ready[embeddings], [*context, *answer[:-1]])
         for (embeddings, _, _), (context, answer) in zip(cases, pairs, strict=True)
     ]
-    hidden = run(base, rows)
+    hidden = base.forward.run(base, rows)
     ends = [start + len(row) for start, row in zip(hidden.starts, rows, strict=True)]
     states = [hidden.states[end - len(answer) : end] for end, (_, answer) in zip(ends, pairs, strict=True)]
     loss = functional.cross_entropy(base.logits(torch.cat(states)), targets)
@@ -337,7 +338,7 @@ def test_a_past_that_counts_for_nothing_refuses_prefix_tuning_alone(
     )
     base = load(folder)
     with pytest.raises(AdapterError, match="prefix-tuning cannot be used on llama .*differs from its own forward by"):
-        _ = base.key_value_shape
+        require_method(base, PromptConfig(method="prefix-tuning"))
 
 
 def without_mask(block: attention.Block, _window: int | None, dtype: torch.dtype) -> Tensor:
@@ -379,8 +380,8 @@ def test_where_attention_is_wrong_the_base_model_falls_back_and_answers_right(
     folder = loaded(name).folder
     monkeypatch.setattr(f"multiprompt.engine.attention.{place}", wrong)
     base = load(folder)
-    assert base.fallback.startswith(reason)
-    assert base.fallback in caplog.text
+    assert base.forward.reason.startswith(reason)
+    assert base.forward.reason in caplog.text
     cases = mixed_cases(base)
     assert_scores_are_those_of_the_plain_forward(base, cases)
     assert_generation_is_that_of_the_plain_forward(base, cases, [3, 1, 5, 2, 4, 1, 2, 6])

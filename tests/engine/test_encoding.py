@@ -17,7 +17,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import constant_tokens, encode_answers, encode_choices, encode_contexts, encode_pairs
-from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.prefix import VirtualTokens
 from multiprompt.errors import DataError
 
@@ -156,7 +155,7 @@ def test_a_choice_without_a_token_is_refused_by_its_name(base: BaseModel) -> Non
 
 
 def test_a_merging_choice_no_longer_wins_by_having_no_token(base: BaseModel) -> None:
-    prefix = compile_prefix(base, VirtualTokens(), [])
+    prefix = base.forward.compile_prefix(base, VirtualTokens(), [])
     contexts = ("the colou", "the col", "Ans")
     for context, choices in zip(contexts, (("r", "red"), ("our", "x"), ("wer", "x")), strict=True):
         (scores,) = score_choices(base, [ChoiceRequest(prefix, context, choices)])

@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from multiprompt.engine import choices as choices_module
-from multiprompt.engine.base import BaseModel
+from multiprompt.engine.base import BaseModel, Past
 from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import constant_tokens, encode_pairs
-from multiprompt.engine.forward import compile_prefix, run
 from multiprompt.engine.generation import GenerationRequest, Sampling, generate
+from multiprompt.engine.packed import PackedForward
 from multiprompt.engine.prefix import Layers, Prefix, PrefixCache, VirtualTokens
-from multiprompt.engine.rows import MAX_BATCH_ROWS, MAX_BATCH_TOKENS, Row, TokenTree, batches
+from multiprompt.engine.rows import MAX_BATCH_ROWS, MAX_BATCH_TOKENS, Hidden, Row, TokenTree, batches
 from tests.engine.reference import (
     numbers,
     plain_greedy,
@@ -41,7 +40,9 @@ def prompt(base: BaseModel, length: int, seed: int) -> torch.Tensor:
 
 def compiled(base: BaseModel, embeddings: torch.Tensor | None, constant: str = "") -> Prefix:
     with torch.inference_mode():
-        return compile_prefix(base, VirtualTokens(embeddings), constant_tokens(base, constant) if constant else [])
+        return base.forward.compile_prefix(
+            base, VirtualTokens(embeddings), constant_tokens(base, constant) if constant else []
+        )
 
 
 def mixed_requests(base: BaseModel) -> list[Case]:
@@ -57,7 +58,7 @@ def mixed_requests(base: BaseModel) -> list[Case]:
 
 def states(base: BaseModel, rows: Sequence[Row]) -> list[torch.Tensor]:
     """Hidden states of each row's tokens."""
-    hidden = run(base, rows)
+    hidden = base.forward.run(base, rows)
     return [hidden.states[start : start + len(row)] for start, row in zip(hidden.starts, rows, strict=True)]
 
 
@@ -152,7 +153,8 @@ def test_compiled_and_uncompiled_prefixes_share_a_pass(base: BaseModel) -> None:
 
 def key_values(base: BaseModel, length: int, seed: int) -> Layers:
     generator = torch.Generator().manual_seed(seed)
-    heads, size = base.key_value_shape
+    assert isinstance(base.past, Past)
+    heads, size = base.past.heads, base.past.head_dim
     return tuple(
         (torch.randn(heads, length, size, generator=generator), torch.randn(heads, length, size, generator=generator))
         for _ in range(base.num_layers)
@@ -177,7 +179,7 @@ def test_keys_and_values_in_front_are_what_a_cache_is_to_the_plain_model(base: B
             rows, expected = [], []
             for layers, count in groups:
                 virtual = VirtualTokens(layers=layers)
-                prefix = compile_prefix(base, virtual, ids) if ready else Prefix(virtual, tuple(ids))
+                prefix = base.forward.compile_prefix(base, virtual, ids) if ready else Prefix(virtual, tuple(ids))
                 assert prefix.length == layers[0][0].shape[1] + len(ids)
                 for text in TEXTS[:count]:
                     tokens = base.encode(constant + text)
@@ -219,7 +221,7 @@ def test_many_choices_of_several_tokens_take_one_run_of_the_base_model(base: Bas
 
 
 def test_choices_in_pieces_score_as_in_one_tree(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    prefix = compile_prefix(base, VirtualTokens(base.embed([40, 41])), [])
+    prefix = base.forward.compile_prefix(base, VirtualTokens(base.embed([40, 41])), [])
     choices = tuple(f" {colour} {number}" for number in range(20) for colour in ("red", "green sky"))
     requests = [
         ChoiceRequest(prefix, text, choices[: 2 + 19 * n]) for n, text in enumerate(("the sky", "a", "Answer:"))
@@ -237,10 +239,13 @@ def test_choices_in_pieces_score_as_in_one_tree(base: BaseModel, monkeypatch: py
 def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tokens of choices each row holds that goes through the model."""
     lengths: list[int] = []
-    run = choices_module.run
-    monkeypatch.setattr(
-        choices_module, "run", lambda base, rows: lengths.extend(len(r.tree.tokens) for r in rows) or run(base, rows)
-    )
+    run = PackedForward.run
+
+    def counted(forward: PackedForward, base: BaseModel, rows: Sequence[Row]) -> Hidden:
+        lengths.extend(len(row.tree.tokens) for row in rows)
+        return run(forward, base, rows)
+
+    monkeypatch.setattr(PackedForward, "run", counted)
     return lengths
 
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import GenerationRequest, Sampling, before, generate, stream
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from tests.engine.reference import numbers, plain_greedy, plain_logits, writing_numbers
@@ -41,7 +40,7 @@ def soft_prompt(base: BaseModel, length: int = 4) -> Tensor:
 
 def compiled(base: BaseModel, embeddings: Tensor | None) -> Prefix:
     with torch.inference_mode():
-        return compile_prefix(base, VirtualTokens(embeddings), [])
+        return base.forward.compile_prefix(base, VirtualTokens(embeddings), [])
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,11 @@ from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
 from multiprompt.engine.encoding import encode_choices, encode_contexts
 from multiprompt.engine.evaluation import Subject, evaluation_key
-from multiprompt.engine.forward import compile_prefix
 from multiprompt.engine.generation import Stops
 from multiprompt.engine.inputs import continuations, taught
 from multiprompt.engine.learning import TrainingInput, learn_prompts
 from multiprompt.engine.prefix import Prefix, VirtualTokens
-from multiprompt.engine.training import TrainingExample
+from multiprompt.engine.teaching import TrainingExample
 from multiprompt.errors import DataError
 from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import Budget, Example, examples
@@ -238,7 +237,7 @@ def test_a_text_without_unicode_names_its_row(base: BaseModel) -> None:
 
 def test_a_row_of_the_longest_length_is_answered(base: BaseModel) -> None:
     made = task()
-    prefix = compile_prefix(base, VirtualTokens(base.embed([40, 41, 42, 43])), [])
+    prefix = base.forward.compile_prefix(base, VirtualTokens(base.embed([40, 41, 42, 43])), [])
     (row,) = rows(made, {"text": "sky " * 900, "label": "red"}, room=budget(base, made, 4))
     assert len(base.encode(row.query.context)) >= base.max_tokens - 12
     (found,) = answer(base, [Question(made, prefix, row.query)])
@@ -255,7 +254,7 @@ def test_a_choice_without_a_token_names_its_row(base: BaseModel) -> None:
     with pytest.raises(DataError, match=where):
         taught(strips, made, made_rows)
     with pytest.raises(DataError, match=where):
-        prefix = compile_prefix(base, VirtualTokens(), [])
+        prefix = base.forward.compile_prefix(base, VirtualTokens(), [])
         answer(strips, [Question(made, prefix, row.query) for row in made_rows])
 
 

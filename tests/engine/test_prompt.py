@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,15 +12,10 @@ from torch import Tensor
 
 from multiprompt.config import PromptConfig
 from multiprompt.engine.base import BaseModel
-from multiprompt.engine.forward import compile_prefix, run
-from multiprompt.engine.hub import locate
-from multiprompt.engine.loading import load_base_model
 from multiprompt.engine.prefix import VirtualTokens
 from multiprompt.engine.prompt import SoftPrompt, new_prompt
 from multiprompt.engine.rows import Row
 from multiprompt.errors import AdapterError
-from tests.conftest import write_tiny_model
-from tests.engine.reference import plain_logits
 
 METHODS: dict[str, dict[str, Any]] = {
     "prompt tuning": {"method": "prompt-tuning"},
@@ -56,7 +50,7 @@ def words(base: BaseModel, text: str = TEXT, length: int = LENGTH) -> Tensor:
 def logits_behind(base: BaseModel, virtual: VirtualTokens, tokens: Sequence[int]) -> Tensor:
     """What the engine says on one row behind virtual tokens, (tokens, vocabulary)."""
     with torch.inference_mode():
-        hidden = run(base, [Row.of(compile_prefix(base, virtual, ()), tokens)])
+        hidden = base.forward.run(base, [Row.of(base.forward.compile_prefix(base, virtual, ()), tokens)])
         return base.logits(hidden.states)
 
 
@@ -86,13 +80,6 @@ def test_a_text_of_its_own_takes_the_place_of_the_description(base: BaseModel, m
     torch.testing.assert_close(made(base, method, init_text="Answer: red").output(), words(base, "Answer: red"))
 
 
-def test_prefix_tuning_from_a_text_scores_as_the_words_of_the_text_do(base: BaseModel) -> None:
-    prompt = made(base, "prefix tuning", init="text")
-    tokens = base.encode("the colour of the sky is")
-    ours = logits_behind(base, prompt.virtual_tokens(), tokens)
-    torch.testing.assert_close(ours, plain_logits(base, words(base), tokens), rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.parametrize("method", OF_EMBEDDINGS)
 def test_sampled_vocabulary_is_words_of_the_vocabulary_that_the_seed_fixes(base: BaseModel, method: str) -> None:
     vocabulary = base.embed(range(base.model.config.vocab_size))
@@ -117,16 +104,6 @@ def test_a_prompt_starts_from_the_tokens_that_are_given(base: BaseModel, method:
     torch.testing.assert_close(prompt.output(), base.embed([7, 8, 9, 10, 7, 8]))
 
 
-@pytest.mark.parametrize("init", ["text", "sample-vocab", "tokens", "random", "version"])
-def test_multitask_prompt_tuning_starts_as_the_shared_matrix(base: BaseModel, init: str) -> None:
-    given = {
-        "tokens": {"init_tokens": (7, 8)},
-        "version": {"init_version": "x", "start": made(base, "prompt tuning", seed=3, init="random")},
-    }
-    prompt = made(base, "multitask prompt tuning", init=init, **given.get(init, {}))
-    torch.testing.assert_close(prompt.output(), prompt.module.embedding.weight)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_prompt_starts_from_another_of_its_kind_with_all_its_parameters(base: BaseModel, method: str) -> None:
     start = made(base, method, seed=3, init="random")
@@ -145,25 +122,6 @@ def test_a_prompt_starts_from_another_of_its_kind_with_all_its_parameters(base: 
 def test_embeddings_start_from_what_any_prompt_of_embeddings_came_to(base: BaseModel, method: str, start: str) -> None:
     other = made(base, start, seed=3, init="random")
     torch.testing.assert_close(from_version(base, method, other).output(), other.output())
-
-
-def test_multitask_prompt_tuning_starts_from_one_of_another_rank(base: BaseModel) -> None:
-    other = made(base, "multitask prompt tuning", seed=3, num_ranks=5)
-    torch.testing.assert_close(from_version(base, "multitask prompt tuning", other).output(), other.output())
-
-
-def test_prefix_tuning_starts_from_what_a_projection_came_to(base: BaseModel) -> None:
-    other = made(base, "prefix tuning with projection", seed=3)
-    assert torch.equal(from_version(base, "prefix tuning", other).output(), other.output())
-
-
-@pytest.mark.parametrize("start", ["prompt tuning", "p-tuning by LSTM", "multitask prompt tuning"])
-def test_prefix_tuning_from_embeddings_scores_as_they_do(base: BaseModel, start: str) -> None:
-    other = made(base, start, seed=3)
-    tokens = base.encode("the sea")
-    ours = logits_behind(base, from_version(base, "prefix tuning", other).virtual_tokens(), tokens)
-    theirs = plain_logits(base, other.output(), tokens)
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -187,15 +145,6 @@ def test_a_version_that_does_not_fit_is_refused(
         from_version(base, method, made(base, start), **settings)
 
 
-def test_embeddings_never_start_from_keys_and_values_not_even_of_their_shape(tmp_path: Path) -> None:
-    folder = write_tiny_model(tmp_path / "flat", num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=1)
-    flat = load_base_model(locate(str(folder)), "float32")
-    keys_and_values = made(flat, "prefix tuning", init="random")
-    assert keys_and_values.output().shape == made(flat, "prompt tuning").output().shape
-    with pytest.raises(AdapterError, match="cannot start from prefix-tuning"):
-        from_version(flat, "prompt tuning", keys_and_values)
-
-
 def test_a_token_beyond_the_vocabulary_is_named(base: BaseModel) -> None:
     vocabulary = base.model.config.vocab_size
     with pytest.raises(AdapterError, match=f"init_tokens holds {vocabulary}, but tiny has {vocabulary} tokens"):
@@ -206,16 +155,6 @@ def test_a_token_beyond_the_vocabulary_is_named(base: BaseModel) -> None:
 def test_text_initialisation_without_a_text_says_how_to_give_one(base: BaseModel, method: str) -> None:
     with pytest.raises(AdapterError, match="init_text"):
         made(base, method, text=" \n")
-
-
-def test_prefix_tuning_starts_from_a_texts_activations_without_the_packed_forward_too(
-    base: BaseModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("multiprompt.engine.selfcheck._switch", lambda *_: "for this test")
-    plain = load_base_model(locate(str(base.folder)), "float32")
-    assert plain.fallback == "for this test"
-    started = [made(one, "prefix tuning", init="text").output() for one in (plain, base)]
-    assert torch.allclose(*started, atol=1e-5)
 
 
 def test_a_copy_is_trained_without_moving_the_prompt(base: BaseModel) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import multiprompt as mp
-from multiprompt.engine import choices, generation, learning
+from multiprompt.engine import learning
+from multiprompt.engine.packed import PackedForward
 from multiprompt.engine.rows import Row
 from multiprompt.errors import DataError, NotFoundError
 from multiprompt.records import Rendering, Token
@@ -27,11 +28,11 @@ def ids(tokens: Sequence[Token]) -> list[int]:
     return [token.id for token in tokens]
 
 
-def fed(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]:
+def fed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
     """What a function of the engine is called with."""
     calls: list[Any] = []
-    original = getattr(module, name)
-    monkeypatch.setattr(module, name, lambda *args, **options: calls.append(args) or original(*args, **options))
+    original = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args, **options: calls.append(args) or original(*args, **options))
     return calls
 
 
@@ -54,9 +55,9 @@ def test_what_is_shown_is_what_the_engine_is_fed(
         assert [tuple(ids(answer.tokens)) for answer in answers] == [example.answer]
 
     shown = workspace.render(name, "the sky")
-    asked = fed(monkeypatch, choices, "run") if shown.choices else fed(monkeypatch, generation, "decoder")
+    asked = fed(monkeypatch, PackedForward, "run" if shown.choices else "decoder")
     workspace.predict([(name, "the sky")])
-    ((_, (row,)),) = asked
+    ((_, _, (row,)),) = asked
     assert tokens_of(row) == ids(shown.tokens)
     assert row.prefix.virtual.length == shown.num_virtual_tokens
     paths = {tuple(row.tree.tokens[node] for node in row.tree.path(leaf)) for leaf in row.tree.leaves}

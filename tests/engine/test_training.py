@@ -21,9 +21,11 @@ from multiprompt.config import TrainingConfig
 from multiprompt.engine import training
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.encoding import constant_tokens
+from multiprompt.engine.packed import PackedForward
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.engine.rows import Row
-from multiprompt.engine.training import Training, TrainingExample, encode_examples, picks, train
+from multiprompt.engine.teaching import TrainingExample, encode_examples, validate
+from multiprompt.engine.training import Training, picks, train
 from multiprompt.errors import TrainingError
 from tests.engine.test_prompt import METHODS, made
 
@@ -112,7 +114,7 @@ def test_training_lowers_the_loss_and_keeps_the_best_prompt(base: BaseModel, met
     assert len(task.losses) == 12
     assert min(losses) < losses[0]
     assert task.best.loss == min(losses)
-    again = training.validate(base, task.result(), task.constant, prepared(base)._validation, 0)
+    again = validate(base, task.result(), task.constant, prepared(base)._validation, 0)
     assert again.loss == pytest.approx(task.best.loss, rel=1e-5)
     assert 0 <= task.best.exact <= 1
 
@@ -244,16 +246,16 @@ def test_a_task_that_fails_leaves_the_others_as_they_would_be_alone(base: BaseMo
 def packed_tokens(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Tokens and prompts of each pass that trains, filled as passes are run."""
     passes: list[tuple[int, int]] = []
-    real = training.run
+    real = PackedForward.run
 
-    def run(base: BaseModel, rows: Sequence[Row]) -> Any:
+    def run(forward: PackedForward, base: BaseModel, rows: Sequence[Row]) -> Any:
         prefixes = {id(row.prefix): row.prefix for row in rows if row.prefix.compiled is None}
         if prefixes:
             tokens = sum(prefix.length for prefix in prefixes.values()) + sum(map(len, rows))
             passes.append((tokens, len(prefixes)))
-        return real(base, rows)
+        return real(forward, base, rows)
 
-    monkeypatch.setattr(training, "run", run)
+    monkeypatch.setattr(PackedForward, "run", run)
     return passes
 
 

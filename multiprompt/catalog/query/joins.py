@@ -38,7 +38,8 @@ def is_held_against(
 def records_of(model_id: ColumnElement[int]) -> Select[tuple[int]]:
     """The ids of the records of a base model: of that one, and of those with its fingerprints of other releases."""
     one, other = s.base_models.alias(), s.base_models.alias()
-    return select(other.c.id).join(one, _first_record(one) == _first_record(other)).where(one.c.id == model_id)
+    alike = other.join(one, first_record(one) == first_record(other))
+    return select(other.c.id).select_from(alike).where(one.c.id == model_id)
 
 
 def is_serving(versions: FromClause = s.prompt_versions) -> ColumnElement[bool]:
@@ -47,7 +48,8 @@ def is_serving(versions: FromClause = s.prompt_versions) -> ColumnElement[bool]:
     return and_(versions.c.state == "published", versions.c.base_model_id.in_(records_of(serving)))
 
 
-def _first_record(models: FromClause) -> ColumnElement[int]:
+def first_record(models: FromClause) -> ColumnElement[int]:
+    """The id of the first record of a base model."""
     return func.coalesce(models.c.renews_id, models.c.id)
 
 
