@@ -28,12 +28,16 @@ _CLEANED = 3
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen: the likeliest at `temperature` 0, else drawn from the `top_k` likeliest that make
-    up `top_p` of the probability (Holtzman et al. 2020). A seed and a context fix the draw, whatever the batch."""
+    up `top_p` of the probability (Holtzman et al. 2020). A seed and a context fix the draw, whatever the batch.
+
+    `repetition_penalty` above 1 makes tokens of the text so far less likely (Keskar et al. 2019).
+    """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    repetition_penalty: float = 1.0
 
 
 GREEDY = Sampling()
@@ -119,6 +123,7 @@ class _Answer:
 
     request: GenerationRequest
     stops: Stops
+    row: Row
     tokens: list[int] = field(default_factory=list)
     text: str = ""
     done: bool = False
@@ -170,7 +175,7 @@ def generate(
     texts = [""] * len(requests)
     for batch in batches([len(row) for _, row in read]):
         numbers, rows = zip(*(read[i] for i in batch), strict=True)
-        answers = [_Answer(requests[number], stops[requests[number].until]) for number in numbers]
+        answers = [_Answer(requests[n], stops[requests[n].until], row) for n, row in zip(numbers, rows, strict=True)]
         for _ in _decode(base, rows, answers):
             pass
         for number, answer in zip(numbers, answers, strict=True):
@@ -184,8 +189,9 @@ def generate(
 
 def stream(base: BaseModel, request: GenerationRequest) -> Iterator[str]:
     """The same text as `generate` gives, in pieces as they settle."""
-    answer, sent = _Answer(request, Stops.of(base, request.until)), 0
-    for _ in _decode(base, _rows(base, [request]), [answer]):
+    (row,) = _rows(base, [request])
+    answer, sent = _Answer(request, Stops.of(base, request.until), row), 0
+    for _ in _decode(base, [row], [answer]):
         if answer.failed:
             raise base.not_finite()
         settled = answer.settled(base)
@@ -225,6 +231,9 @@ def _decode(base: BaseModel, rows: Sequence[Row], answers: Sequence[_Answer]) ->
 def _choose(base: BaseModel, hidden: Tensor, answers: Sequence[_Answer]) -> Tensor:
     """The next token of each row, (rows,) from (rows, hidden); an answer fails where no numbers are finite."""
     logits = base.logits(hidden)
+    for row, answer in enumerate(answers):
+        if answer.request.sampling.repetition_penalty != 1:
+            _penalise(logits[row], answer)
     highest, chosen = logits.max(dim=-1)
     for row, (answer, finite) in enumerate(zip(answers, highest.isfinite().tolist(), strict=True)):
         if not finite and not answer.done:
@@ -232,6 +241,13 @@ def _choose(base: BaseModel, hidden: Tensor, answers: Sequence[_Answer]) -> Tens
         elif answer.request.sampling.temperature > 0 and not answer.done:
             chosen[row] = _draw(logits[row], answer.request.sampling, answer.random.random())
     return chosen
+
+
+def _penalise(logits: Tensor, answer: _Answer) -> None:
+    """Make the tokens of the row and its answer less likely, in place, as transformers does."""
+    seen = torch.tensor(sorted({*answer.row.text_tokens, *answer.tokens}), device=logits.device)
+    found, penalty = logits[seen], answer.request.sampling.repetition_penalty
+    logits[seen] = torch.where(found < 0, found * penalty, found / penalty)
 
 
 def _draw(logits: Tensor, sampling: Sampling, uniform: float) -> Tensor:
