@@ -214,13 +214,13 @@ def test_a_column_of_the_type_json_holds_values_as_in_datasets(tmp_path: Path, b
         tmp_path,
         builder,
         mixed=pa.array(['"pos"', "3", None], kind),
-        listed=pa.array([['{"a": [1.5, null]}', "true"], [], None], pa.list_(kind)),
-        inner=pa.array([{"a": '"x"'}, {"a": None}, None], pa.struct({"a": kind})),
+        listed=pa.ListArray.from_arrays([0, 2, 2, 2], pa.array(['{"a": [1.5, null]}', "true"], kind)),
+        inner=pa.StructArray.from_arrays([pa.array(['"x"', None, "[]"], kind)], ["a"]),
     )
     assert list(split.rows) == [
         {"mixed": "pos", "listed": [{"a": [1.5, None]}, True], "inner": {"a": "x"}},
         {"mixed": 3, "listed": [], "inner": {"a": None}},
-        {"mixed": None, "listed": None, "inner": None},
+        {"mixed": None, "listed": [], "inner": {"a": []}},
     ]
     assert split.notes == ()
 
