@@ -57,7 +57,12 @@ class Question:
 
 
 def compile_task(base: BaseModel, task: Task, prompt: SoftPrompt | None) -> Prefix:
-    """The prefix of a task's rows: soft prompt (None: the hard prompt alone), then the template's constant text."""
+    """The prefix of a task's rows: soft prompt (None: the hard prompt alone), then the template's constant text.
+
+    Raises BaseModelError where the base model would decode the task's answers otherwise.
+    """
+    if not task.is_multiple_choice:
+        sampling_of(base, task)
     with torch.inference_mode():
         virtual = VirtualTokens() if prompt is None else prompt.virtual_tokens()
         return compile_prefix(base, virtual, constant_tokens(base, constant_text(task)))

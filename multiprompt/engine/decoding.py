@@ -8,11 +8,12 @@ from typing import Any
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.generation import Sampling
 from multiprompt.errors import BaseModelError
-from multiprompt.tasks.task import Task
+from multiprompt.tasks.task import CHOOSING, Task
 
 _FILE = "generation_config.json"
 # The settings that are applied here, with the value that transformers takes for none.
 _APPLIED: Mapping[str, float] = {"top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
+_DRAWN = ("top_k", "top_p")
 # Settings that transformers applies and multiprompt does not, each with the values that change nothing.
 _REFUSED: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,), "num_beam_groups": (1,), "num_return_sequences": (1,), "diversity_penalty": (0,),
@@ -38,10 +39,22 @@ def sampling_of(base: BaseModel, task: Task, seed: int = 0) -> Sampling:
                 f"{task.name} generates answers, for which {base.record.name} has {key}: {str(value)[:50]} in {_FILE}; "
                 "multiprompt does not apply it, so take it out there."
             )
-    found = {key: getattr(own, key) for key in _APPLIED}
-    chosen = {key: default if model.get(key) is None else model[key] for key, default in _APPLIED.items()}
-    chosen |= {key: value for key, value in found.items() if value is not None}
-    return Sampling(own.temperature, int(chosen["top_k"]), chosen["top_p"], seed, chosen["repetition_penalty"])
+    chosen = {
+        key: _number(base, key, model.get(key, default)) if getattr(own, key) is None else getattr(own, key)
+        for key, default in _APPLIED.items()
+        if own.temperature or key not in _DRAWN
+    }
+    return Sampling(own.temperature, seed=seed, **chosen)
+
+
+def _number(base: BaseModel, key: str, value: Any) -> Any:
+    """A setting of the base model that is applied. Raises BaseModelError where it is no number within bounds."""
+    (low, high, types) = next(rest for name, *rest in CHOOSING if name == key)
+    if not isinstance(value, types) or isinstance(value, bool) or not low <= value <= high:
+        raise BaseModelError(
+            f"{base.record.name} has {key}: {str(value)[:50]} in {_FILE}; it must lie between {low:g} and {high:g}."
+        )
+    return value
 
 
 def decoding(base: BaseModel, task: Task) -> str:
@@ -59,4 +72,4 @@ def decoding(base: BaseModel, task: Task) -> str:
 
 def _settings(base: BaseModel) -> Mapping[str, Any]:
     settings = getattr(base.model, "generation_config", None)
-    return {} if settings is None else settings.to_dict()
+    return {} if settings is None else {key: value for key, value in settings.to_dict().items() if value is not None}

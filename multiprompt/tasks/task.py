@@ -65,7 +65,7 @@ _SCORED = (
 # The names that the harness knows for the number of tokens that are generated at most, the first found wins.
 _TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 # How the next token is chosen, with bounds and types.
-_CHOOSING: tuple[tuple[str, float, float, Any], ...] = (
+CHOOSING: tuple[tuple[str, float, float, Any], ...] = (
     ("temperature", 0.0, 100.0, (int, float)),
     ("top_k", 0, 1_000_000, (int,)),
     ("top_p", 1e-6, 1.0, (int, float)),
@@ -374,7 +374,7 @@ def _data_files(value: Any, training_split: str | None) -> Mapping[str, list[str
 def _generation(options: Mapping[str, Any], delimiter: Any) -> Generation:
     if not isinstance(options, dict):
         raise TaskFileError(f"generation_kwargs is {options!r}, but it must be a mapping.")
-    known = {"until", *_TOKEN_LIMITS, "do_sample", "num_beams", *(key for key, *_ in _CHOOSING)}
+    known = {"until", *_TOKEN_LIMITS, "do_sample", "num_beams", *(key for key, *_ in CHOOSING)}
     for key in options:
         if key not in known:
             raise TaskFileError(f"generation_kwargs has {key!r}, which is not supported; {nearest(str(key), known)}")
@@ -401,12 +401,12 @@ def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
     sample = options.get("do_sample")
     if not (sample is None or isinstance(sample, bool)):
         raise TaskFileError(f"generation_kwargs.do_sample is {sample!r}; it must be true or false.")
-    settings = {key: options[key] for key, *_ in _CHOOSING if options.get(key) is not None}
+    settings = {key: options[key] for key, *_ in CHOOSING if options.get(key) is not None}
     if not (options.get("temperature") if sample is None else sample):
         settings = {key: value for key, value in settings.items() if key == "repetition_penalty"}
     elif "temperature" not in settings:
         settings["temperature"] = 1.0
-    for key, low, high, types in _CHOOSING:
+    for key, low, high, types in CHOOSING:
         value: Any = settings.get(key, low)
         if not isinstance(value, types) or isinstance(value, bool) or not low <= value <= high:
             raise TaskFileError(f"generation_kwargs.{key} is {value!r}; it must lie between {low:g} and {high:g}.")

@@ -92,6 +92,16 @@ def test_a_folder_that_decodes_otherwise_is_another_base_model(tmp_path: Path) -
     assert one.record.config != other.record.config
 
 
+@pytest.mark.parametrize(("key", "value"), [("repetition_penalty", "1.1"), ("repetition_penalty", 0), ("top_k", -1)])
+def test_a_setting_of_the_folder_that_is_no_number_within_bounds_is_refused(
+    tmp_path: Path, key: str, value: Any
+) -> None:
+    base = model(tmp_path, **{key: value})
+    with pytest.raises(BaseModelError, match=f"has {key}: {value} in generation_config.json; it must lie between"):
+        answers(base, text_task(do_sample=True))
+    assert answers(base, text_task(do_sample=True, **{key: 3}))
+
+
 @pytest.mark.parametrize(
     ("key", "value", "options"),
     [
@@ -109,7 +119,7 @@ def test_a_setting_that_is_not_applied_is_refused_by_name_where_answers_are_gene
     task, row = text_task(**options), {"text": "the sky"}
     example = Example(query_of(task, row, Budget(200, base.count_tokens)), "blue")
     with pytest.raises(BaseModelError, match=rf"has {key}: .* in generation_config.json; .*take it out there"):
-        answers(base, task)
+        compile_task(base, task, None)
     with pytest.raises(BaseModelError, match=key):
         taught(base, task, [example])
     assert all(answer in range(4) for answer in answers(base, text_task("choice")))
