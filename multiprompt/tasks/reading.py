@@ -66,10 +66,10 @@ def _read(task: Task, name: str, files: Sequence[DataFile]) -> Split:
 
 
 def _mixed_numbers(task: Task, rows: Sequence[Row]) -> list[str]:
-    """The fields that the task reads which hold whole numbers in some rows and fractions in others."""
+    """The fields that the task reads which hold whole numbers in some rows, fractions in others, and nothing else."""
     parts = (task.description, task.doc_to_text, task.doc_to_target, task.doc_to_choice)
     used = {name for part in parts if isinstance(part, Template) and rows for name in part.read_by(rows[0])}
-    return [name for name in sorted(used) if {type(row.get(name)) for row in rows} >= {int, float}]
+    return [name for name in sorted(used) if {type(row.get(name)) for row in rows} - {type(None)} == {int, float}]
 
 
 def _told_whole(name: str) -> str:
