@@ -36,8 +36,8 @@ def sampling_of(base: BaseModel, task: Task, seed: int = 0) -> Sampling:
         value = model.get(key)
         if key not in given and value is not None and value not in harmless:
             raise BaseModelError(
-                f"{task.name} generates answers, for which {base.record.name} has {key}: {str(value)[:50]} in {_FILE}; "
-                "multiprompt does not apply it, so take it out there."
+                f"{task.name} generates answers, for which the settings of {base.record.name} have {key}: "
+                f"{str(value)[:50]}; multiprompt does not apply it: give its folder a {_FILE} without it."
             )
     chosen = {
         key: _number(base, key, model.get(key, default)) if getattr(own, key) is None else getattr(own, key)
@@ -52,7 +52,8 @@ def _number(base: BaseModel, key: str, value: Any) -> Any:
     (low, high, types) = next(rest for name, *rest in CHOOSING if name == key)
     if not isinstance(value, types) or isinstance(value, bool) or not low <= value <= high:
         raise BaseModelError(
-            f"{base.record.name} has {key}: {str(value)[:50]} in {_FILE}; it must lie between {low:g} and {high:g}."
+            f"the settings of {base.record.name} have {key}: {str(value)[:50]}; it must lie between {low:g} and "
+            f"{high:g}: give its folder a {_FILE} with another."
         )
     return value
 

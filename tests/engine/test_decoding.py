@@ -69,6 +69,21 @@ def test_a_repetition_penalty_of_the_folder_is_applied(tmp_path: Path, penalty: 
     assert found != of_transformers(base, task, repetition_penalty=1.0)
 
 
+def test_settings_that_older_folders_keep_in_config_json_are_applied_or_refused(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "model", initializer_range=0.1)
+    own, task = path / "generation_config.json", text_task()
+    own.unlink()
+    file, settings = path / "config.json", json.loads((path / "config.json").read_text())
+    file.write_text(json.dumps(settings | {"repetition_penalty": 1.3}))
+    base = load_base_model(locate(str(path)), "float32")
+    assert answers(base, task) == of_transformers(base, task) != of_transformers(base, task, repetition_penalty=1.0)
+    file.write_text(json.dumps(settings | {"no_repeat_ngram_size": 2}))
+    with pytest.raises(BaseModelError, match="no_repeat_ngram_size: 2"):
+        answers(load_base_model(locate(str(path)), "float32"), task)
+    own.write_text("{}")
+    assert answers(load_base_model(locate(str(path)), "float32"), task)
+
+
 def test_a_repetition_penalty_of_the_task_file_comes_first(tmp_path: Path) -> None:
     base, task = model(tmp_path, repetition_penalty=1.3), text_task(repetition_penalty=3.0)
     assert answers(base, task) == of_transformers(base, task, repetition_penalty=3.0) != of_transformers(base, task)
@@ -97,7 +112,7 @@ def test_a_setting_of_the_folder_that_is_no_number_within_bounds_is_refused(
     tmp_path: Path, key: str, value: Any
 ) -> None:
     base = model(tmp_path, **{key: value})
-    with pytest.raises(BaseModelError, match=f"has {key}: {value} in generation_config.json; it must lie between"):
+    with pytest.raises(BaseModelError, match=f"have {key}: {value}; it must lie between"):
         answers(base, text_task(do_sample=True))
     assert answers(base, text_task(do_sample=True, **{key: 3}))
 
@@ -118,7 +133,7 @@ def test_a_setting_that_is_not_applied_is_refused_by_name_where_answers_are_gene
     base = model(tmp_path, **{key: value})
     task, row = text_task(**options), {"text": "the sky"}
     example = Example(query_of(task, row, Budget(200, base.count_tokens)), "blue")
-    with pytest.raises(BaseModelError, match=rf"has {key}: .* in generation_config.json; .*take it out there"):
+    with pytest.raises(BaseModelError, match=rf"have {key}: .* give its folder a generation_config.json without it"):
         compile_task(base, task, None)
     with pytest.raises(BaseModelError, match=key):
         taught(base, task, [example])
