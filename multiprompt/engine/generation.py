@@ -27,8 +27,8 @@ _CLEANED = 3
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: the likeliest at `temperature` 0, else drawn from the `top_k` likeliest that make
-    up `top_p` of the probability (Holtzman et al. 2020). A seed and a context fix the draw, whatever the batch.
+    """How the next token is chosen: the likeliest at `temperature` 0, else drawn from those of the `top_k` likeliest
+    that make up `top_p` of their probability (Holtzman et al. 2020). A seed and a context fix the draw in any batch.
 
     `repetition_penalty` above 1 makes tokens of the text so far less likely (Keskar et al. 2019).
     """
@@ -255,9 +255,9 @@ def _draw(logits: Tensor, sampling: Sampling, uniform: float) -> Tensor:
     probabilities, tokens = torch.softmax(logits.double() / sampling.temperature, dim=-1).sort(
         descending=True, stable=True
     )
-    cumulative = probabilities.cumsum(0)
-    kept = int((cumulative - probabilities < sampling.top_p).sum())
     if sampling.top_k:
-        kept = min(kept, sampling.top_k)
+        probabilities = probabilities[: sampling.top_k]
+    cumulative = probabilities.cumsum(0)
+    kept = int((cumulative - probabilities < sampling.top_p * cumulative[-1]).sum())
     place = int(torch.searchsorted(cumulative[:kept], uniform * cumulative[kept - 1], right=True))
     return tokens[min(place, kept - 1)]
