@@ -9,8 +9,9 @@ import torch
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.choices import ChoiceRequest, score_choices
+from multiprompt.engine.decoding import sampling_of
 from multiprompt.engine.encoding import constant_tokens
-from multiprompt.engine.generation import GenerationRequest, Sampling, generate, stream
+from multiprompt.engine.generation import GenerationRequest, generate, stream
 from multiprompt.engine.inputs import continuations, named
 from multiprompt.engine.prefix import Prefix, VirtualTokens
 from multiprompt.engine.prompt import SoftPrompt
@@ -57,8 +58,11 @@ class Question:
 def compile_task(base: BaseModel, task: Task, prompt: SoftPrompt | None) -> Prefix:
     """The prefix of a task's rows: the soft prompt, then the template's constant text.
 
-    Without a prompt it is the constant text alone, the hard prompt.
+    Without a prompt it is the constant text alone, the hard prompt. Raises BaseModelError for a base model that decodes
+    the task's answers otherwise.
     """
+    if not task.is_multiple_choice:
+        sampling_of(base, task)
     with torch.inference_mode():
         virtual = VirtualTokens() if prompt is None else prompt.virtual_tokens()
         return base.forward.compile_prefix(base, virtual, constant_tokens(base, constant_text(task)))
@@ -111,7 +115,10 @@ def _found(
         base, [_choice_request(questions[i]) for i in choosing], advance, lambda n, error: fail(choosing[n], error)
     )
     texts = generate(
-        base, [_generation_request(questions[i]) for i in writing], advance, lambda n, error: fail(writing[n], error)
+        base,
+        [_generation_request(base, questions[i]) for i in writing],
+        advance,
+        lambda n, error: fail(writing[n], error),
     )
     return {**dict(zip(choosing, scores, strict=True)), **dict(zip(writing, texts, strict=True))}
 
@@ -127,16 +134,16 @@ def _answer(question: Question, found: str | list[float], number: int, fail: Ref
 
 def stream_answer(base: BaseModel, question: Question) -> Iterator[str]:
     """A generated answer in pieces, before the task's filters."""
-    return stream(base, _generation_request(question))
+    return stream(base, _generation_request(base, question))
 
 
 def _choice_request(question: Question) -> ChoiceRequest:
     return ChoiceRequest(question.prefix, question.query.context, continuations(question.task, question.query))
 
 
-def _generation_request(question: Question) -> GenerationRequest:
-    settings = question.task.generation
-    sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, question.seed)
+def _generation_request(base: BaseModel, question: Question) -> GenerationRequest:
+    task, settings = question.task, question.task.generation
+    sampling = sampling_of(base, task, question.seed)
     return GenerationRequest(question.prefix, question.query.context, settings.until, settings.max_new_tokens, sampling)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from multiprompt.engine.answering import Answer, Question, answer, budget, compile_task
 from multiprompt.engine.base import BaseModel
+from multiprompt.engine.decoding import decoding
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.records import Evaluation
 from multiprompt.tasks.data import Split
@@ -50,17 +51,11 @@ def evaluation_key(base: BaseModel, task: Task, data: str, subject: Subject) -> 
         "task file": task.fingerprint,
         "data": data,
         "metric": ", ".join(metric_version(metric) for metric in task.metrics),
-        "decoding": _decoding(base, task),
+        "decoding": decoding(base, task),
         "dtype": base.record.dtype,
         "device": base.device.type,
         "library": _libraries(),
     }
-
-
-def _decoding(base: BaseModel, task: Task) -> str:
-    """The settings of decoding, with the end tokens that the model has beside the tokenizer's."""
-    more = [] if task.is_multiple_choice else [t for t in base.end_tokens if t != base.tokenizer.eos_token_id]
-    return ", ".join([task.generation.decoding, *(f"ends at {token}" for token in more)])
 
 
 @lru_cache

@@ -16,7 +16,7 @@ Identity = tuple[str, str, str, str]
 
 # Names, the writer of the file, and settings that other parts of the record hold.
 _CONFIG_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
-_GENERATION_SETTINGS = ("bos_token_id", "eos_token_id", "pad_token_id")
+_GENERATION_SETTINGS = ("bos_token_id", "eos_token_id", "pad_token_id", "top_k", "top_p", "repetition_penalty")
 _ENCODING_SETTINGS = ("add_bos_token", "add_eos_token", "clean_up_tokenization_spaces", "split_special_tokens")
 _PROBE = "The 2 cats' naïve 3.14 , don't  stop\n\tNOW 漢字"
 # Arguments of a slow tokenizer that change no token.
@@ -48,7 +48,7 @@ def weights_fingerprint(files: Iterable[Path]) -> str:
 
 
 def config_fingerprint(settings: Mapping[str, Any], generation: Mapping[str, Any]) -> str:
-    """A digest of the settings that can move an output, with the special tokens of generation_config.json."""
+    """A digest of the settings that can move an output, with those of generation_config.json that are applied."""
     ends = {key: generation[key] for key in _GENERATION_SETTINGS if generation.get(key) is not None}
     return _digest(_without(settings, _CONFIG_WITHOUT_EFFECT) | ({"generation_config.json": ends} if ends else {}))
 

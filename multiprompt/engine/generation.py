@@ -28,14 +28,16 @@ _CLEANED = 3
 class Sampling:
     """The choice of the next token. At `temperature` 0 it is the likeliest.
 
-    Otherwise it is drawn from the `top_k` likeliest that make up `top_p` of the probability (Holtzman et al. 2020).
-    The seed and the context fix the draw; the batch does not matter.
+    Otherwise it is drawn from those of the `top_k` likeliest that make up `top_p` of their probability (Holtzman et al.
+    2020). The seed and the context fix the draw; the batch does not matter.
+    `repetition_penalty` above 1 makes tokens of the text so far less likely (Keskar et al. 2019).
     """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    repetition_penalty: float = 1.0
 
 
 GREEDY = Sampling()
@@ -121,6 +123,7 @@ class _Answer:
 
     request: GenerationRequest
     stops: Stops
+    row: Row
     tokens: list[int] = field(default_factory=list)
     text: str = ""
     done: bool = False
@@ -172,7 +175,7 @@ def generate(
     texts = [""] * len(requests)
     for batch in batches([len(row) for _, row in read]):
         numbers, rows = zip(*(read[i] for i in batch), strict=True)
-        answers = [_Answer(requests[number], stops[requests[number].until]) for number in numbers]
+        answers = [_Answer(requests[n], stops[requests[n].until], row) for n, row in zip(numbers, rows, strict=True)]
         for _ in _decode(base, rows, answers):
             pass
         for number, answer in zip(numbers, answers, strict=True):
@@ -186,8 +189,9 @@ def generate(
 
 def stream(base: BaseModel, request: GenerationRequest) -> Iterator[str]:
     """The text of `generate` in pieces. A piece comes when no later token can change it."""
-    answer, sent = _Answer(request, Stops.of(base, request.until)), 0
-    for _ in _decode(base, _rows(base, [request]), [answer]):
+    (row,) = _rows(base, [request])
+    answer, sent = _Answer(request, Stops.of(base, request.until), row), 0
+    for _ in _decode(base, [row], [answer]):
         if answer.failed:
             raise base.not_finite()
         settled = answer.settled(base)
@@ -227,6 +231,9 @@ def _decode(base: BaseModel, rows: Sequence[Row], answers: Sequence[_Answer]) ->
 def _choose(base: BaseModel, hidden: Tensor, answers: Sequence[_Answer]) -> Tensor:
     """The next token of each row, (rows,) from (rows, hidden); an answer fails where no numbers are finite."""
     logits = base.logits(hidden)
+    for row, answer in enumerate(answers):
+        if answer.request.sampling.repetition_penalty != 1:
+            _penalise(logits[row], answer)
     highest, chosen = logits.max(dim=-1)
     for row, (answer, finite) in enumerate(zip(answers, highest.isfinite().tolist(), strict=True)):
         if not finite and not answer.done:
@@ -236,14 +243,21 @@ def _choose(base: BaseModel, hidden: Tensor, answers: Sequence[_Answer]) -> Tens
     return chosen
 
 
+def _penalise(logits: Tensor, answer: _Answer) -> None:
+    """Make the tokens of the row and its answer less likely, in place, as transformers does."""
+    seen = torch.tensor(sorted({*answer.row.text_tokens, *answer.tokens}), device=logits.device)
+    found, penalty = logits[seen], answer.request.sampling.repetition_penalty
+    logits[seen] = torch.where(found < 0, found * penalty, found / penalty)
+
+
 def _draw(logits: Tensor, sampling: Sampling, uniform: float) -> Tensor:
     """The token at which the cumulative probability passes a number drawn from [0, 1)."""
     probabilities, tokens = torch.softmax(logits.double() / sampling.temperature, dim=-1).sort(
         descending=True, stable=True
     )
-    cumulative = probabilities.cumsum(0)
-    kept = int((cumulative - probabilities < sampling.top_p).sum())
     if sampling.top_k:
-        kept = min(kept, sampling.top_k)
+        probabilities = probabilities[: sampling.top_k]
+    cumulative = probabilities.cumsum(0)
+    kept = int((cumulative - probabilities < sampling.top_p * cumulative[-1]).sum())
     place = int(torch.searchsorted(cumulative[:kept], uniform * cumulative[kept - 1], right=True))
     return tokens[min(place, kept - 1)]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from multiprompt.engine.base import BaseModel
+from multiprompt.engine.decoding import sampling_of
 from multiprompt.engine.encoding import encode_answers, encode_choices
 from multiprompt.engine.generation import Stops, before
 from multiprompt.engine.refusing import read_each
@@ -120,7 +121,8 @@ def _texts(base: BaseModel, task: Task, rows: Sequence[Example]) -> list[Trainin
 
 
 def _require_end(base: BaseModel, task: Task) -> None:
-    """Raises DataError for a task whose answers could not end."""
+    """Raises DataError for answers that could not end, BaseModelError for a base model that decodes otherwise."""
+    sampling_of(base, task)
     if _writable(base, task) or base.end_tokens:
         return
     until = task.generation.until

@@ -73,6 +73,11 @@ class Row:
         return len(self.tokens) + len(self.tree.tokens)
 
     @property
+    def text_tokens(self) -> tuple[int, ...]:
+        """The ids of the row's text, those of the prefix included."""
+        return self.prefix.tokens[: self.shared - self.prefix.virtual.length] + self.tokens
+
+    @property
     def end(self) -> int:
         """The position behind the row's own tokens."""
         return self.shared + len(self.tokens)

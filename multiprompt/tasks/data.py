@@ -13,7 +13,7 @@ from typing import Any
 from multiprompt.errors import IntegrityError
 
 # Moves when the same bytes are read as other rows.
-READER_VERSION = 3
+READER_VERSION = 4
 MAX_PACKED_SPLIT_BYTES = 2_000_000_000
 
 Row = Mapping[str, Any]

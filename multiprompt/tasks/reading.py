@@ -9,7 +9,7 @@ from io import BufferedIOBase
 
 from multiprompt.errors import DataError, NotFoundError
 from multiprompt.tasks.cells import check_cells
-from multiprompt.tasks.data import Split
+from multiprompt.tasks.data import Row, Split
 from multiprompt.tasks.example import check_labels
 from multiprompt.tasks.files import DataFile, open_file, split_files
 from multiprompt.tasks.formats import TABLES, read_rows
@@ -18,6 +18,7 @@ from multiprompt.tasks.rows import RowList
 from multiprompt.tasks.source import files_digest
 from multiprompt.tasks.streams import FileStream
 from multiprompt.tasks.task import Task
+from multiprompt.tasks.template import Template
 from multiprompt.tasks.urls import without_secrets
 
 # Formats that hold nothing but text, in which the harness finds other types.
@@ -58,7 +59,21 @@ def _read(task: Task, name: str, files: Sequence[DataFile]) -> Split:
             raise DataError(
                 f"{task.name}: split {name!r} of {without_secrets(task.data.path)} cannot be read: {error}"
             ) from None
-    return Split(name, rows.with_all_fields(), tuple(dict.fromkeys(notes)), files_digest(digests))
+    read = rows.with_all_fields()
+    if any(file.format == "json" for file in files):
+        notes += map(_told_whole, _mixed_numbers(task, read))
+    return Split(name, read, tuple(dict.fromkeys(notes)), files_digest(digests))
+
+
+def _mixed_numbers(task: Task, rows: Sequence[Row]) -> list[str]:
+    """The fields that the task reads which hold whole numbers in some rows, fractions in others, and nothing else."""
+    parts = (task.description, task.doc_to_text, task.doc_to_target, task.doc_to_choice)
+    used = {name for part in parts if isinstance(part, Template) and rows for name in part.read_by(rows[0])}
+    return [name for name in sorted(used) if {type(row.get(name)) for row in rows} - {type(None)} == {int, float}]
+
+
+def _told_whole(name: str) -> str:
+    return f"field {name!r}: a whole number stays as it is written, where the harness adds .0 beside fractions"
 
 
 def _require_equal(columns: Mapping[frozenset[str], str]) -> None:

@@ -56,8 +56,10 @@ def converted(schema: Any) -> dict[str, str]:
 
 
 def _is_plain(type_: Any) -> bool:
-    from pyarrow import types
+    from pyarrow import JsonType, types
 
+    if isinstance(type_, JsonType):
+        return True
     if types.is_dictionary(type_):
         return _is_plain(type_.value_type)
     if types.is_nested(type_) and not types.is_map(type_):
@@ -111,15 +113,15 @@ def _of_batches(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
 def rows_of(batch: Any) -> Iterator[dict[str, Any]]:
     """The rows of an arrow batch or table. Floats of 16 and 32 bits have the fewest digits that name them.
 
-    As 64 bits they would show 0.1 as 0.10000000149011612.
+    As 64 bits they would show 0.1 as 0.10000000149011612. A column of the type JSON holds values, as in `datasets`.
     """
-    shorten = {field.name: found for field in batch.schema if (found := _shortener(field.type))}
+    changes = {field.name: found for field in batch.schema if (found := _change(field.type))}
     for row in batch.to_pylist():
-        yield row | {name: found(row[name]) for name, found in shorten.items()} if shorten else row
+        yield row | {name: found(row[name]) for name, found in changes.items()} if changes else row
 
 
-def _shortener(type_: Any) -> _Change | None:
-    """A function that shortens the floats of 16 and 32 bits in a value of this type; None where it can hold none."""
+def _change(type_: Any) -> _Change | None:
+    """A function that shortens floats and reads JSON in a value of this type; None where it can hold neither."""
     import numpy as np
     import pyarrow as pa
     from pyarrow import types
@@ -127,17 +129,19 @@ def _shortener(type_: Any) -> _Change | None:
     if type_ in (pa.float16(), pa.float32()):
         kind = np.float16 if type_ == pa.float16() else np.float32
         return lambda value: None if value is None or value != value else float(str(kind(value)))
+    if isinstance(type_, pa.JsonType):
+        return lambda text: None if text is None else json.loads(text)
     if types.is_dictionary(type_) or types.is_run_end_encoded(type_):
-        return _shortener(type_.value_type)
+        return _change(type_.value_type)
     if isinstance(type_, pa.BaseExtensionType):
-        return _shortener(type_.storage_type)
+        return _change(type_.storage_type)
     if types.is_struct(type_):
-        fields = {field.name: found for field in type_ if (found := _shortener(field.type))}
+        fields = {field.name: found for field in type_ if (found := _change(field.type))}
         return _where(fields, lambda row: row | {name: found(row[name]) for name, found in fields.items()})
     if types.is_map(type_):
-        key, item = (_shortener(inner) or _same for inner in (type_.key_type, type_.item_type))
+        key, item = (_change(inner) or _same for inner in (type_.key_type, type_.item_type))
         return _where((key, item) != (_same, _same), lambda pairs: [(key(k), item(v)) for k, v in pairs])
-    inner = _shortener(type_.value_type) if types.is_nested(type_) and hasattr(type_, "value_type") else None
+    inner = _change(type_.value_type) if types.is_nested(type_) and hasattr(type_, "value_type") else None
     return _where(inner, lambda values: [inner(value) for value in values] if inner else values)
 
 

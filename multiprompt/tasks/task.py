@@ -64,6 +64,13 @@ _SCORED = (
 )
 # The names that the harness knows for the number of tokens that are generated at most, the first found wins.
 _TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+# How the next token is chosen, with bounds and types.
+CHOOSING: tuple[tuple[str, float, float, Any], ...] = (
+    ("temperature", 0.0, 100.0, (int, float)),
+    ("top_k", 0, 1_000_000, (int,)),
+    ("top_p", 1e-6, 1.0, (int, float)),
+    ("repetition_penalty", 1e-3, 1000.0, (int, float)),
+)
 
 
 @dataclass(frozen=True)
@@ -81,20 +88,17 @@ class DataSource:
 @dataclass(frozen=True)
 class Generation:
     """The settings of generation, until a stop string, the end token or `max_new_tokens`: greedily at `temperature` 0,
-    else sampled from the `top_k` likeliest tokens (0: all) that make up `top_p` of the probability."""
+    else sampled from the `top_k` likeliest tokens (0: all) that make up `top_p` of the probability.
+
+    The base model's own setting holds for each that is None.
+    """
 
     until: tuple[str, ...] = ("\n\n",)
     max_new_tokens: int = 256
     temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-
-    @property
-    def decoding(self) -> str:
-        """The settings that are part of a score's key; evaluations draw with seed 0."""
-        if self.temperature == 0:
-            return "greedy"
-        return f"sampled, temperature {self.temperature:g}, top_k {self.top_k}, top_p {self.top_p:g}, seed 0"
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -370,7 +374,7 @@ def _data_files(value: Any, training_split: str | None) -> Mapping[str, list[str
 def _generation(options: Mapping[str, Any], delimiter: Any) -> Generation:
     if not isinstance(options, dict):
         raise TaskFileError(f"generation_kwargs is {options!r}, but it must be a mapping.")
-    known = {"until", *_TOKEN_LIMITS, "do_sample", "temperature", "top_k", "top_p", "num_beams"}
+    known = {"until", *_TOKEN_LIMITS, "do_sample", "num_beams", *(key for key, *_ in CHOOSING)}
     for key in options:
         if key not in known:
             raise TaskFileError(f"generation_kwargs has {key!r}, which is not supported; {nearest(str(key), known)}")
@@ -393,24 +397,17 @@ def _until(options: Mapping[str, Any], delimiter: Any) -> tuple[Any, ...]:
 
 
 def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
-    """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1.
-
-    The 50 likeliest tokens are what transformers draws from.
-    """
+    """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1."""
     sample = options.get("do_sample")
     if not (sample is None or isinstance(sample, bool)):
         raise TaskFileError(f"generation_kwargs.do_sample is {sample!r}; it must be true or false.")
+    settings = {key: options[key] for key, *_ in CHOOSING if options.get(key) is not None}
     if not (options.get("temperature") if sample is None else sample):
-        return {}
-    settings = {"temperature": 1.0, "top_k": 50, "top_p": 1.0} | {
-        key: options[key] for key in ("temperature", "top_k", "top_p") if options.get(key) is not None
-    }
-    for key, low, high, types in (
-        ("temperature", 0.0, 100.0, (int, float)),
-        ("top_k", 0, 1_000_000, (int,)),
-        ("top_p", 1e-6, 1.0, (int, float)),
-    ):
-        value = settings[key]
+        settings = {key: value for key, value in settings.items() if key == "repetition_penalty"}
+    elif "temperature" not in settings:
+        settings["temperature"] = 1.0
+    for key, low, high, types in CHOOSING:
+        value: Any = settings.get(key, low)
         if not isinstance(value, types) or isinstance(value, bool) or not low <= value <= high:
             raise TaskFileError(f"generation_kwargs.{key} is {value!r}; it must lie between {low:g} and {high:g}.")
     return settings

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, TopKLogitsWarper, TopPLogitsWarper
 
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.generation import GenerationRequest, Sampling, before, generate, stream
@@ -140,6 +140,19 @@ def test_top_p_cuts_the_tail_and_keeps_the_token_that_reaches_it(base: BaseModel
     assert set(counts) == {token for token, _ in kept}
     for token, chance in kept:
         assert_frequency(counts[token], chance / sum(chance for _, chance in kept))
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(5, 0.5), (8, 0.3), (50, 0.9)])
+def test_top_p_is_of_what_top_k_leaves_as_in_transformers(
+    base: BaseModel, prefix: Prefix, top_k: int, top_p: float
+) -> None:
+    with torch.inference_mode():
+        logits = plain_logits(base, soft_prompt(base), base.encode("the sky"))[-1:] / 4.0
+        kept = TopPLogitsWarper(top_p)(None, TopKLogitsWarper(top_k)(None, logits))[0].isfinite()  # type: ignore[arg-type]
+    allowed = {numbers([token]) for token in kept.nonzero().flatten().tolist()}
+    found = set(first_tokens(base, prefix, temperature=4.0, top_k=top_k, top_p=top_p))
+    assert found <= allowed
+    assert len(allowed) < top_k
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 5}], ids=["greedy", "sampled"])

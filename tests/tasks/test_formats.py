@@ -207,6 +207,24 @@ def test_short_floats_have_few_digits_wherever_they_stand(tmp_path: Path, builde
     assert set(split.rows[1].values()) == {None}
 
 
+@pytest.mark.parametrize("builder", ["parquet", "arrow"])
+def test_a_column_of_the_type_json_holds_values_as_in_datasets(tmp_path: Path, builder: str) -> None:
+    kind = pa.json_()
+    split = table(
+        tmp_path,
+        builder,
+        mixed=pa.array(['"pos"', "3", None], kind),
+        listed=pa.ListArray.from_arrays([0, 2, 2, 2], pa.array(['{"a": [1.5, null]}', "true"], kind)),
+        inner=pa.StructArray.from_arrays([pa.array(['"x"', None, "[]"], kind)], ["a"]),
+    )
+    assert list(split.rows) == [
+        {"mixed": "pos", "listed": [{"a": [1.5, None]}, True], "inner": {"a": "x"}},
+        {"mixed": 3, "listed": [], "inner": {"a": None}},
+        {"mixed": None, "listed": [], "inner": {"a": []}},
+    ]
+    assert split.notes == ()
+
+
 def test_an_arrow_file_is_read_as_an_arrow_stream_is(tmp_path: Path) -> None:
     made = pa.table({"text": ["a", "b"]})
     with pa.ipc.new_file(tmp_path / "test.arrow", made.schema) as writer:

@@ -434,3 +434,15 @@ def test_keys_within_a_field_keep_their_order_in_files_and_in_stored_rows(
     for read in (split, Split.unpack("test", split.pack())):
         assert json.dumps(read.rows[0]["options"]) == json.dumps(rows[0]["options"])
         assert list(read.rows[0]) == ["label", "options", "text"]
+
+
+def test_whole_numbers_beside_fractions_are_told_where_the_task_reads_them(tmp_path: Path) -> None:
+    lines(
+        tmp_path / "test.jsonl",
+        [{"text": 3, "label": 1, "o": 2}, {"text": 2.5, "label": 0.5, "o": 0.5}, {"text": None, "label": "x", "o": 1}],
+    )
+    split = load_test_split(task(tmp_path, files={"train": "test.jsonl", "test": "test.jsonl"}))
+    assert [row["text"] for row in split.rows] == [3, 2.5, None]
+    assert split.notes == (
+        "field 'text': a whole number stays as it is written, where the harness adds .0 beside fractions",
+    )

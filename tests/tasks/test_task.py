@@ -373,12 +373,12 @@ def test_sampling_that_is_left_open_follows_the_temperature() -> None:
     assert temperature(do_sample=None) == temperature(do_sample=False, temperature=0.7) == 0.0
 
 
-def test_sampling_draws_from_the_fifty_likeliest_tokens_as_in_the_harness() -> None:
-    def top_k(**options: Any) -> int:
+def test_what_a_task_file_does_not_say_of_sampling_is_left_to_the_base_model() -> None:
+    def top_k(**options: Any) -> int | None:
         return task("text", generation_kwargs=options).generation.top_k
 
     assert [top_k(temperature=0.7), top_k(temperature=0.7, top_k=0), top_k(do_sample=False, temperature=0.7)] == [
-        50,
+        None,
         0,
-        0,
+        None,
     ]
