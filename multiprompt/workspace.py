@@ -188,8 +188,8 @@ class Workspace:
 
         Only here do prompts run on another base model than their own; the report names it as the cause. Changed files
         of the base model are loaded for the check alone. `full` runs all rows of all tasks. A task that regressed under
-        the policy rollback gets its previous version back where that one is better. With `dry_run`, or on another base
-        model than the catalog's, it is a trial: nothing is stored, moved or triggered.
+        the policy rollback gets the newest earlier version back that is better. With `dry_run`, or on another base model
+        than the catalog's, it is a trial: nothing is stored, moved or triggered.
         """
         from multiprompt.gate.published import check_published
 
