@@ -112,9 +112,9 @@ class Workspace:
         return self.catalog.roll_back(name, to, reason, force=force)
 
     def publish(self, label: str, reason: str = "", *, force: bool = False) -> VersionRecord:
-        """Publish a candidate that was held, as its task is guarded or it did not learn.
+        """Publish a candidate that was held, as its task was guarded or it did not learn.
 
-        Raises StateError unless `force` and a reason are given.
+        The gate does not judge it again, so it raises StateError unless `force` and a reason are given.
         """
         return self.catalog.publish(*parse_label(label), reason, force=force)
 
@@ -188,8 +188,8 @@ class Workspace:
 
         Only here do prompts run on another base model than their own; the report names it as the cause. Changed files
         of the base model are loaded for the check alone. `full` runs all rows of all tasks. A task that regressed under
-        the policy rollback gets the newest earlier version back that is better. With `dry_run`, or on another base model
-        than the catalog's, it is a trial: nothing is stored, moved or triggered.
+        the policy rollback gets the newest earlier version back that is better. With `dry_run`, or on another base
+        model than the catalog's, it is a trial: nothing is stored, moved or triggered.
         """
         from multiprompt.gate.published import check_published
 

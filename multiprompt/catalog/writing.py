@@ -267,8 +267,8 @@ def move(
 ) -> VersionRecord:
     """Publish a candidate that was held, or roll back to a retired version, by default the newest of these.
 
-    Raises StateError when there is none, when the task is guarded or the version did not learn and `force` or a reason
-    is missing, or when another version is published than the one that it `replaces`.
+    Raises StateError when there is none, or when another version is published than the one that it `replaces`. So it
+    does for a candidate, a guarded task, and a version that did not learn where `force` or a reason is missing.
     """
     state = _MOVES_FROM[kind]
     identity = task_id(connection, name)
@@ -295,6 +295,11 @@ def move(
         raise StateError(f"task {name!r} is guarded: what is published moves only with --force and a --reason.")
     if not forced and is_below_floor(connection, target):
         raise StateError(f"{target.label} {target.reason}; it is published only with --force and a --reason.")
+    if kind == "published" and not forced:
+        raise StateError(
+            f"{target.label} was held, and the gate does not judge it again: it is published only with --force and a "
+            "--reason. Learn the task again to have it judged."
+        )
     _publish(connection, standing, target.id, target.number, reason or "asked for", stamp, kind)
     return version_by_id(connection, target.id)
 
