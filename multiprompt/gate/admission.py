@@ -15,6 +15,7 @@ from multiprompt.gate.floor import Yardstick, interval, majority, yardstick
 from multiprompt.gate.scores import Scores
 from multiprompt.gate.verdict import ROUNDING, forgetting, is_standing
 from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, VersionRecord, measured
+from multiprompt.records.job import NOTHING_NEW
 from multiprompt.tasks.example import UNCOUNTED, examples
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def end_known(catalog: Catalog, known: VersionRecord, *, imported: bool = False)
 
 def nothing_new(version: VersionRecord, came: str = "the training gave") -> str:
     """The outcome of a training or an import that gave the bytes of an existing version."""
-    said = f"nothing new to learn: {came} the bytes of {version.label}"
+    said = f"{NOTHING_NEW}: {came} the bytes of {version.label}"
     if version.state == "retired":
         return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
     if version.state == "candidate":
