@@ -48,8 +48,8 @@ def admit(scores: Scores, checking: Checking, candidate: Candidate) -> tuple[Ver
 def find_existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> VersionRecord | None:
     """The version of a task that has these bytes and is served by this task file, the published one first.
 
-    A rejected version does not count: what kept it out may have passed. Nor does one that did not learn, as other test
-    rows show it.
+    A rejected version does not count: what kept it out may have passed. Nor does one that did not learn where other
+    test rows or another floor may show that it did.
     """
     found = [
         version
@@ -58,9 +58,15 @@ def find_existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -
         and version.state != "rejected"
         and (catalog.adapter(version).encoder is None) == (adapter.encoder is None)
         and catalog.task_file(version).fingerprint == task.fingerprint
-        and not (catalog.is_below_floor(version) and catalog.baseline_of(version).data != test.fingerprint)
+        and not (catalog.is_below_floor(version) and _is_judged_otherwise(catalog, version, task, test))
     ]
     return max(found, key=lambda version: (version.state == "published", version.number), default=None)
+
+
+def _is_judged_otherwise(catalog: Catalog, version: VersionRecord, task: Task, test: Split) -> bool:
+    """Whether a version's floor is another one by now, or is asked on other rows."""
+    judged = (catalog.baseline_of(version).data, catalog.task_file(version).config.regression)
+    return judged != (test.fingerprint, task.config.regression)
 
 
 def end_known(catalog: Catalog, known: VersionRecord, *, imported: bool = False) -> str:
