@@ -558,6 +558,17 @@ def test_a_backup_and_a_copy_hold_the_same(catalog: Run, tmp_path: Path) -> None
     assert "holds a catalog already" in catalog("export-catalog", tmp_path / "b.db").err
 
 
+def test_a_copy_tells_of_the_jobs_that_it_does_not_hold(catalog: Run, tmp_path: Path) -> None:
+    assert "not in the copy" not in catalog("backup", tmp_path / "a.db").err
+    catalog("submit", "word")
+    for command in (("backup", tmp_path / "b.db"), ("export-catalog", tmp_path / "c.db")):
+        done = catalog(*command)
+        assert (done.status, "1 job waits or runs and is not in the copy" in done.err) == (0, True)
+    source = catalog("jobs", "--json").json
+    assert catalog("jobs", "--json", "--catalog", tmp_path / "c.db").json == []
+    assert len(source) == 1
+
+
 def test_sql_reads_the_views(catalog: Run) -> None:
     found = catalog("sql", "SELECT task, state FROM v_versions", "--json").json
     assert found == [{"task": "colour", "state": "published"}]
