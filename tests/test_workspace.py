@@ -539,6 +539,7 @@ def test_an_adapter_that_is_none_changes_nothing(workspace: mp.Workspace, make_t
         ({"doc_to_target": "colr"}, DataError, "row 0 of split 'train' lacks the field 'colr'"),
         ({"doc_to_choice": ["red", "blue"]}, DataError, "row 1 of split 'train' has the label 'green'"),
         ({"metric_list": [{"metric": "accc"}]}, MetricError, "unknown metric 'accc'; did you mean 'acc'"),
+        ({"metric_list": [{"metric": "f1"}]}, MetricError, "metric f1 failed .*multiclass"),
         ({"test_split": "tests"}, DataError, "no data_files for split 'tests'"),
         ({"doc_to_text": "{{text}}{{ nope }}"}, DataError, "lacks the field 'nope'"),
         ({"doc_to_text": 7}, TaskFileError, "doc_to_text is 7"),
