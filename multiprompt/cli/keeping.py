@@ -10,7 +10,7 @@ import click
 
 from multiprompt.cli.options import FiniteRange, catalog_option, json_option
 from multiprompt.cli.output import echo, print_json, print_rows_csv, print_table, progress_bars
-from multiprompt.errors import counted
+from multiprompt.errors import QueryError, counted
 from multiprompt.workspace import open_workspace
 
 
@@ -103,6 +103,11 @@ def sql(statement: str, limit: int, seconds: float, catalog: str, as_csv: bool, 
     """Run a SELECT over v_tasks, v_versions, v_evaluations, v_lineage, v_events, v_jobs; nothing can be changed."""
     found = open_workspace(catalog, create=False).sql(statement, limit, seconds=seconds)
     if as_json:
+        twice = sorted({name for name in found.columns if found.columns.count(name) > 1})
+        if twice:
+            raise QueryError(
+                f"SQL: several columns are called {', '.join(twice)}, and JSON holds one: name them with AS."
+            )
         print_json([dict(zip(found.columns, row, strict=True)) for row in found.rows])
     elif as_csv:
         print_rows_csv(found.columns, found.rows)

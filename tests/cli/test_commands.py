@@ -578,6 +578,8 @@ def test_sql_reads_the_views(catalog: Run) -> None:
     assert jobs == [{"kind": "learn", "task": "word", "state": "queued", "century": "20"}]
     assert catalog("jobs", "state = 'queued'", "--json").json[0]["task"] == "word"
     assert "only SELECT is allowed" in catalog("sql", "DELETE FROM jobs.workflow_status").err
+    twice = catalog("sql", "SELECT name, metric AS name FROM v_tasks", "--json")
+    assert (twice.status, "several columns are called name" in twice.err) == (2, True)
     assert "more than 1 rows" in catalog("sql", "SELECT * FROM v_events", "--limit", 1).err
 
 
