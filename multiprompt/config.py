@@ -18,6 +18,7 @@ MAX_DAYS = 365_000
 LEASE_SECONDS = 15.0
 
 # What a regression of a task may do; the first is a new catalog's.
+DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 POLICIES = ("block", "warn", "rollback")
 # The scores that a first version must beat; the first asks for the second, too.
 FLOORS = ("hard", "majority", "none")

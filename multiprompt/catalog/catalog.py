@@ -203,12 +203,13 @@ class Catalog:
         with read_transaction(self._engine) as connection:
             return reading.base_model(connection)
 
-    def name_base_model(self, reference: str) -> None:
-        """Keep what base model the catalog is meant for, as long as it is bound to none."""
-        known, _, bound = self.base_model()
-        if bound is None and known != reference:
+    def name_base_model(self, reference: str | None, dtype: str | None) -> None:
+        """Keep what base model and dtype the catalog is meant for, as long as it is bound to none."""
+        known, kept, bound = self.base_model()
+        wanted = reference or known, dtype or kept
+        if bound is None and (known, kept) != wanted:
             with write_transaction(self._engine) as connection:
-                writing.name_base_model(connection, reference)
+                writing.name_base_model(connection, *wanted)
 
     def move_base_model(self, reference: str) -> None:
         """Keep another place of the base model that the catalog is bound to."""

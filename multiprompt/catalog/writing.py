@@ -161,9 +161,9 @@ def guard(connection: Connection, name: str, guarded: bool, reason: str, stamp: 
         event(connection, "guarded" if guarded else "unguarded", identity, None, None, reason, stamp)
 
 
-def name_base_model(connection: Connection, reference: str) -> None:
+def name_base_model(connection: Connection, reference: str | None, dtype: str) -> None:
     unbound = s.settings.c.base_model_id.is_(None)
-    connection.execute(s.settings.update().where(unbound).values(base_model_source=reference))
+    connection.execute(s.settings.update().where(unbound).values(base_model_source=reference, dtype=dtype))
 
 
 def move_base_model(connection: Connection, reference: str, stamp: Stamp) -> None:
