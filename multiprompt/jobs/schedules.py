@@ -127,13 +127,20 @@ class Schedules:
             found = Observation(False, schedule.seen)
         submitted = []
         if found.fires:
-            job = self._queue.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
+            job = self._submit(schedule)
             submitted.append(job)
             after = replace(after, last_at=now, last_job=job.id)
             if job.id != _tick_id(schedule) and self._queue.has_begun(job.id):
                 found = Observation(True, schedule.seen)
         self._ledger.move_schedule(schedule, replace(after, seen=found.seen))
         return submitted
+
+    def _submit(self, schedule: Schedule) -> Job:
+        """Submit a tick's job, once; again where a backup was restored, whose catalog knows nothing of how it ended."""
+        job = self._queue.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
+        if job.ended and self._ledger.outcome(job.id) is None:
+            job = self._queue.submit(schedule.kind, schedule.task, schedule.priority)
+        return job
 
     def _has_failed(self, schedule: Schedule, now: datetime) -> bool:
         """Whether a schedule's last learning broke off a day ago or longer, with no version published since.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -301,6 +302,21 @@ def test_a_change_whose_learning_gave_the_bytes_of_a_candidate_is_not_submitted_
     assert (jobs.queue.get(first.id).state, looks(jobs)) == ("failed", [])
     jobs.clock.move(days=3)
     assert looks(jobs) == []
+
+
+def test_a_tick_whose_job_a_restored_backup_does_not_know_is_submitted_again(jobs: Jobs, tmp_path: Path) -> None:
+    """The file of the jobs stays where the catalog's is replaced by an older one, which lacks what the job made."""
+    if not jobs.catalog.is_file:
+        pytest.skip("a server is restored with its jobs")
+    schedule(jobs, "sst2", cron="0 3 * * 0")
+    jobs.catalog.backup(tmp_path / "saturday.db")
+    jobs.clock.move(days=7)
+    (first,) = jobs.schedules.dispatch()
+    jobs.work(lambda kind, task: "done")
+    shutil.copy(tmp_path / "saturday.db", jobs.catalog.path)
+    (again,) = jobs.schedules.dispatch()
+    assert (again.id != first.id, again.state, again.task) == (True, "queued", "sst2")
+    assert jobs.schedules.dispatch() == []
 
 
 def test_a_schedule_whose_last_job_is_in_another_catalog_still_sees_a_change(jobs: Jobs, tmp_path: Path) -> None:
