@@ -17,6 +17,7 @@ MAX_DAYS = 365_000
 # A worker that gave no sign of life for so long has its jobs taken over.
 LEASE_SECONDS = 15.0
 
+DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 # The effects that a regression of a task may have; the first is a new catalog's.
 POLICIES = ("block", "warn", "rollback")
 # The scores that a first version must beat; the first asks for the second, too.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from multiprompt.catalog.artifacts import digest
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import InputRow, as_rows, parse_label
-from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, MAX_DAYS, POLICIES
+from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, DTYPE_NAMES, MAX_DAYS, POLICIES
 from multiprompt.context import Context, Notify, silent
 from multiprompt.errors import ConfigError, nearest
 from multiprompt.records import (
@@ -112,9 +112,9 @@ class Workspace:
         return self.catalog.pointers.roll_back(name, to, reason, force=force)
 
     def publish(self, label: str, reason: str = "", *, force: bool = False) -> VersionRecord:
-        """Publish a candidate that was held, as its task is guarded or it did not learn.
+        """Publish a candidate that was held, as its task was guarded or it did not learn.
 
-        Raises StateError unless `force` and a reason are given.
+        The gate does not judge it again, so it raises StateError unless `force` and a reason are given.
         """
         return self.catalog.pointers.publish(*parse_label(label), reason, force=force)
 
@@ -188,7 +188,7 @@ class Workspace:
 
         Only here do prompts run on another base model than their own; the report names it as the cause. Changed files
         of the base model are loaded for the check alone. `full` runs all rows of all tasks. A task that regressed under
-        the policy rollback gets its previous version back where that one is better. With `dry_run`, or on another base
+        the policy rollback gets the newest earlier version back that is better. With `dry_run`, or on another base
         model than the catalog's, it is a trial: nothing is stored, moved or triggered.
         """
         from multiprompt.gate.published import check_published
@@ -437,13 +437,17 @@ def open_workspace(
     """Open a catalog (a path or a SQLAlchemy URL), making a missing one.
 
     `base_model` is an alias, a folder or a hub id; by default the catalog's own, or smollm2-135m for a new catalog.
-    A catalog remembers the name, also where the model then cannot be loaded. `actor` and `clock` sign the events.
+    A catalog remembers the name and the `dtype` (auto, float32, bfloat16 or float16), also where the model then cannot
+    be loaded. `actor` and `clock` sign the events. Raises ConfigError for another dtype.
     """
+    if dtype not in (None, *DTYPE_NAMES):
+        raise ConfigError(f"no dtype {dtype!r}; {nearest(str(dtype), DTYPE_NAMES)}")
     opened = Catalog.open(str(catalog), create=create).signed_by(actor or _user(), clock)
     if base_model is not None:
         folder = Path(base_model).expanduser()
         base_model = str(folder.resolve()) if folder.is_dir() else base_model
-        opened.base_models.name(base_model)
+    if (base_model, dtype) != (None, None):
+        opened.base_models.name(base_model, dtype)
     return Workspace(
         Context(opened, base_model, dtype=dtype, hub_metrics=hub_metrics, progress=progress, notify=notify)
     )

@@ -376,6 +376,21 @@ def test_the_catalog_remembers_its_base_model(workspace: mp.Workspace, make_task
     assert again.predict([("colour", "x")])[0].version == "colour@1"
 
 
+def test_a_catalog_remembers_the_dtype_that_it_was_made_with_before_the_model_is_loaded(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    """A worker opens the catalog without one, and may be the first to load the model."""
+    for dtype in ("float32", "float16"):
+        mp.open(tmp_path / f"{dtype}.db", str(tiny_model), dtype=dtype)
+        mp.open(tmp_path / f"{dtype}.db", str(tiny_model))
+        assert mp.open(tmp_path / f"{dtype}.db", create=False).base_model().record.dtype == dtype
+    mp.open(tmp_path / "float32.db", dtype="float16")
+    assert mp.open(tmp_path / "float32.db").base_model().record.dtype == "float32", "it is bound"
+    with pytest.raises(ConfigError, match="no dtype 'float23'; did you mean 'float32'"):
+        mp.open(tmp_path / "other.db", dtype="float23")
+    assert not (tmp_path / "other.db").exists()
+
+
 def test_an_unknown_base_model_is_an_error_before_anything_is_stored(tmp_path: Path, make_task: MakeTask) -> None:
     workspace = mp.open(tmp_path / "catalog.db", "smollm3")
     workspace.add_task(make_task("colour"))
@@ -539,6 +554,7 @@ def test_an_adapter_that_is_none_changes_nothing(workspace: mp.Workspace, make_t
         ({"doc_to_target": "colr"}, DataError, "row 0 of split 'train' lacks the field 'colr'"),
         ({"doc_to_choice": ["red", "blue"]}, DataError, "row 1 of split 'train' has the label 'green'"),
         ({"metric_list": [{"metric": "accc"}]}, MetricError, "unknown metric 'accc'; did you mean 'acc'"),
+        ({"metric_list": [{"metric": "f1"}]}, MetricError, "metric f1 failed .*multiclass"),
         ({"test_split": "tests"}, DataError, "no data_files for split 'tests'"),
         ({"doc_to_text": "{{text}}{{ nope }}"}, DataError, "lacks the field 'nope'"),
         ({"doc_to_text": 7}, TaskFileError, "doc_to_text is 7"),

@@ -26,13 +26,14 @@ class BaseModels(Noun):
         with self._store.read() as connection:
             return _bound(connection)
 
-    def name(self, reference: str) -> None:
-        """Keep the reference of the base model, as long as the catalog is bound to none."""
-        known, _, bound = self.get()
-        if bound is None and known != reference:
+    def name(self, reference: str | None, dtype: str | None) -> None:
+        """Keep the reference and the dtype of the base model, as long as the catalog is bound to none."""
+        known, kept, bound = self.get()
+        wanted = {"base_model_source": reference or known, "dtype": dtype or kept}
+        if bound is None and wanted != {"base_model_source": known, "dtype": kept}:
             with writing(self._store.engine) as connection:
                 unbound = s.settings.c.base_model_id.is_(None)
-                connection.execute(s.settings.update().where(unbound).values(base_model_source=reference))
+                connection.execute(s.settings.update().where(unbound).values(wanted))
 
     def move(self, reference: str) -> None:
         """Load the base model that the catalog is bound to from another place from now on."""

@@ -74,8 +74,8 @@ def move(
 ) -> VersionRecord:
     """Publish a candidate, or roll back to a retired version; without a number the newest of these.
 
-    Raises StateError when there is none, when the task is guarded or the version did not learn and `force` or a reason
-    is missing, or when another version is published than the one that it `replaces`.
+    Raises StateError when there is none, or when another version is published than the one that it `replaces`. So it
+    does for a candidate, a guarded task, and a version that did not learn if `force` or a reason is missing.
     """
     state = _MOVES_FROM[kind]
     moved_id = task_id(connection, task)
@@ -96,6 +96,11 @@ def move(
         raise StateError(f"task {task!r} is guarded: what is published moves only with --force and a --reason.")
     if not forced and is_below_floor(connection, target):
         raise StateError(f"{target.label} {target.reason}; it is published only with --force and a --reason.")
+    if kind == "published" and not forced:
+        raise StateError(
+            f"{target.label} was held, and the gate does not judge it again: it is published only with --force and a "
+            "--reason. Learn the task again to have it judged."
+        )
     point_at(connection, standing, target.id, target.number, reason or "asked for", stamp, kind)
     return version_by_id(connection, target.id)
 

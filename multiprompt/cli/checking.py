@@ -89,7 +89,7 @@ def policy(policy: str | None, reason: str, catalog: str) -> None:
     """Show or set the effect of a regression where a task file names none.
 
     block: a new regression rejects candidates of other tasks, and a check fails. warn: it is reported only.
-    rollback: as block, and a check gives the task its previous version back where that one is better now.
+    rollback: as block, and a check gives the task the newest earlier version back that is better now.
     """
     workspace = open_workspace(catalog, create=False)
     if policy is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import click
 
 from multiprompt.cli.options import FiniteRange, catalog_option, json_option
 from multiprompt.cli.output import echo, print_json, print_rows_csv, print_table, progress_bars
-from multiprompt.errors import counted
+from multiprompt.errors import QueryError, counted
 from multiprompt.workspace import open_workspace
 
 
@@ -53,7 +54,10 @@ def upgrade(catalog: str) -> None:
 def backup(file: Path, catalog: str) -> None:
     """Copy the catalog into FILE, a SQLite catalog, while others work in it."""
     with progress_bars() as progress:
-        echo(f"wrote {open_workspace(catalog, create=False, progress=progress).backup(file)}")
+        workspace = open_workspace(catalog, create=False, progress=progress)
+        left = workspace.jobs.live()
+        echo(f"wrote {workspace.backup(file)}")
+    _tell_left(left)
 
 
 @click.command("export-catalog")
@@ -99,6 +103,11 @@ def sql(statement: str, limit: int, seconds: float, catalog: str, as_csv: bool, 
     """Run a SELECT over v_tasks, v_versions, v_evaluations, v_lineage, v_events, v_jobs; nothing can be changed."""
     found = open_workspace(catalog, create=False).sql(statement, limit, seconds=seconds)
     if as_json:
+        twice = sorted({name for name in found.columns if found.columns.count(name) > 1})
+        if twice:
+            raise QueryError(
+                f"SQL: several columns are called {', '.join(twice)}, and JSON holds one: name them with AS."
+            )
         print_json([dict(zip(found.columns, row, strict=True)) for row in found.rows])
     elif as_csv:
         print_rows_csv(found.columns, found.rows)
@@ -110,9 +119,18 @@ def sql(statement: str, limit: int, seconds: float, catalog: str, as_csv: bool, 
 
 def _copy(source: str, target: str) -> None:
     with progress_bars() as progress:
-        original = open_workspace(source, create=False).catalog
-        copied = original.copy_to(target, progress)
-    echo(f"{copied.location} holds the same as {original.location}")
+        workspace = open_workspace(source, create=False)
+        left = workspace.jobs.live()
+        copied = workspace.catalog.copy_to(target, progress)
+    echo(f"{copied.location} holds the same as {workspace.location}")
+    _tell_left(left)
+
+
+def _tell_left(jobs: Collection[str]) -> None:
+    """Tell of the jobs that a copy does not hold, as those that wait lie outside the catalog."""
+    if jobs:
+        verb = "waits or runs and is" if len(jobs) == 1 else "wait or run and are"
+        echo(f"{counted(len(jobs), 'job')} {verb} not in the copy: submit what you need there", err=True)
 
 
 COMMANDS = (verify, upgrade, backup, export_catalog, import_catalog, gc, sql)

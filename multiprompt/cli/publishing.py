@@ -36,7 +36,7 @@ def rollback(task: str, to: int | None, reason: str, force: bool, catalog: str) 
 @force_option
 @catalog_option
 def publish(label: str, reason: str, force: bool, catalog: str) -> None:
-    """Publish a candidate that was held: its task is guarded, or it did not learn."""
+    """Publish a candidate that was held: its task was guarded, or it did not learn. It takes --force and a --reason."""
     version = open_workspace(catalog, create=False).publish(label, reason, force=force)
     echo(f"{version.label} is published")
 

@@ -17,6 +17,7 @@ from multiprompt.gate.floor import Yardstick, interval, majority, yardstick
 from multiprompt.gate.scores import Scores
 from multiprompt.gate.verdict import ROUNDING, forgetting, is_standing
 from multiprompt.records import Adapter, CheckReport, CheckResult, Evaluation, VersionRecord, measured
+from multiprompt.records.job import NOTHING_NEW
 from multiprompt.tasks.example import UNCOUNTED, examples
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def admit(scores: Scores, checking: Checking, candidate: Candidate) -> tuple[Ver
 def find_existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> VersionRecord | None:
     """The version of a task that has these bytes and is served by this task file, the published one first.
 
-    A rejected version does not count: what kept it out may have passed. Nor does one that did not learn, as other test
-    rows show it.
+    A rejected version does not count: what kept it out may have passed. Nor does one that did not learn where other
+    test rows or another floor may show that it did.
     """
     found = [
         version
@@ -59,9 +60,15 @@ def find_existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -
         and version.state != "rejected"
         and (catalog.versions.adapter(version).encoder is None) == (adapter.encoder is None)
         and catalog.versions.task(version).fingerprint == task.fingerprint
-        and not (catalog.versions.is_below_floor(version) and catalog.baselines.of(version).data != test.fingerprint)
+        and not (catalog.versions.is_below_floor(version) and _is_judged_otherwise(catalog, version, task, test))
     ]
     return max(found, key=lambda version: (version.state == "published", version.number), default=None)
+
+
+def _is_judged_otherwise(catalog: Catalog, version: VersionRecord, task: Task, test: Split) -> bool:
+    """Whether a version's floor is another one by now, or is asked on other rows."""
+    judged = (catalog.baselines.of(version).data, catalog.versions.task(version).config.regression)
+    return judged != (test.fingerprint, task.config.regression)
 
 
 def end_known(catalog: Catalog, known: VersionRecord, *, imported: bool = False) -> str:
@@ -74,7 +81,7 @@ def end_known(catalog: Catalog, known: VersionRecord, *, imported: bool = False)
 
 def nothing_new(version: VersionRecord, came: str = "the training gave") -> str:
     """The outcome of a training or an import that gave the bytes of an existing version."""
-    said = f"nothing new to learn: {came} the bytes of {version.label}"
+    said = f"{NOTHING_NEW}: {came} the bytes of {version.label}"
     if version.state == "retired":
         return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
     if version.state == "candidate":

@@ -117,9 +117,14 @@ def _verdict(result: CheckResult) -> Verdict:
     sure = evidence is None or evidence.adjusted is None or evidence.adjusted <= result.alpha
     if drop > result.max_drop + ROUNDING:
         return "regressed" if sure else "inconclusive"
-    if drop < -ROUNDING and (evidence is None or evidence.interval is None or evidence.interval.high < 0):
-        return "improved"
-    return "unchanged"
+    return "improved" if drop < -ROUNDING and _is_sure_gain(evidence, result.alpha) else "unchanged"
+
+
+def _is_sure_gain(evidence: Evidence | None, alpha: float) -> bool:
+    """Whether chance does not explain a gain: so few rows that moved may all have gained by it."""
+    if evidence is None or evidence.interval is None:
+        return True
+    return evidence.interval.high < 0 and 0.5 ** (evidence.moved or 0) <= alpha
 
 
 def _evidence(baseline: Evaluation, current: Evaluation, metric: MetricConfig, alpha: float) -> Evidence:

@@ -33,7 +33,7 @@ from multiprompt.errors import (
 from multiprompt.jobs.dbos_tables import APPLICATION, QUEUE, VERSION, VIEW, WORKFLOW, JobTable, job, jobs_file
 from multiprompt.jobs.kinds import check_kind, live_key
 from multiprompt.jobs.serializer import PlainData
-from multiprompt.records import Claim, Job, JobLog, JobState, Listing, Outcome
+from multiprompt.records import Claim, Job, JobLog, Listing, Outcome
 
 # Without handlers of its own, Python prints its warnings on standard error.
 _log = logging.getLogger("multiprompt.jobs")
@@ -61,11 +61,12 @@ class JobQueue:
         check_kind(kind, task)
         if not 1 <= priority < 2**31:
             raise ConfigError(f"priority is {priority}; it must be from 1, which is first, to 2147483647.")
+        asked = identity or f"{self._clock():%Y%m%d-%H%M%S%f}-{secrets.token_hex(3)}"
         handle: Any = self._client.enqueue(
             {
                 "workflow_name": WORKFLOW,
                 "queue_name": QUEUE,
-                "workflow_id": identity or f"{self._clock():%Y%m%d-%H%M%S%f}-{secrets.token_hex(3)}",
+                "workflow_id": asked,
                 "app_version": VERSION,
                 "deduplication_id": live_key(kind, task),
                 "duplication_policy": "return-existing",
@@ -79,6 +80,8 @@ class JobQueue:
             _log.warning(
                 "no job to %s %s was submitted: %s is %s, to %s it", kind, task, found.id, found.state, found.kind
             )
+        elif found.state == "running" and found.id != asked:
+            _log.warning("no new job was submitted: %s has begun, and may know nothing of what changed since", found.id)
         return self._hurried(found, priority)
 
     def _hurried(self, found: Job, priority: int) -> Job:
@@ -180,9 +183,9 @@ class JobQueue:
     def table(self) -> JobTable:
         return self._table
 
-    def state_of(self, identity: str) -> JobState | None:
-        """The state of a job, None where this catalog has no such job."""
-        return next((job.state for job in self._page(Query("jobs", self._table.key == identity))), None)
+    def find(self, identity: str) -> Job | None:
+        """A job by its whole id, None where this catalog has no such job."""
+        return next(iter(self._page(Query("jobs", self._table.key == identity))), None)
 
     def has_begun(self, identity: str) -> bool:
         """Whether a worker has taken a job."""

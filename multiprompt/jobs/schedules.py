@@ -17,6 +17,7 @@ from multiprompt.jobs.queue import JobQueue
 from multiprompt.jobs.ticks import check_schedule, is_due, moved
 from multiprompt.jobs.triggers import Observation, observe, require_watchable
 from multiprompt.records import Job, PlannedJob, Schedule
+from multiprompt.records.job import NOTHING_NEW
 
 _worker_log = logging.getLogger("multiprompt.worker")
 # Without handlers of its own, Python prints its warnings on standard error.
@@ -126,7 +127,7 @@ class Schedules:
             found = Observation(False, schedule.seen)
         submitted = []
         if found.fires:
-            job = self._queue.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
+            job = self._submit(schedule)
             submitted.append(job)
             after = replace(after, last_at=now, last_job=job.id)
             if job.id != _tick_id(schedule) and self._queue.has_begun(job.id):
@@ -134,8 +135,17 @@ class Schedules:
         self._ledger.move_schedule(schedule, replace(after, seen=found.seen))
         return submitted
 
+    def _submit(self, schedule: Schedule) -> Job:
+        """Submit a tick's job, once; again where a backup was restored, whose catalog knows nothing of how it ended."""
+        job = self._queue.submit(schedule.kind, schedule.task, schedule.priority, _tick_id(schedule))
+        if job.ended and self._ledger.outcome(job.id) is None:
+            job = self._queue.submit(schedule.kind, schedule.task, schedule.priority)
+        return job
+
     def _has_failed(self, schedule: Schedule, now: datetime) -> bool:
-        """Whether a schedule's last learning broke off a day ago or longer, with no version published since."""
+        """Whether a schedule's last learning broke off a day ago or longer, with no version published since.
+
+        One that gave known bytes did not break off: the next would give the same."""
         if schedule.last_job is None or schedule.last_at is None or schedule.kind not in ("learn", "retrain"):
             return False
         if schedule.watch is None or now - schedule.last_at < _AGAIN:
@@ -144,8 +154,10 @@ class Schedules:
         if published_at is not None and published_at > schedule.last_at:
             return False
         # A copied catalog holds the schedules without the jobs.
-        broke_off = self._queue.state_of(schedule.last_job) in ("failed", "parked")
-        return broke_off and not self._catalog.runs.has_version_of(schedule.last_job)
+        job = self._queue.find(schedule.last_job)
+        if job is None or job.state not in ("failed", "parked") or job.outcome.startswith(NOTHING_NEW):
+            return False
+        return not self._catalog.runs.has_version_of(job.id)
 
     def _change(self, name: str, change: Callable[[Schedule], Schedule]) -> Schedule:
         while True:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from multiprompt.context import Context
 from multiprompt.errors import MultipromptError, NotFoundError
 from multiprompt.gate.data_faults import data_faults, few_rows
 from multiprompt.records import AddedTask, TaskChange
-from multiprompt.tasks.example import UNCOUNTED, examples
+from multiprompt.tasks.example import UNCOUNTED, Example, examples
 from multiprompt.tasks.file_change import difference
+from multiprompt.tasks.metric import score
 from multiprompt.tasks.split import load_data, load_test_split
 from multiprompt.tasks.task import Task
+
+# So many test rows show whether a metric can score the task's choices.
+_SCORED = 100
 
 
 def add_task(context: Context, task: Task | str | Path) -> AddedTask:
@@ -43,14 +47,24 @@ def _check(context: Context, task: Task) -> tuple[str, ...]:
     """Read every row once. Gives warnings of what makes the scores doubtful."""
     if task.data.training is None:
         test = load_test_split(task, to_learn=True)
-        examples(task, test, UNCOUNTED)
+        _require_scores(task, examples(task, test, UNCOUNTED))
         _tell(context, task, test.notes)
         return (f"{task.name}: it names no training_split, so it can be imported only", *few_rows(task, test))
     data = load_data(task)
-    for split in (data.training, data.validation, data.test):
+    for split in (data.training, data.validation):
         examples(task, split, UNCOUNTED)
+    _require_scores(task, examples(task, data.test, UNCOUNTED))
     _tell(context, task, data.notes)
     return (*_start_faults(context, task), *data_faults(task, data))
+
+
+def _require_scores(task: Task, rows: Sequence[Example]) -> None:
+    """Score each choice of the first rows, as a prompt may give it. Raises MetricError, as after a training."""
+    some = rows[:_SCORED] if task.is_multiple_choice else ()
+    given = [(choice, row.target) for row in some for choice in range(len(row.query.choices or ()))]
+    if given:
+        for metric in (metric for metric in task.metrics if not metric.from_hub):
+            score(metric, *zip(*given, strict=True))
 
 
 def _tell(context: Context, task: Task, notes: Iterable[str]) -> None:

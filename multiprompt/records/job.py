@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+# The outcome of a training that gave the bytes of an existing version begins so.
+NOTHING_NEW = "nothing new to learn"
+
 JobState = Literal["queued", "running", "done", "failed", "parked", "cancelled"]
 
 

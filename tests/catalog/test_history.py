@@ -328,13 +328,26 @@ def test_a_guarded_task_moves_by_force_with_a_reason_and_events_tell_it(catalog:
     assert catalog.tasks.get("colour").guarded
 
 
+def test_a_candidate_that_was_held_is_published_by_force_alone_also_when_the_guard_is_off(catalog: Catalog) -> None:
+    """A better version may have been published since, which the gate did not hold it against."""
+    guarded(catalog)
+    by(catalog, "Ann", AT).tasks.guard("colour", False, "the contract ended")
+    assert learn(catalog).state == "published"
+    before = contents(catalog)
+    for force, reason in ((False, ""), (True, " "), (False, "why not")):
+        with pytest.raises(StateError, match="colour@3 was held, and the gate does not judge it again: .*--force"):
+            by(catalog, "Bob", AT).pointers.publish("colour", None, reason, force=force)
+    assert contents(catalog) == before
+    assert by(catalog, "Bob", AT).pointers.publish("colour", None, "why not", force=True).number == 3
+
+
 def test_a_task_whose_guard_is_off_again_moves_as_others(catalog: Catalog) -> None:
     guarded(catalog)
     by(catalog, "Ann", AT).tasks.guard("colour", False, "the contract ended")
     assert not catalog.tasks.get("colour").guarded
     assert events(catalog)[-1] == ("unguarded", "Ann", None, None, "the contract ended")
     assert by(catalog, "Bob", AT).pointers.roll_back("colour", None, "").number == 1
-    assert by(catalog, "Bob", AT).pointers.publish("colour", 3, "").state == "published"
+    assert by(catalog, "Bob", AT).pointers.publish("colour", 3, "agreed", force=True).state == "published"
     assert learn(catalog).state == "published"
 
 

@@ -558,6 +558,17 @@ def test_a_backup_and_a_copy_hold_the_same(catalog: Run, tmp_path: Path) -> None
     assert "holds a catalog already" in catalog("export-catalog", tmp_path / "b.db").err
 
 
+def test_a_copy_tells_of_the_jobs_that_it_does_not_hold(catalog: Run, tmp_path: Path) -> None:
+    assert "not in the copy" not in catalog("backup", tmp_path / "a.db").err
+    catalog("submit", "word")
+    for command in (("backup", tmp_path / "b.db"), ("export-catalog", tmp_path / "c.db")):
+        done = catalog(*command)
+        assert (done.status, "1 job waits or runs and is not in the copy" in done.err) == (0, True)
+    source = catalog("jobs", "--json").json
+    assert catalog("jobs", "--json", "--catalog", tmp_path / "c.db").json == []
+    assert len(source) == 1
+
+
 def test_sql_reads_the_views(catalog: Run) -> None:
     found = catalog("sql", "SELECT task, state FROM v_versions", "--json").json
     assert found == [{"task": "colour", "state": "published"}]
@@ -567,6 +578,8 @@ def test_sql_reads_the_views(catalog: Run) -> None:
     assert jobs == [{"kind": "learn", "task": "word", "state": "queued", "century": "20"}]
     assert catalog("jobs", "state = 'queued'", "--json").json[0]["task"] == "word"
     assert "only SELECT is allowed" in catalog("sql", "DELETE FROM jobs.workflow_status").err
+    twice = catalog("sql", "SELECT name, metric AS name FROM v_tasks", "--json")
+    assert (twice.status, "several columns are called name" in twice.err) == (2, True)
     assert "more than 1 rows" in catalog("sql", "SELECT * FROM v_events", "--limit", 1).err
 
 

@@ -61,6 +61,17 @@ def test_a_first_version_that_learned_nothing_stays_a_candidate(workspace: mp.Wo
     assert "did not learn" not in again.reason, "a later version is held against the published one"
 
 
+def test_a_prompt_that_did_not_learn_is_judged_again_once_the_task_file_asks_for_another_floor(
+    workspace: mp.Workspace, make_task: MakeTask
+) -> None:
+    workspace.add_task(make_task("colour", rows=(24, 8, 40), multiprompt=HARD))
+    assert workspace.learn("colour").state == "candidate"
+    assert workspace.learn("colour").reason.startswith("nothing new to learn"), "the floor is the same"
+    workspace.add_task(make_task("colour", rows=(24, 8, 40), multiprompt=HARD | {"regression": {"floor": "none"}}))
+    report = workspace.learn("colour")
+    assert (report.version, report.state) == ("colour@2", "published"), report.reason
+
+
 @pytest.mark.parametrize(("floor", "state"), [("hard", "candidate"), ("majority", "candidate"), ("none", "published")])
 def test_three_rows_show_nothing_unless_nothing_is_asked(
     workspace: mp.Workspace, make_task: MakeTask, floor: str, state: str

@@ -19,6 +19,7 @@ import multiprompt as mp
 from multiprompt.catalog.baselines import Baselines
 from multiprompt.catalog.checks import Checks
 from multiprompt.catalog.snapshots import Snapshots
+from multiprompt.catalog.versions import Versions
 from multiprompt.engine import evaluation
 from multiprompt.engine.answering import Answer, Question
 from multiprompt.errors import BaseMismatchError, ConfigError, DataError, StateError
@@ -30,7 +31,7 @@ from multiprompt.tasks import canaries
 from multiprompt.tasks.source import source_digest
 from multiprompt.tasks.split import load_test_split
 from tests.catalog.databases import by
-from tests.conftest import write_tiny_model
+from tests.conftest import nudged, write_tiny_model
 from tests.faults.test_steps import Killed, new_attempt
 from tests.gate.conftest import ROWS, Opened, write_rows, write_task
 
@@ -216,8 +217,11 @@ def test_an_unknown_policy_names_the_nearest(opened: Opened) -> None:
         opened().set_policy("rolback")
 
 
-def regress_sky(workspace: mp.Workspace, folder: Path) -> None:
-    """Version 2 learns data that the test data then moves away from, back to what version 1 knows."""
+def regress_sky(workspace: mp.Workspace, folder: Path, *, twice: bool = False) -> None:
+    """Version 2 learns data that the test data then moves away from, back to what version 1 knows.
+
+    Version 3, which there may be, answers as version 2.
+    """
     workspace.set_policy("rollback")
     for split in ("train", "validation", "test"):
         rows = [json.loads(line) for line in (folder / "sky" / f"{split}.jsonl").read_text().splitlines()]
@@ -225,6 +229,9 @@ def regress_sky(workspace: mp.Workspace, folder: Path) -> None:
         (folder / "sky" / f"{split}.jsonl").write_text(text)
     workspace.add_task(folder / "sky" / "task.yaml")
     assert workspace.learn("sky").published
+    if twice:
+        workspace.export("sky", folder / "same")
+        assert workspace.import_adapter("sky", nudged(folder / "same")).published
     write_rows(folder / "sky", "test", ROWS, 0.9, random.Random(5))
 
 
@@ -237,6 +244,24 @@ def test_a_task_that_regressed_gets_its_earlier_version_back_where_that_is_bette
     assert any("sky went back to sky@1" in note for note in report.notes)
     event = workspace.events("kind = 'rolled-back'")[-1]
     assert event.reason == "sky@2 regressed: data"
+
+
+def test_a_task_goes_back_further_where_the_version_retired_last_is_no_better(opened: Opened, folder: Path) -> None:
+    workspace = opened()
+    regress_sky(workspace, folder, twice=True)
+    assert workspace.version("sky").label == "sky@3"
+    assert not workspace.check().passed
+    assert workspace.version("sky").label == "sky@1"
+
+
+def test_a_version_that_did_not_learn_is_none_to_go_back_to(
+    opened: Opened, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = opened()
+    regress_sky(workspace, folder)
+    monkeypatch.setattr(Versions, "is_below_floor", lambda _, version: version.label == "sky@1")
+    assert "sky@2 stays: sky@1 did not learn" in workspace.check().notes
+    assert workspace.version("sky").label == "sky@2"
 
 
 def test_a_check_that_is_killed_before_it_is_stored_rolls_nothing_back_and_finds_the_same_again(

@@ -90,6 +90,13 @@ def test_a_drop_must_exceed_what_is_tolerated_and_what_chance_explains(
     assert held(before, after, max_drop).verdict == expected
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_few_rows_show_no_improvement(rows: int) -> None:
+    assert held(split(0, rows), split(rows, 0)).verdict == "unchanged"
+    less = compare("a@1", taken(split(10, 30)), taken(split(rows, 0)), ACC, RegressionConfig())
+    assert less.verdict == "unchanged"
+
+
 def test_a_drop_of_exactly_the_tolerated_one_passes_in_spite_of_rounding() -> None:
     assert held(split(30, 70), split(10, 90), 0.2).verdict == "unchanged"
 

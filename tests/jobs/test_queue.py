@@ -159,6 +159,16 @@ def test_the_lower_priority_runs_first_and_equal_ones_in_their_order(jobs: Jobs)
     assert order == ["bad", "it's", "sst2", "trec"]
 
 
+def test_a_job_that_is_submitted_while_the_same_one_runs_is_told_to_be_none(
+    jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = jobs.queue.submit("retrain", "sst2", 100)
+    assert jobs.queue.submit("retrain", "sst2", 100).id == first.id
+    assert caplog.text == "", "it waits, and will see what changed"
+    jobs.work(lambda kind, task: jobs.queue.submit("retrain", "sst2", 100).id)
+    assert f"no new job was submitted: {first.id} has begun" in caplog.text
+
+
 def test_a_job_that_is_submitted_again_in_a_hurry_waits_no_longer(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
     first = jobs.queue.submit("retrain", "sst2", 100)
     jobs.queue.submit("retrain", "trec", 50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -16,12 +17,13 @@ from hypothesis import strategies as st
 from multiprompt.catalog.jobs import Ledger
 from multiprompt.catalog.labels import parse_label
 from multiprompt.errors import ConfigError, DataError, NotFoundError
+from multiprompt.gate.admission import end_known
 from multiprompt.jobs.naming import named
 from multiprompt.jobs.plan import plan
 from multiprompt.jobs.schedules import Schedules
-from multiprompt.records import CheckReport, CheckResult, Job, Schedule
+from multiprompt.records import CheckReport, CheckResult, Claim, Job, Schedule
 from tests.catalog.databases import by
-from tests.catalog.samples import BASE, a_task, learn
+from tests.catalog.samples import BASE, a_candidate, a_task, learn
 from tests.jobs.conftest import START, Jobs
 
 
@@ -277,6 +279,44 @@ def test_a_change_whose_learning_broke_off_is_submitted_again_after_a_day(jobs: 
     jobs.work(lambda kind, task: "done")
     jobs.clock.move(days=2)
     assert looks(jobs) == []
+
+
+def test_a_change_whose_learning_gave_the_bytes_of_a_candidate_is_not_submitted_again(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    """Such a job has failed, as nothing was published; another one would end likewise each day."""
+    file = tmp_path / "train.jsonl"
+    watching(jobs, file)
+    held = a_candidate(a_task("sst2"))
+    candidate = by(jobs.catalog, "tester", START).candidates.admit(
+        held, CheckReport((), 0.0), decision="hold", reason="did not learn", epoch=jobs.catalog.settings.epoch()
+    )
+    file.write_text('{"text": "b"}\n')
+    jobs.clock.move(minutes=2)
+    (first,) = jobs.schedules.dispatch()
+
+    def end(claim: Claim, kind: str, task: str | None) -> None:
+        end_known(jobs.catalog.signed_by("w", jobs.clock).claimed_by(claim), candidate)
+
+    jobs.do(end)
+    assert (jobs.queue.get(first.id).state, looks(jobs)) == ("failed", [])
+    jobs.clock.move(days=3)
+    assert looks(jobs) == []
+
+
+def test_a_tick_whose_job_a_restored_backup_does_not_know_is_submitted_again(jobs: Jobs, tmp_path: Path) -> None:
+    """The file of the jobs stays where the catalog's is replaced by an older one, which lacks what the job made."""
+    if not jobs.catalog.is_file:
+        pytest.skip("a server is restored with its jobs")
+    schedule(jobs, "sst2", cron="0 3 * * 0")
+    jobs.catalog.backup(tmp_path / "saturday.db")
+    jobs.clock.move(days=7)
+    (first,) = jobs.schedules.dispatch()
+    jobs.work(lambda kind, task: "done")
+    shutil.copy(tmp_path / "saturday.db", jobs.catalog.path)
+    (again,) = jobs.schedules.dispatch()
+    assert (again.id != first.id, again.state, again.task) == (True, "queued", "sst2")
+    assert jobs.schedules.dispatch() == []
 
 
 def test_a_schedule_whose_last_job_is_in_another_catalog_still_sees_a_change(jobs: Jobs, tmp_path: Path) -> None:
