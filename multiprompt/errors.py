@@ -25,8 +25,12 @@
 Each message is one line: what happened, the values, the way out.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+# Characters that move a terminal's cursor, or turn the order of letters.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class MultipromptError(Exception):
@@ -121,6 +125,11 @@ def counted(number: int, noun: str) -> str:
 def percent(share: float, digits: int = 0) -> str:
     """A share as it is told: "95 %"."""
     return f"{100 * share:.{digits}f} %"
+
+
+def printable(text: str) -> str:
+    """Text with its control characters, but line ends and tabs, written as JSON writes them."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from itertools import count
 from pathlib import Path
 
 import click
@@ -17,6 +16,7 @@ from multiprompt.cli.options import (
 from multiprompt.cli.output import (
     echo,
     print_diff,
+    print_evaluation,
     print_json,
     print_matrix,
     print_table,
@@ -32,13 +32,15 @@ _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 @catalog_option
 @json_option
 def evaluation(number: int, catalog: str, as_json: bool) -> None:
-    """Show an evaluation with the prediction of each row; `multiprompt evaluations` gives the IDs."""
+    """Show an evaluation: each row with its answers, wrong ones first, and scores of each class.
+
+    `multiprompt evaluations` gives the IDs.
+    """
     found = open_workspace(catalog, create=False).evaluation(number)
     if as_json:
         print_json(found)
         return
-    echo(f"{found.task}, {found.kind} prompt: {found.metric} {found.score:.4f}")
-    print_table(("row", "prediction", "reference"), list(zip(count(), found.predictions, found.references)))
+    print_evaluation(found)
 
 
 @click.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +13,12 @@ from typing import Any
 
 import click
 
-from multiprompt.errors import MultipromptError, counted, percent
+from multiprompt.errors import MultipromptError, counted, percent, printable
 from multiprompt.records import (
     AddedTask,
     CheckReport,
     CheckResult,
+    EvaluationReport,
     LearnReport,
     Matrix,
     Progress,
@@ -27,20 +27,16 @@ from multiprompt.records import (
 )
 
 _CELL = 50
-# What moves a terminal's cursor, or turns the order of letters.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _FLIPS = 20
+# Characters of a row's text, and labels of a confusion matrix, that a table shows.
+_TEXT, _MOST_LABELS = 80, 30
+_MARKS = {True: "", False: "wrong", None: ""}
 
 
 def echo(text: object = "", *, err: bool = False) -> None:
     """Print text; on a terminal without what would act on it. Files and pipes get the very text."""
     stream = sys.stderr if err else sys.stdout
     click.echo(printable(str(text)) if stream.isatty() else text, err=err)
-
-
-def printable(text: str) -> str:
-    """Text with its control characters, but line ends and tabs, written as JSON writes them."""
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_json(value: Any) -> None:
@@ -149,6 +145,8 @@ def print_diff(diff: VersionDiff) -> None:
     if diff.changes:
         rows = [(change.name, _value(change.before), _value(change.after)) for change in diff.changes]
         print_table(("made with", diff.before, diff.after), rows)
+    for line in diff.template:
+        echo(line)
     for score in diff.scores:
         interval = score.interval
         sure = (
@@ -158,14 +156,40 @@ def print_diff(diff: VersionDiff) -> None:
     better = sum(flip.better for flip in diff.flips)
     echo(f"{counted(len(diff.flips), 'row')} flipped: {better} to right, {len(diff.flips) - better} to wrong")
     if diff.flips:
-        flips = [(f.row, f.reference, f.before, f.after) for f in diff.flips[:_FLIPS]]
-        print_table(("row", "reference", diff.before, diff.after), [tuple(map(_value, flip)) for flip in flips])
+        flips = [
+            (f.row, *map(_value, (f.reference, f.before, f.after)), _cut(f.text, _TEXT)) for f in diff.flips[:_FLIPS]
+        ]
+        print_table(("row", "right answer", diff.before, diff.after, "text"), flips)
     if diff.tokens:
         echo("virtual tokens (nearest words explain little: prompts near any text can be found for a task)")
         print_table(
             ("token", "norm", "norm", "cosine", "nearest words", "nearest words"),
             [(t.index, *_norms(t), t.cosine, *_nearest(t)) for t in diff.tokens],
         )
+
+
+def print_evaluation(found: EvaluationReport) -> None:
+    """The score, the rows with wrong ones first, the scores of each class and the confusion matrix."""
+    wrong = sum(answer.is_right is False for answer in found.answers)
+    prompt = f"{found.version or found.task}, {found.kind} prompt"
+    echo(f"{prompt}: {found.metric} {found.score:.4f} on {counted(found.rows, 'row')}, {wrong} wrong")
+    print_table(
+        ("row", "", "right answer", "given answer", "text"),
+        [(a.row, _MARKS[a.is_right], *map(_value, (a.right, a.given)), _cut(a.text, _TEXT)) for a in found.answers],
+    )
+    if found.confusion is None:
+        return
+    echo()
+    print_table(
+        ("label", "precision", "recall", "f1", "support"),
+        [(c.label, c.precision, c.recall, c.f1, c.support) for c in found.classes],
+    )
+    if len(found.confusion.labels) > _MOST_LABELS:
+        echo(f"the confusion matrix has {len(found.confusion.labels)} labels: --json prints it")
+        return
+    echo("\nRows by right label (row) and given label (column):")
+    labels = found.confusion.labels
+    print_table(("", *labels), [(name, *row) for name, row in zip(labels, found.confusion.counts, strict=True)])
 
 
 def _norms(change: TokenChange) -> list[float | None]:
@@ -206,8 +230,11 @@ def progress_bars() -> Iterator[Progress]:
 def _value(value: Any) -> str:
     """A value on one line of a table, cut where it is long; digests at the length that tells them apart."""
     text = " ".join(map(repr, value)) if isinstance(value, tuple | list) else str("-" if value is None else value)
-    text = f"{text[:19]}…" if text.startswith("sha256:") else " ".join(text.split())
-    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
+    return f"{text[:19]}…" if text.startswith("sha256:") else _cut(" ".join(text.split()), _CELL)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _cell(value: Any) -> str:

@@ -27,7 +27,7 @@ from multiprompt.errors import (
     UnavailableError,
 )
 from multiprompt.gate.sampling import Comparison, Sampling
-from multiprompt.gate.verdict import compare, failure, judge
+from multiprompt.gate.verdict import compare, cut, failure, judge
 from multiprompt.records import (
     Baseline,
     Change,
@@ -42,7 +42,7 @@ from multiprompt.records import (
 from multiprompt.serving.prompts import load_prompt
 from multiprompt.tasks.canaries import canaries
 from multiprompt.tasks.data import READER_VERSION, Split
-from multiprompt.tasks.example import Query, answer_text, examples
+from multiprompt.tasks.example import Query, answer_text, examples, row_text
 from multiprompt.tasks.file_change import changed_keys
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.source import source_digest
@@ -347,6 +347,7 @@ class _Check:
                 reference=answer_text(task, rows[flip.row], flip.reference),
                 before=answer_text(task, old[flip.row], flip.before),
                 after=answer_text(task, rows[flip.row], flip.after),
+                text=cut(row_text(task, rows[flip.row])),
             )
             for flip in evidence.flips
             if all(rows[flip.row].get(name) == old[flip.row].get(name) for name in task.fields)

@@ -305,7 +305,32 @@ def test_listings_print_tables_and_json(catalog: Run) -> None:
     assert [(score["kind"], score["rows"]) for score in scores] == [("hard", 12), ("soft", 12)]
     rows = catalog("evaluation", scores[1]["id"], "--json").json
     assert (len(rows["predictions"]), rows["score"]) == (12, scores[1]["score"])
-    assert len(catalog("evaluation", scores[1]["id"]).out.splitlines()) == 14
+
+
+def test_an_evaluation_is_printed_with_wrong_rows_first_and_scores_of_each_class(catalog: Run) -> None:
+    (score,) = catalog("evaluations", "kind = 'soft'", "--json").json
+    head, columns, *lines = catalog("evaluation", score["id"]).out.splitlines()
+    wrong = round(12 * (1 - score["score"]))
+    assert head == f"colour@1, soft prompt: acc {score['score']:.4f} on 12 rows, {wrong} wrong"
+    assert columns.split() == ["row", "right", "answer", "given", "answer", "text"]
+    assert [" wrong " in line for line in lines[:12]] == [True] * wrong + [False] * (12 - wrong)
+    assert re.match(r" +\d+ .*(red|green) +(red|green|blue|yellow) +(sky|sea|rose) \d", lines[0])
+    assert lines[13].split() == ["label", "precision", "recall", "f1", "support"]
+    assert [line.split()[0] for line in lines[-4:]] == ["red", "green", "blue", "yellow"]
+    answers = catalog("evaluation", score["id"], "--json").json["answers"]
+    assert [answer["is_right"] for answer in answers] == [False] * wrong + [True] * (12 - wrong)
+
+
+def test_diff_shows_the_text_of_flipped_rows_and_a_changed_template(catalog: Run, make_task: MakeTask) -> None:
+    longer = {"num_virtual_tokens": 5, "training": {"steps": 6}, "regression": {"max_drop": 1.0}}
+    catalog("add", make_task("colour", multiprompt=longer, description="Name it!\n"))
+    catalog("learn", "colour")
+    shown = catalog("diff", "colour@1", "colour@2", "--no-tokens")
+    assert "\n-  Which colour?\n+  Name it!\n" in shown.out
+    flips = catalog("diff", "colour@1", "colour@2", "--no-tokens", "--json").json["flips"]
+    assert flips
+    assert [flip["better"] for flip in flips] == sorted(flip["better"] for flip in flips)
+    assert all(re.search(rf"^ *{flip['row']} .* {flip['text']}$", shown.out, re.MULTILINE) for flip in flips)
 
 
 def test_a_page_of_a_listing_leads_to_the_next(catalog: Run) -> None:
