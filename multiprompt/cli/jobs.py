@@ -229,6 +229,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
             )
             for record in records
         ],
+        ("last job", "next (UTC)"),
     )
 
 

@@ -68,13 +68,23 @@ def print_rows_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Non
     csv.writer(sys.stdout).writerows([columns, *([_csv_cell(value) for value in row] for row in rows)])
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns padded to their widest cell; numbers to the right."""
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], optional: Sequence[str] = (), cut: Sequence[str] = ()
+) -> None:
+    """Columns padded to their widest cell; numbers to the right.
+
+    On a terminal the table fits its width: `cut` columns are cut, `optional` ones left out, other long text is folded.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
     numeric = [
         bool(rows) and all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(columns))
     ]
+    if sys.stdout.isatty():
+        from multiprompt.cli.terminal import print_fitted
+
+        print_fitted(list(map(printable, columns)), cells, numeric, optional, cut)
+        return
     for line in [list(columns), *cells]:
         padded = (
             cell.rjust(width) if right else cell.ljust(width)
@@ -119,8 +129,9 @@ def print_added(task: AddedTask) -> None:
 def print_check(report: CheckReport) -> None:
     """A line a version, what is open or noisy, and what a reader should know beside."""
     print_table(
-        ("version", "metric", "baseline", "now", "drop", "95 % of it", "tolerated", "detectable", "verdict", "cause"),
-        [(r.version, r.metric, r.baseline, r.score, r.drop, *_evidence(r), r.verdict, r.cause) for r in report.results],
+        ("version", "verdict", "metric", "baseline", "now", "drop", "95 % of it", "tolerated", "detectable", "cause"),
+        [(r.version, r.verdict, r.metric, r.baseline, r.score, r.drop, *_evidence(r), r.cause) for r in report.results],
+        ("detectable", "tolerated", "95 % of it", "metric", "drop"),
     )
     for result in report.results:
         evidence = result.evidence
@@ -159,7 +170,7 @@ def print_diff(diff: VersionDiff) -> None:
         flips = [
             (f.row, *map(_value, (f.reference, f.before, f.after)), _cut(f.text, _TEXT)) for f in diff.flips[:_FLIPS]
         ]
-        print_table(("row", "right answer", diff.before, diff.after, "text"), flips)
+        print_table(("row", "right answer", diff.before, diff.after, "text"), flips, cut=("text",))
     if diff.tokens:
         echo("virtual tokens (nearest words explain little: prompts near any text can be found for a task)")
         print_table(
@@ -176,6 +187,7 @@ def print_evaluation(found: EvaluationReport) -> None:
     print_table(
         ("row", "", "right answer", "given answer", "text"),
         [(a.row, _MARKS[a.is_right], *map(_value, (a.right, a.given)), _cut(a.text, _TEXT)) for a in found.answers],
+        cut=("text",),
     )
     if found.confusion is None:
         return
