@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from multiprompt.cli.options import FiniteRange, catalog_option, hub_metrics_option, json_option
-from multiprompt.cli.output import echo, print_json, print_table
+from multiprompt.cli.output import echo, print_json, print_result, print_table
 from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
 from multiprompt.errors import counted
 from multiprompt.records import Job, PlannedJob
@@ -194,10 +194,7 @@ def add_schedule(
     added = _opened(catalog).schedule(
         task, kind, cron=cron, every=every, on=on, timezone=timezone, priority=priority, called=name
     )
-    if as_json:
-        print_json(added)
-    else:
-        echo(f"{added.name}: {added.when}")
+    print_result(added, f"{added.name}: {added.when}", as_json)
 
 
 @schedule.command("list")
@@ -236,17 +233,21 @@ def list_schedules(catalog: str, as_json: bool) -> None:
 @schedule.command("pause")
 @click.argument("name")
 @catalog_option
-def pause_schedule(name: str, catalog: str) -> None:
+@json_option
+def pause_schedule(name: str, catalog: str, as_json: bool) -> None:
     """Pause a schedule until it is resumed."""
-    echo(f"{_opened(catalog).schedules.pause(name).name} is paused")
+    found = _opened(catalog).schedules.pause(name)
+    print_result(found, f"{found.name} is paused", as_json)
 
 
 @schedule.command("resume")
 @click.argument("name")
 @catalog_option
-def resume_schedule(name: str, catalog: str) -> None:
+@json_option
+def resume_schedule(name: str, catalog: str, as_json: bool) -> None:
     """Resume a paused schedule; missed ticks are not made up."""
-    echo(f"{_opened(catalog).schedules.resume(name).name} is active")
+    found = _opened(catalog).schedules.resume(name)
+    print_result(found, f"{found.name} is active", as_json)
 
 
 @schedule.command("trigger")
@@ -261,10 +262,11 @@ def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
 @schedule.command("remove")
 @click.argument("name")
 @catalog_option
-def remove_schedule(name: str, catalog: str) -> None:
+@json_option
+def remove_schedule(name: str, catalog: str, as_json: bool) -> None:
     """Delete a schedule; jobs that it submitted stay."""
     _opened(catalog).schedules.remove(name)
-    echo(f"{name} is removed")
+    print_result({"removed": name}, f"{name} is removed", as_json)
 
 
 @click.command()
@@ -364,10 +366,7 @@ def _some(planned: Sequence[PlannedJob]) -> Iterator[tuple[object, ...]]:
 
 
 def _show(job: Job, as_json: bool) -> None:
-    if as_json:
-        print_json(job)
-    else:
-        echo(f"{job.id} {job.kind} {job.task or 'of all'}: {job.outcome or job.state}")
+    print_result(job, f"{job.id} {job.kind} {job.task or 'of all'}: {job.outcome or job.state}", as_json)
 
 
 COMMANDS = (submit, job, schedule, plan, worker)

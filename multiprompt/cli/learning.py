@@ -14,10 +14,10 @@ from multiprompt.cli.options import (
     working,
 )
 from multiprompt.cli.output import (
-    echo,
     print_added,
     print_json,
     print_learned,
+    print_result,
     told_in_json,
 )
 from multiprompt.records import AddedTask, LearnReport
@@ -55,11 +55,13 @@ def quickstart(folder: Path, as_json: bool) -> None:
     show_default=True,
     help="What the weights are held in; auto is bfloat16 where the hardware has it.",
 )
-def init(catalog: str, base_model: str | None, dtype: str) -> None:
+@json_option
+def init(catalog: str, base_model: str | None, dtype: str, as_json: bool) -> None:
     """Make a catalog and bind it to a base model."""
     with working(catalog, base_model, create=True, dtype=None if dtype == "auto" else dtype) as workspace:
         base = workspace.base_model()
-    echo(f"{workspace.location} is bound to {base.record}")
+    told = f"{workspace.location} is bound to {base.record}"
+    print_result({"catalog": workspace.location, "base_model": base.record}, told, as_json)
 
 
 @click.command()

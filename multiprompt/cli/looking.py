@@ -19,6 +19,7 @@ from multiprompt.cli.output import (
     print_evaluation,
     print_json,
     print_matrix,
+    print_result,
     print_table,
 )
 from multiprompt.errors import counted
@@ -152,7 +153,7 @@ def matrix(picture: Path | None, catalog: str, as_json: bool) -> None:
         from multiprompt.reports.plot import plot_matrix
 
         plot_matrix(found, picture)
-        echo(f"wrote {picture}")
+        print_result({"picture": picture}, f"wrote {picture}", as_json)
     elif as_json:
         print_json({**asdict(found), "measures": measures(found)})
     else:

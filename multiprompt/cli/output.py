@@ -43,6 +43,14 @@ def print_json(value: Any) -> None:
     echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
 
 
+def print_result(value: Any, text: str, as_json: bool) -> None:
+    """Print what a command did: as JSON, or in a line."""
+    if as_json:
+        print_json(value)
+    else:
+        echo(text)
+
+
 @contextmanager
 def told_in_json(records: Sequence[Any], wanted: bool) -> Iterator[None]:
     """Print records as JSON when the work on them ends, also where it fails; the error is then the last of them."""

@@ -9,12 +9,11 @@ import click
 from multiprompt.cli.options import (
     catalog_option,
     force_option,
+    json_option,
     reason_option,
     working,
 )
-from multiprompt.cli.output import (
-    echo,
-)
+from multiprompt.cli.output import print_result
 from multiprompt.workspace import open_workspace
 
 
@@ -24,10 +23,11 @@ from multiprompt.workspace import open_workspace
 @reason_option
 @force_option
 @catalog_option
-def rollback(task: str, to: int | None, reason: str, force: bool, catalog: str) -> None:
+@json_option
+def rollback(task: str, to: int | None, reason: str, force: bool, catalog: str, as_json: bool) -> None:
     """Publish an earlier version of a task again."""
     version = open_workspace(catalog, create=False).rollback(task, to, reason, force=force)
-    echo(f"{version.label} is published")
+    print_result(version, f"{version.label} is published", as_json)
 
 
 @click.command()
@@ -35,10 +35,11 @@ def rollback(task: str, to: int | None, reason: str, force: bool, catalog: str) 
 @reason_option
 @force_option
 @catalog_option
-def publish(label: str, reason: str, force: bool, catalog: str) -> None:
+@json_option
+def publish(label: str, reason: str, force: bool, catalog: str, as_json: bool) -> None:
     """Publish a candidate that was held: its task is guarded, or it did not learn."""
     version = open_workspace(catalog, create=False).publish(label, reason, force=force)
-    echo(f"{version.label} is published")
+    print_result(version, f"{version.label} is published", as_json)
 
 
 @click.command()
@@ -46,31 +47,37 @@ def publish(label: str, reason: str, force: bool, catalog: str) -> None:
 @click.option("--off", is_flag=True, help="Guard it no longer.")
 @reason_option
 @catalog_option
-def guard(task: str, off: bool, reason: str, catalog: str) -> None:
+@json_option
+def guard(task: str, off: bool, reason: str, catalog: str, as_json: bool) -> None:
     """Hold new versions of TASK until `publish --force --reason` publishes one."""
-    open_workspace(catalog, create=False).guard(task, not off, reason)
-    echo(f"{task} is {'guarded no longer' if off else 'guarded'}")
+    workspace = open_workspace(catalog, create=False)
+    workspace.guard(task, not off, reason)
+    told = f"{task} is {'guarded no longer' if off else 'guarded'}"
+    print_result(workspace.task_record(task), told, as_json)
 
 
 @click.command()
 @click.argument("task")
 @click.argument("text")
 @catalog_option
-def note(task: str, text: str, catalog: str) -> None:
+@json_option
+def note(task: str, text: str, catalog: str, as_json: bool) -> None:
     """Keep a note on TASK among its events; `tasks "matches('…')"` finds it."""
-    open_workspace(catalog, create=False).note(task, text)
-    echo(f"noted on {task}")
+    workspace = open_workspace(catalog, create=False)
+    workspace.note(task, text)
+    print_result(workspace.notes(task)[-1], f"noted on {task}", as_json)
 
 
 @click.command()
 @click.argument("label", metavar="TASK[@V]")
 @click.argument("folder", type=click.Path(path_type=Path))
 @catalog_option
-def export(label: str, folder: Path, catalog: str) -> None:
+@json_option
+def export(label: str, folder: Path, catalog: str, as_json: bool) -> None:
     """Write a version as a PEFT adapter folder."""
     with working(catalog) as workspace:
         target = workspace.export(label, folder)
-    echo(f"wrote {target}")
+    print_result({"folder": target}, f"wrote {target}", as_json)
 
 
 COMMANDS = (rollback, publish, guard, note, export)

@@ -853,6 +853,39 @@ def test_every_command_has_help_and_an_example_in_the_guide(path: tuple[str, ...
     assert re.search(rf"^\s*multiprompt {' '.join(path)}\b", GUIDE, re.MULTILINE), "the guide has no example"
 
 
+# Commands without --json, and why.
+NO_JSON = {("worker",): "it prints no result but a log, which --log json gives as JSON lines"}
+
+
+def test_every_command_takes_json_or_says_why_not() -> None:
+    without = {path for path, command in every_command(cli) if not any("--json" in p.opts for p in command.params)}
+    assert without == NO_JSON.keys()
+
+
+def test_each_writing_command_prints_its_result_as_json(changed: Run, tmp_path: Path, tiny_model: Path) -> None:
+    run = changed
+    assert run("init", "--base-model", tiny_model, "--json").json["base_model"]["dtype"] == "float32"
+    assert run("guard", "colour", "--json").json["guarded"] is True
+    assert run("guard", "colour", "--off", "--json").json["guarded"] is False
+    assert run("learn", "colour", "--json").json[0]["version"] == "colour@2"
+    assert run("rollback", "colour", "--json").json["number"] == 1
+    assert len(run("bless", "colour", "--reason", "why", "--json").json["predictions"]) == 12
+    assert run("policy", "warn", "--json").json == {"policy": "warn"}
+    assert run("note", "colour", "ask Ann", "--json").json["reason"] == "ask Ann"
+    assert run("export", "colour", tmp_path / "out", "--json").json == {"folder": str(tmp_path / "out")}
+    assert run("backup", tmp_path / "copy.db", "--json").json == {"file": str(tmp_path / "copy.db")}
+    assert run("export-catalog", tmp_path / "other.db", "--json").json["copy"] == str(tmp_path / "other.db")
+    known = run("upgrade", "--json").json
+    assert known["before"] == known["after"]
+    assert run("schedule", "add", "colour", "--every", "6h", "--json").json["name"] == "retrain:colour"
+    assert run("schedule", "pause", "retrain:colour", "--json").json["active"] is False
+    assert run("schedule", "resume", "retrain:colour", "--json").json["active"] is True
+    assert run("schedule", "remove", "retrain:colour", "--json").json == {"removed": "retrain:colour"}
+    assert "glossary" in run("docs", "--json").json
+    assert run("docs", "glossary", "--json").json["text"].startswith("# ")
+    assert run("matrix", "--plot", tmp_path / "m.svg", "--json").json == {"picture": str(tmp_path / "m.svg")}
+
+
 def test_listing_loads_no_torch(catalog: Run, tmp_path: Path) -> None:
     """What takes seconds to import must not be imported to answer a listing."""
     code = (
