@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from multiprompt.cli.completion import complete_labels
 from multiprompt.cli.options import (
     catalog_option,
     hub_metrics_option,
@@ -68,7 +69,7 @@ def check(
 
 
 @click.command()
-@click.argument("label", metavar="TASK[@V]")
+@click.argument("label", metavar="TASK[@V]", shell_complete=complete_labels)
 @reason_option
 @catalog_option
 @hub_metrics_option

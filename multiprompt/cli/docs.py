@@ -32,7 +32,9 @@ def read_page(name: str) -> str:
 
 
 @click.command()
-@click.argument("page", required=False)
+@click.argument(
+    "page", required=False, shell_complete=lambda _, __, begun: [n for n in page_names() if n.startswith(begun)]
+)
 @json_option
 def docs(page: str | None, as_json: bool) -> None:
     """Print a PAGE of the guide, or the list of pages."""

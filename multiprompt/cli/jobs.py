@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from multiprompt.cli.completion import complete_jobs, complete_schedules, complete_tasks
 from multiprompt.cli.options import FiniteRange, catalog_option, hub_metrics_option, json_option
 from multiprompt.cli.output import echo, print_json, print_result, print_table
 from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
@@ -62,7 +63,7 @@ def _opened(catalog: str) -> Workspace:
 
 
 @click.command()
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=complete_tasks)
 @_kind_option
 @_priority_option
 @click.option("--wait", is_flag=True, help="Wait until it has ended; then exit 1 unless it is done.")
@@ -97,7 +98,7 @@ def job() -> None:
 
 
 @job.command("show")
-@click.argument("identity", metavar="JOB")
+@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
 def show_job(identity: str, catalog: str, as_json: bool) -> None:
@@ -124,7 +125,7 @@ def show_job(identity: str, catalog: str, as_json: bool) -> None:
 
 
 @job.command("logs")
-@click.argument("identity", metavar="JOB")
+@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
 def job_logs(identity: str, catalog: str, as_json: bool) -> None:
@@ -138,7 +139,7 @@ def job_logs(identity: str, catalog: str, as_json: bool) -> None:
 
 
 @job.command("cancel")
-@click.argument("identity", metavar="JOB")
+@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
 def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
@@ -147,7 +148,7 @@ def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
 
 
 @job.command("retry")
-@click.argument("identity", metavar="JOB")
+@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
 def retry_job(identity: str, catalog: str, as_json: bool) -> None:
@@ -161,7 +162,7 @@ def schedule() -> None:
 
 
 @schedule.command("add")
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=complete_tasks)
 @_schedule_kind_option
 @click.option("--cron", metavar="EXPR", help="Five fields, for example '0 3 * * 0'; six with seconds first.")
 @click.option("--every", type=Duration(), metavar="TIME", help="Such as 6h or 30d; with --on age, the age.")
@@ -231,7 +232,7 @@ def list_schedules(catalog: str, as_json: bool) -> None:
 
 
 @schedule.command("pause")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_schedules)
 @catalog_option
 @json_option
 def pause_schedule(name: str, catalog: str, as_json: bool) -> None:
@@ -241,7 +242,7 @@ def pause_schedule(name: str, catalog: str, as_json: bool) -> None:
 
 
 @schedule.command("resume")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_schedules)
 @catalog_option
 @json_option
 def resume_schedule(name: str, catalog: str, as_json: bool) -> None:
@@ -251,7 +252,7 @@ def resume_schedule(name: str, catalog: str, as_json: bool) -> None:
 
 
 @schedule.command("trigger")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_schedules)
 @catalog_option
 @json_option
 def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
@@ -260,7 +261,7 @@ def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
 
 
 @schedule.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_schedules)
 @catalog_option
 @json_option
 def remove_schedule(name: str, catalog: str, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from multiprompt.cli.completion import complete_tasks
 from multiprompt.cli.options import (
     catalog_option,
     hub_metrics_option,
@@ -94,7 +95,7 @@ def add(files: tuple[Path, ...], groups: tuple[str, ...], catalog: str, as_json:
 
 
 @click.command()
-@click.argument("tasks", nargs=-1, metavar="TASK…")
+@click.argument("tasks", nargs=-1, metavar="TASK…", shell_complete=complete_tasks)
 @click.option("--all", "everything", is_flag=True, help="Every task that has no published version yet.")
 @click.option("--together", is_flag=True, help="Train them in the same passes over the base model.")
 @click.option("--as-added", is_flag=True, help="Learn from the task file that was added, though it was edited since.")
@@ -131,7 +132,7 @@ def learn(
 
 
 @click.command("import")
-@click.argument("task")
+@click.argument("task", shell_complete=complete_tasks)
 @click.argument("folder", type=click.Path(path_type=Path))
 @catalog_option
 @hub_metrics_option

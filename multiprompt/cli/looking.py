@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from multiprompt.catalog.labels import parse_label
+from multiprompt.cli.completion import complete_evaluations, complete_labels
 from multiprompt.cli.options import (
     catalog_option,
     json_option,
@@ -29,7 +30,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 
 
 @click.command()
-@click.argument("number", type=int, metavar="ID")
+@click.argument("number", type=int, metavar="ID", shell_complete=complete_evaluations)
 @catalog_option
 @json_option
 def evaluation(number: int, catalog: str, as_json: bool) -> None:
@@ -45,7 +46,7 @@ def evaluation(number: int, catalog: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("label", metavar="TASK[@V]")
+@click.argument("label", metavar="TASK[@V]", shell_complete=complete_labels)
 @catalog_option
 @json_option
 def show(label: str, catalog: str, as_json: bool) -> None:
@@ -81,7 +82,7 @@ def show(label: str, catalog: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("label", metavar="TASK[@V]")
+@click.argument("label", metavar="TASK[@V]", shell_complete=complete_labels)
 @click.option(
     "--format",
     "form",
@@ -122,8 +123,8 @@ def impact(what: str, name: str, catalog: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("before", metavar="TASK@V")
-@click.argument("after", metavar="TASK[@V]")
+@click.argument("before", metavar="TASK@V", shell_complete=complete_labels)
+@click.argument("after", metavar="TASK[@V]", shell_complete=complete_labels)
 @click.option("--no-tokens", is_flag=True, help="Leave the virtual tokens out; the base model is not loaded then.")
 @catalog_option
 @json_option

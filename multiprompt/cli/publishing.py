@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from multiprompt.cli.completion import complete_labels, complete_numbers, complete_tasks
 from multiprompt.cli.options import (
     catalog_option,
     force_option,
@@ -18,8 +19,14 @@ from multiprompt.workspace import open_workspace
 
 
 @click.command()
-@click.argument("task")
-@click.option("--to", type=int, metavar="V", help="The version to publish again; by default the one retired last.")
+@click.argument("task", shell_complete=complete_tasks)
+@click.option(
+    "--to",
+    type=int,
+    metavar="V",
+    shell_complete=complete_numbers,
+    help="The version to publish again; by default the one retired last.",
+)
 @reason_option
 @force_option
 @catalog_option
@@ -31,7 +38,7 @@ def rollback(task: str, to: int | None, reason: str, force: bool, catalog: str, 
 
 
 @click.command()
-@click.argument("label", metavar="TASK[@V]")
+@click.argument("label", metavar="TASK[@V]", shell_complete=complete_labels)
 @reason_option
 @force_option
 @catalog_option
@@ -43,7 +50,7 @@ def publish(label: str, reason: str, force: bool, catalog: str, as_json: bool) -
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", shell_complete=complete_tasks)
 @click.option("--off", is_flag=True, help="Guard it no longer.")
 @reason_option
 @catalog_option
@@ -57,7 +64,7 @@ def guard(task: str, off: bool, reason: str, catalog: str, as_json: bool) -> Non
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", shell_complete=complete_tasks)
 @click.argument("text")
 @catalog_option
 @json_option
@@ -69,7 +76,7 @@ def note(task: str, text: str, catalog: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("label", metavar="TASK[@V]")
+@click.argument("label", metavar="TASK[@V]", shell_complete=complete_labels)
 @click.argument("folder", type=click.Path(path_type=Path))
 @catalog_option
 @json_option

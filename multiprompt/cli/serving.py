@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from multiprompt.catalog.labels import parse_label
+from multiprompt.cli.completion import complete_labels
 from multiprompt.cli.options import (
     catalog_option,
     json_option,
@@ -24,7 +25,7 @@ from multiprompt.workspace import Workspace
 
 
 @click.command()
-@click.argument("task", required=False, metavar="TASK[@V]")
+@click.argument("task", required=False, metavar="TASK[@V]", shell_complete=complete_labels)
 @click.argument("texts", nargs=-1, metavar="TEXT…")
 @click.option(
     "--input", "source", type=click.File("rb"), help="JSON lines of rows, or one JSON array; - is standard input."
