@@ -10,6 +10,7 @@
     ├── NotFoundError     (LookupError)   no such task, version or base model
     ├── BaseModelError    (RuntimeError)  the base model cannot be fetched, read or used
     │   └── BaseMismatchError             the base model is another than the prompt's
+    ├── HubError          (RuntimeError)  a prompt cannot be uploaded to the hub
     ├── AdapterError      (ValueError)    adapter files that cannot be a prompt for this base model
     ├── TrainingError     (RuntimeError)  training broke off, for example on a loss that is not a number
     ├── CatalogError      (RuntimeError)  the catalog cannot be read or written
@@ -71,6 +72,10 @@ class BaseModelError(MultipromptError, RuntimeError):
 
 class BaseMismatchError(BaseModelError):
     """The base model is another than the one that the prompt was trained on."""
+
+
+class HubError(MultipromptError, RuntimeError):
+    """A prompt cannot be uploaded to the hub."""
 
 
 class AdapterError(MultipromptError, ValueError):

@@ -360,6 +360,12 @@ class Workspace:
 
         return export(self.context, label, Path(folder))
 
+    def push_to_hub(self, label: str, repo_id: str, *, private: bool = True) -> str:
+        """Upload a version, as `export` writes it, to a repository of the hub; gives its URL. Raises HubError."""
+        from multiprompt.reports.export import push_to_hub
+
+        return push_to_hub(self.context, label, repo_id, private=private)
+
     # Jobs
 
     def submit(self, name: str | None = None, kind: str | None = None, *, priority: int = DEFAULT_PRIORITY) -> Job:

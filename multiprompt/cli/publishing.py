@@ -78,13 +78,19 @@ def note(task: str, text: str, catalog: str, as_json: bool) -> None:
 @click.command()
 @click.argument("label", metavar="TASK[@V]", shell_complete=complete_labels)
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--push", "repo", metavar="REPO", help="Upload it to this repository of the hub, too: owner/name.")
+@click.option("--public", is_flag=True, help="With --push: a new repository is public.")
 @catalog_option
 @json_option
-def export(label: str, folder: Path, catalog: str, as_json: bool) -> None:
-    """Write a version as a PEFT adapter folder."""
+def export(label: str, folder: Path, repo: str | None, public: bool, catalog: str, as_json: bool) -> None:
+    """Write a version as a PEFT adapter folder with a model card."""
+    if public and repo is None:
+        raise click.UsageError("--public is for --push")
     with working(catalog) as workspace:
         target = workspace.export(label, folder)
-    print_result({"folder": target}, f"wrote {target}", as_json)
+        url = None if repo is None else workspace.push_to_hub(label, repo, private=not public)
+    told = f"wrote {target}" if url is None else f"wrote {target}\nuploaded to {url}"
+    print_result({"folder": target, "url": url}, told, as_json)
 
 
 COMMANDS = (rollback, publish, guard, note, export)
