@@ -44,7 +44,10 @@ def rollback(task: str, to: int | None, reason: str, force: bool, catalog: str, 
 @catalog_option
 @json_option
 def publish(label: str, reason: str, force: bool, catalog: str, as_json: bool) -> None:
-    """Publish a candidate that was held: its task is guarded, or it did not learn."""
+    """Publish a candidate, by default the newest: its task was guarded, or it did not learn.
+
+    It takes --force and --reason while the task is guarded, and always for a version that did not learn.
+    """
     version = open_workspace(catalog, create=False).publish(label, reason, force=force)
     print_result(version, f"{version.label} is published", as_json)
 

@@ -526,6 +526,15 @@ def test_a_plan_shows_the_first_jobs_of_each_schedule_and_counts_the_others(cata
     assert "check: its first 1000 jobs, to " in done.err
 
 
+def test_a_plan_calls_the_first_training_of_a_task_a_learning(catalog: Run) -> None:
+    catalog("schedule", "add", "colour", "--cron", "0 3 * * *")
+    catalog("schedule", "add", "word", "--cron", "0 4 * * *")
+    assert {job["task"]: job["kind"] for job in catalog("plan", "--json").json} == {
+        "colour": "retrain",
+        "word": "learn",
+    }
+
+
 def test_waiting_without_a_worker_is_told_once(catalog: Run, caplog: pytest.LogCaptureFixture) -> None:
     done = catalog("submit", "colour", "--wait", "--timeout", "1s")
     assert (done.status, done.out) == (2, "")
@@ -743,6 +752,8 @@ WRONG = [
     (("note", "nope", "x"), "no task 'nope'"),
     (("matrix", "--catalog", "nowhere.db"), "create one with `multiprompt init`"),
     (("jobs", "stat = 'failed'"), "unknown field 'stat'; did you mean 'state'?"),
+    (("jobs", "--after", "nonsense"), "'nonsense' is no place in a listing: there are no jobs yet"),
+    (("events", "kind == 'x'"), "at '=': expected a text in single quotes; one = compares"),
     (("jobs", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("worker", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("upgrade", "--catalog", "nowhere.db"), "nowhere.db"),
