@@ -13,6 +13,7 @@ import click
 from multiprompt.cli.completion import complete_jobs, complete_schedules, complete_tasks
 from multiprompt.cli.options import FiniteRange, catalog_option, hub_metrics_option, json_option
 from multiprompt.cli.output import echo, print_json, print_result, print_table
+from multiprompt.cli.words import in_shell_words
 from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
 from multiprompt.errors import counted
 from multiprompt.records import Job, PlannedJob
@@ -118,7 +119,7 @@ def show_job(identity: str, catalog: str, as_json: bool) -> None:
         "updated": f"{found.updated_at:%Y-%m-%d %H:%M:%S}",
         "worker": "-" if progress is None else f"{progress.worker}, attempt {progress.attempt}",
         "progress": "-" if progress is None else f"{progress.step} {progress.done}/{progress.total}",
-        "outcome": found.outcome or "-",
+        "outcome": in_shell_words(found.outcome) or "-",
     }
     for name, value in lines.items():
         echo(f"{name:<10} {value}")
@@ -135,7 +136,7 @@ def job_logs(identity: str, catalog: str, as_json: bool) -> None:
         print_json(lines)
         return
     for line in lines:
-        echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:<7} {line.worker or '-'}: {line.message}")
+        echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:<7} {line.worker or '-'}: {in_shell_words(line.message)}")
 
 
 @job.command("cancel")
@@ -367,7 +368,9 @@ def _some(planned: Sequence[PlannedJob]) -> Iterator[tuple[object, ...]]:
 
 
 def _show(job: Job, as_json: bool) -> None:
-    print_result(job, f"{job.id} {job.kind} {job.task or 'of all'}: {job.outcome or job.state}", as_json)
+    print_result(
+        job, f"{job.id} {job.kind} {job.task or 'of all'}: {in_shell_words(job.outcome) or job.state}", as_json
+    )
 
 
 COMMANDS = (submit, job, schedule, plan, worker)

@@ -13,6 +13,7 @@ import click
 from multiprompt.catalog.query import parse_time
 from multiprompt.cli.options import catalog_option, json_option
 from multiprompt.cli.output import echo, print_csv, print_json, print_table
+from multiprompt.cli.words import in_shell_words
 from multiprompt.records import JobProgress, Listing
 from multiprompt.workspace import Workspace, open_workspace
 
@@ -172,7 +173,7 @@ def events(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
         "state": lambda r: r.state,
         "submitted": lambda r: r.created_at,
         "updated": lambda r: r.updated_at,
-        "outcome": lambda r: r.outcome[:60] or _progress(r.progress),
+        "outcome": lambda r: in_shell_words(r.outcome)[:60] or _progress(r.progress),
     },
     changing=True,
     optional=("updated", "submitted", "kind"),

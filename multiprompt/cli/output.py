@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from multiprompt.cli.words import in_shell_words
 from multiprompt.errors import MultipromptError, counted, percent, printable
 from multiprompt.records import (
     AddedTask,
@@ -58,7 +59,7 @@ def told_in_json(records: Sequence[Any], wanted: bool) -> Iterator[None]:
     try:
         yield
     except MultipromptError as error:
-        failed.append({"error": " ".join(str(error).split())})
+        failed.append({"error": in_shell_words(" ".join(str(error).split()))})
         raise
     finally:
         if wanted:
@@ -103,11 +104,12 @@ def print_table(
 
 def print_learned(report: LearnReport) -> None:
     if not report.is_new:
-        echo(report.reason)
+        echo(in_shell_words(report.reason))
         return
     score = "" if report.measured in report.reason else f"; {report.measured}"
     majority = "" if report.majority is None else f", majority {report.majority:.4f}"
-    echo(f"{report.version} {report.state}: {report.reason}{score}; hard prompt {report.hard:.4f}{majority}")
+    reason = in_shell_words(report.reason)
+    echo(f"{report.version} {report.state}: {reason}{score}; hard prompt {report.hard:.4f}{majority}")
     print_warnings(report.warnings)
     if report.truncated:
         echo(f"  evaluation rows that were cut: {report.truncated}, to fit the model's context")
@@ -123,7 +125,7 @@ def print_learned(report: LearnReport) -> None:
 def print_warnings(warnings: Sequence[str]) -> None:
     """Warnings go to standard error, beside whatever is printed."""
     for warning in warnings:
-        echo(f"warning: {warning}", err=True)
+        echo(f"warning: {in_shell_words(warning)}", err=True)
 
 
 def print_added(task: AddedTask) -> None:
@@ -138,7 +140,10 @@ def print_check(report: CheckReport) -> None:
     """A line a version, what is open or noisy, and what a reader should know beside."""
     print_table(
         ("version", "verdict", "metric", "baseline", "now", "drop", "95 % of it", "tolerated", "detectable", "cause"),
-        [(r.version, r.verdict, r.metric, r.baseline, r.score, r.drop, *_evidence(r), r.cause) for r in report.results],
+        [
+            (r.version, r.verdict, r.metric, r.baseline, r.score, r.drop, *_evidence(r), in_shell_words(r.cause))
+            for r in report.results
+        ],
         ("detectable", "tolerated", "95 % of it", "metric", "drop"),
     )
     for result in report.results:
@@ -149,7 +154,7 @@ def print_check(report: CheckReport) -> None:
     if report.noise is not None:
         echo(f"noise floor: a second run answers {percent(report.noise, 1)} of the rows that moved in another way")
     for note in report.notes:
-        echo(f"note: {note}")
+        echo(f"note: {in_shell_words(note)}")
 
 
 def _evidence(result: CheckResult) -> tuple[str | None, float, float | None]:

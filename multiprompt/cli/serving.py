@@ -19,6 +19,7 @@ from multiprompt.cli.output import (
     echo,
     print_json,
 )
+from multiprompt.cli.words import in_shell_words
 from multiprompt.errors import DataError, NotFoundError
 from multiprompt.records import Prediction
 from multiprompt.workspace import Workspace
@@ -50,7 +51,7 @@ def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str,
     predictions = [_on_line(row.line, one) for row, one in zip(lines, found, strict=True)] if lines else found
     failed = [prediction.error for prediction in predictions if prediction.error is not None]
     for error in failed:
-        echo(f"error: {error}", err=True)
+        echo(f"error: {in_shell_words(error)}", err=True)
     cut = sum(prediction.truncated for prediction in predictions)
     if cut:
         echo(f"{cut} of {len(predictions)} texts were cut at their end to fit the model's context", err=True)

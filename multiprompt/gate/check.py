@@ -388,7 +388,7 @@ class _Check:
         if again is None and not metric.reads_as(replace(metric, metric=stored.metric)):
             raise MetricError(
                 f"{case.label} has no score in {metric.name}, as its predictions were taken for {stored.metric}; "
-                f"run `multiprompt learn {case.version.task}`."
+                f"run `ws.learn({case.version.task!r})`."
             )
         if again is None:
             again = score(metric, stored.predictions, stored.references, hub_metrics=self.context.hub_metrics)
@@ -455,7 +455,7 @@ def served_task(version: VersionRecord, baseline: Baseline) -> Task:
 def _drift(version: VersionRecord, served: Task, now: Task) -> str:
     return (
         f"{version.label} is served with the task file that it was made with; the newest one differs in "
-        f"{', '.join(changed_keys(served.mapping, now.mapping))}: run `multiprompt learn {version.task}` to serve it"
+        f"{', '.join(changed_keys(served.mapping, now.mapping))}: run `ws.learn({version.task!r})` to serve it"
     )
 
 
