@@ -157,6 +157,6 @@ class Context:
             if self._reference is not None or bound is None:
                 raise
             raise NotFoundError(
-                f"{self.catalog.location} is bound to {bound}, but {error}. Where it was moved, run "
-                "`multiprompt init --base-model` with its new place."
+                f"{self.catalog.location} is bound to {bound}, but {error}. Where it was moved, name its "
+                "new place: `mp.open(base_model='…')`."
             ) from None

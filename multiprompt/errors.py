@@ -10,6 +10,7 @@
     ├── NotFoundError     (LookupError)   no such task, version or base model
     ├── BaseModelError    (RuntimeError)  the base model cannot be fetched, read or used
     │   └── BaseMismatchError             the base model is another than the prompt's
+    ├── HubError          (RuntimeError)  a prompt cannot be uploaded to the hub
     ├── AdapterError      (ValueError)    adapter files that cannot be a prompt for this base model
     ├── TrainingError     (RuntimeError)  training broke off, for example on a loss that is not a number
     ├── CatalogError      (RuntimeError)  the catalog cannot be read or written
@@ -25,8 +26,12 @@
 Each message is one line: what happened, the values, the way out.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+# Characters that move a terminal's cursor, or turn the order of letters.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class MultipromptError(Exception):
@@ -67,6 +72,10 @@ class BaseModelError(MultipromptError, RuntimeError):
 
 class BaseMismatchError(BaseModelError):
     """The base model is another than the one that the prompt was trained on."""
+
+
+class HubError(MultipromptError, RuntimeError):
+    """A prompt cannot be uploaded to the hub."""
 
 
 class AdapterError(MultipromptError, ValueError):
@@ -121,6 +130,11 @@ def counted(number: int, noun: str) -> str:
 def percent(share: float, digits: int = 0) -> str:
     """A share as it is told: "95 %"."""
     return f"{100 * share:.{digits}f} %"
+
+
+def printable(text: str) -> str:
+    """Text with its control characters, but line ends and tabs, written as JSON writes them."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

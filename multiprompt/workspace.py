@@ -23,6 +23,7 @@ from multiprompt.records import (
     Edge,
     Evaluation,
     EvaluationRecord,
+    EvaluationReport,
     Event,
     Garbage,
     Impact,
@@ -197,11 +198,12 @@ class Workspace:
 
     def report_html(self, report: CheckReport) -> str:
         """A check as one self-contained page."""
-        from multiprompt.reports.check_page import html
+        from multiprompt.reports.check_page import gather_evidence, html
 
         base = self.context.loaded
         shown = "no base model" if base is None else str(base.record)
-        return html(report, self.matrix(), self.catalog.location, shown, self.catalog.now())
+        evidence = gather_evidence(self.context, report)
+        return html(report, self.matrix(), self.catalog.location, shown, self.catalog.now(), evidence)
 
     def report_junit(self, report: CheckReport) -> str:
         """A check as JUnit XML."""
@@ -271,9 +273,11 @@ class Workspace:
     ) -> Listing[EvaluationRecord]:
         return self.catalog.evaluations.find(query, after=after, limit=limit)
 
-    def evaluation(self, evaluation_id: int) -> Evaluation:
-        """An evaluation of a listing, with the prediction of each row."""
-        return self.catalog.evaluations.get(evaluation_id)
+    def evaluation(self, evaluation_id: int) -> EvaluationReport:
+        """An evaluation of a listing, with each row as texts, wrong ones first, and scores of each class."""
+        from multiprompt.reports.evaluation import report_evaluation
+
+        return report_evaluation(self.context, evaluation_id)
 
     def events(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Event]:
         return self.catalog.events.find(query, after=after, limit=limit)
@@ -284,7 +288,9 @@ class Workspace:
 
     def lineage(self, label: str) -> list[Edge]:
         """The lineage edges of a version, or of all versions of a task: parents, children, and materials."""
-        return self.catalog.lineage.of(*parse_label(label))
+        from multiprompt.reports.lineage import named_lineage
+
+        return named_lineage(self.catalog, *parse_label(label))
 
     def provenance(self, label: str, form: str) -> str:
         """The lineage as "tree", "mermaid", "dot", "prov" (W3C PROV-JSON) or "openlineage" (a list of run events)."""
@@ -353,6 +359,12 @@ class Workspace:
         from multiprompt.reports.export import export
 
         return export(self.context, label, Path(folder))
+
+    def push_to_hub(self, label: str, repo_id: str, *, private: bool = True) -> str:
+        """Upload a version, as `export` writes it, to a repository of the hub; gives its URL. Raises HubError."""
+        from multiprompt.reports.export import push_to_hub
+
+        return push_to_hub(self.context, label, repo_id, private=private)
 
     # Jobs
 

@@ -112,7 +112,11 @@ def _materials(connection: Connection, versions: Select[tuple[int]]) -> Iterator
             s.base_models.c.weights,
             s.runs.c.id.label("run"),
             s.runs.c.job,
-            *(snapshot.c.fingerprint.label(name) for name, snapshot in data.items()),
+            *(
+                column.label(f"{name}_{column.name}")
+                for name, snapshot in data.items()
+                for column in (snapshot.c.fingerprint, snapshot.c.split, snapshot.c.rows)
+            ),
         )
         .select_from(s.prompt_versions)
         .join(s.tasks, s.prompt_versions.c.task_id == s.tasks.c.id)
@@ -128,14 +132,14 @@ def _materials(connection: Connection, versions: Select[tuple[int]]) -> Iterator
     for row in connection.execute(query):
         label = f"{row.name}@{row.number}"
         made_of = (
-            ("runs-on", row.weights),
-            ("trained-on", row.trained),
-            ("validated-on", row.validated),
-            ("evaluated-on", row.evaluated),
-            ("made-by", None if row.run is None else f"run {row.run}"),
-            ("asked-by", None if row.job is None else f"job {row.job}"),
+            Edge(label, "runs-on", row.weights),
+            Edge(label, "trained-on", row.trained_fingerprint, row.trained_split, row.trained_rows),
+            Edge(label, "validated-on", row.validated_fingerprint, row.validated_split, row.validated_rows),
+            Edge(label, "evaluated-on", row.evaluated_fingerprint, row.evaluated_split, row.evaluated_rows),
+            Edge(label, "made-by", f"run {row.run}" if row.run else ""),
+            Edge(label, "asked-by", f"job {row.job}" if row.job else ""),
         )
-        yield from (Edge(label, relation, parent) for relation, parent in made_of if parent is not None)
+        yield from (edge for edge in made_of if edge.parent)
 
 
 def _uses(ids: Sequence[int]) -> tuple[Select[tuple[int, str]], ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from multiprompt.cli.completion import complete_labels
 from multiprompt.cli.options import (
     catalog_option,
     hub_metrics_option,
@@ -19,6 +20,7 @@ from multiprompt.cli.output import (
     echo,
     print_check,
     print_json,
+    print_result,
 )
 from multiprompt.errors import ConfigError, counted
 from multiprompt.workspace import open_workspace
@@ -67,25 +69,26 @@ def check(
 
 
 @click.command()
-@click.argument("label", metavar="TASK[@V]")
+@click.argument("label", metavar="TASK[@V]", shell_complete=complete_labels)
 @reason_option
 @catalog_option
 @hub_metrics_option
-def bless(label: str, reason: str, catalog: str, hub_metrics: bool) -> None:
+@json_option
+def bless(label: str, reason: str, catalog: str, hub_metrics: bool, as_json: bool) -> None:
     """Make the present score of a published version its baseline; nothing else changes a baseline."""
     with working(catalog, hub_metrics=hub_metrics) as workspace:
         version = workspace.version(label).label
         evaluation = workspace.bless(label, reason)
-    echo(
-        f"{version} has a new baseline: {evaluation.metric} {evaluation.score:.4f} on {counted(evaluation.rows, 'row')}"
-    )
+    score = f"{evaluation.metric} {evaluation.score:.4f} on {counted(evaluation.rows, 'row')}"
+    print_result(evaluation, f"{version} has a new baseline: {score}", as_json)
 
 
 @click.command()
 @click.argument("policy", required=False, metavar="[block|warn|rollback]")
 @reason_option
 @catalog_option
-def policy(policy: str | None, reason: str, catalog: str) -> None:
+@json_option
+def policy(policy: str | None, reason: str, catalog: str, as_json: bool) -> None:
     """Show or set the effect of a regression where a task file names none.
 
     block: a new regression rejects candidates of other tasks, and a check fails. warn: it is reported only.
@@ -94,7 +97,7 @@ def policy(policy: str | None, reason: str, catalog: str) -> None:
     workspace = open_workspace(catalog, create=False)
     if policy is not None:
         workspace.set_policy(policy, reason)
-    echo(workspace.policy())
+    print_result({"policy": workspace.policy()}, workspace.policy(), as_json)
 
 
 COMMANDS = (check, bless, policy)

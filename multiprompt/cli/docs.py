@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 import multiprompt
-from multiprompt.cli.output import echo
+from multiprompt.cli.options import json_option
+from multiprompt.cli.output import echo, print_json
 from multiprompt.errors import NotFoundError, nearest
 
 _FOLDER = Path(multiprompt.__file__).parent / "docs"
@@ -31,10 +32,15 @@ def read_page(name: str) -> str:
 
 
 @click.command()
-@click.argument("page", required=False)
-def docs(page: str | None) -> None:
+@click.argument(
+    "page", required=False, shell_complete=lambda _, __, begun: [n for n in page_names() if n.startswith(begun)]
+)
+@json_option
+def docs(page: str | None, as_json: bool) -> None:
     """Print a PAGE of the guide, or the list of pages."""
-    if page is None:
+    if as_json:
+        print_json(page_names() if page is None else {"page": page, "text": read_page(page)})
+    elif page is None:
         for name in page_names():
             echo(f"{name:<32} {read_page(name).splitlines()[0].removeprefix('# ')}")
     elif sys.stdout.isatty():

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from multiprompt.cli.completion import complete_jobs, complete_schedules, complete_tasks
 from multiprompt.cli.options import FiniteRange, catalog_option, hub_metrics_option, json_option
-from multiprompt.cli.output import echo, print_json, print_table
+from multiprompt.cli.output import echo, print_json, print_result, print_table
+from multiprompt.cli.words import in_shell_words
 from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
 from multiprompt.errors import counted
 from multiprompt.records import Job, PlannedJob
@@ -62,7 +64,7 @@ def _opened(catalog: str) -> Workspace:
 
 
 @click.command()
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=complete_tasks)
 @_kind_option
 @_priority_option
 @click.option("--wait", is_flag=True, help="Wait until it has ended; then exit 1 unless it is done.")
@@ -97,7 +99,7 @@ def job() -> None:
 
 
 @job.command("show")
-@click.argument("identity", metavar="JOB")
+@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
 def show_job(identity: str, catalog: str, as_json: bool) -> None:
@@ -117,14 +119,14 @@ def show_job(identity: str, catalog: str, as_json: bool) -> None:
         "updated": f"{found.updated_at:%Y-%m-%d %H:%M:%S}",
         "worker": "-" if progress is None else f"{progress.worker}, attempt {progress.attempt}",
         "progress": "-" if progress is None else f"{progress.step} {progress.done}/{progress.total}",
-        "outcome": found.outcome or "-",
+        "outcome": in_shell_words(found.outcome) or "-",
     }
     for name, value in lines.items():
         echo(f"{name:<10} {value}")
 
 
 @job.command("logs")
-@click.argument("identity", metavar="JOB")
+@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
 def job_logs(identity: str, catalog: str, as_json: bool) -> None:
@@ -134,11 +136,11 @@ def job_logs(identity: str, catalog: str, as_json: bool) -> None:
         print_json(lines)
         return
     for line in lines:
-        echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:<7} {line.worker or '-'}: {line.message}")
+        echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.level:<7} {line.worker or '-'}: {in_shell_words(line.message)}")
 
 
 @job.command("cancel")
-@click.argument("identity", metavar="JOB")
+@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
 def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
@@ -147,7 +149,7 @@ def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
 
 
 @job.command("retry")
-@click.argument("identity", metavar="JOB")
+@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
 def retry_job(identity: str, catalog: str, as_json: bool) -> None:
@@ -161,7 +163,7 @@ def schedule() -> None:
 
 
 @schedule.command("add")
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=complete_tasks)
 @_schedule_kind_option
 @click.option("--cron", metavar="EXPR", help="Five fields, for example '0 3 * * 0'; six with seconds first.")
 @click.option("--every", type=Duration(), metavar="TIME", help="Such as 6h or 30d; with --on age, the age.")
@@ -194,10 +196,7 @@ def add_schedule(
     added = _opened(catalog).schedule(
         task, kind, cron=cron, every=every, on=on, timezone=timezone, priority=priority, called=name
     )
-    if as_json:
-        print_json(added)
-    else:
-        echo(f"{added.name}: {added.when}")
+    print_result(added, f"{added.name}: {added.when}", as_json)
 
 
 @schedule.command("list")
@@ -229,27 +228,32 @@ def list_schedules(catalog: str, as_json: bool) -> None:
             )
             for record in records
         ],
+        ("last job", "next (UTC)"),
     )
 
 
 @schedule.command("pause")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_schedules)
 @catalog_option
-def pause_schedule(name: str, catalog: str) -> None:
+@json_option
+def pause_schedule(name: str, catalog: str, as_json: bool) -> None:
     """Pause a schedule until it is resumed."""
-    echo(f"{_opened(catalog).schedules.pause(name).name} is paused")
+    found = _opened(catalog).schedules.pause(name)
+    print_result(found, f"{found.name} is paused", as_json)
 
 
 @schedule.command("resume")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_schedules)
 @catalog_option
-def resume_schedule(name: str, catalog: str) -> None:
+@json_option
+def resume_schedule(name: str, catalog: str, as_json: bool) -> None:
     """Resume a paused schedule; missed ticks are not made up."""
-    echo(f"{_opened(catalog).schedules.resume(name).name} is active")
+    found = _opened(catalog).schedules.resume(name)
+    print_result(found, f"{found.name} is active", as_json)
 
 
 @schedule.command("trigger")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_schedules)
 @catalog_option
 @json_option
 def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
@@ -258,12 +262,13 @@ def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
 
 
 @schedule.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_schedules)
 @catalog_option
-def remove_schedule(name: str, catalog: str) -> None:
+@json_option
+def remove_schedule(name: str, catalog: str, as_json: bool) -> None:
     """Delete a schedule; jobs that it submitted stay."""
     _opened(catalog).schedules.remove(name)
-    echo(f"{name} is removed")
+    print_result({"removed": name}, f"{name} is removed", as_json)
 
 
 @click.command()
@@ -363,10 +368,9 @@ def _some(planned: Sequence[PlannedJob]) -> Iterator[tuple[object, ...]]:
 
 
 def _show(job: Job, as_json: bool) -> None:
-    if as_json:
-        print_json(job)
-    else:
-        echo(f"{job.id} {job.kind} {job.task or 'of all'}: {job.outcome or job.state}")
+    print_result(
+        job, f"{job.id} {job.kind} {job.task or 'of all'}: {in_shell_words(job.outcome) or job.state}", as_json
+    )
 
 
 COMMANDS = (submit, job, schedule, plan, worker)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from multiprompt.cli.options import FiniteRange, catalog_option, json_option
-from multiprompt.cli.output import echo, print_json, print_rows_csv, print_table, progress_bars
+from multiprompt.cli.output import echo, print_json, print_result, print_rows_csv, print_table, progress_bars
 from multiprompt.errors import QueryError, counted
 from multiprompt.workspace import open_workspace
 
@@ -32,7 +32,8 @@ def verify(catalog: str, as_json: bool) -> None:
 
 @click.command()
 @catalog_option
-def upgrade(catalog: str) -> None:
+@json_option
+def upgrade(catalog: str, as_json: bool) -> None:
     """Bring a catalog to this release's schema, after making a copy."""
     from multiprompt.catalog import migration
     from multiprompt.catalog.database import database_engine
@@ -42,38 +43,41 @@ def upgrade(catalog: str) -> None:
         old, new, copy = migration.upgrade(engine)
     finally:
         engine.dispose()
-    if old == new:
-        echo(f"schema {new} already, nothing to do")
-    else:
-        echo(f"schema {old} → {new}" + (f"; copy: {copy}" if copy is not None else ""))
+    moved = f"schema {old} → {new}" + (f"; copy: {copy}" if copy is not None else "")
+    told = f"schema {new} already, nothing to do" if old == new else moved
+    print_result({"before": old, "after": new, "copy": copy}, told, as_json)
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @catalog_option
-def backup(file: Path, catalog: str) -> None:
+@json_option
+def backup(file: Path, catalog: str, as_json: bool) -> None:
     """Copy the catalog into FILE, a SQLite catalog, while others work in it."""
     with progress_bars() as progress:
         workspace = open_workspace(catalog, create=False, progress=progress)
         left = workspace.jobs.live()
-        echo(f"wrote {workspace.backup(file)}")
+        written = workspace.backup(file)
+    print_result({"file": written}, f"wrote {written}", as_json)
     _tell_left(left)
 
 
 @click.command("export-catalog")
 @click.argument("target", metavar="URL")
 @catalog_option
-def export_catalog(target: str, catalog: str) -> None:
+@json_option
+def export_catalog(target: str, catalog: str, as_json: bool) -> None:
     """Copy the whole catalog to a new one at URL, on SQLite or PostgreSQL, and compare every row."""
-    _copy(catalog, target)
+    _copy(catalog, target, as_json)
 
 
 @click.command("import-catalog")
 @click.argument("source", metavar="URL")
 @catalog_option
-def import_catalog(source: str, catalog: str) -> None:
+@json_option
+def import_catalog(source: str, catalog: str, as_json: bool) -> None:
     """Make the catalog a copy of the one at URL, and compare every row; there must be none yet."""
-    _copy(source, catalog)
+    _copy(source, catalog, as_json)
 
 
 @click.command()
@@ -117,12 +121,13 @@ def sql(statement: str, limit: int, seconds: float, catalog: str, as_csv: bool, 
         echo(f"more than {limit} rows: raise --limit", err=True)
 
 
-def _copy(source: str, target: str) -> None:
+def _copy(source: str, target: str, as_json: bool) -> None:
     with progress_bars() as progress:
-        workspace = open_workspace(source, create=False)
-        left = workspace.jobs.live()
-        copied = workspace.catalog.copy_to(target, progress)
-    echo(f"{copied.location} holds the same as {workspace.location}")
+        original = open_workspace(source, create=False)
+        left = original.jobs.live()
+        copied = original.catalog.copy_to(target, progress)
+    told = f"{copied.location} holds the same as {original.location}"
+    print_result({"source": original.location, "copy": copied.location}, told, as_json)
     _tell_left(left)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from multiprompt.cli.completion import complete_tasks
 from multiprompt.cli.options import (
     catalog_option,
     hub_metrics_option,
@@ -14,10 +15,10 @@ from multiprompt.cli.options import (
     working,
 )
 from multiprompt.cli.output import (
-    echo,
     print_added,
     print_json,
     print_learned,
+    print_result,
     told_in_json,
 )
 from multiprompt.records import AddedTask, LearnReport
@@ -56,11 +57,13 @@ def quickstart(folder: Path, as_json: bool) -> None:
     show_default=True,
     help="What the weights are held in; auto is bfloat16 where the hardware has it.",
 )
-def init(catalog: str, base_model: str | None, dtype: str) -> None:
+@json_option
+def init(catalog: str, base_model: str | None, dtype: str, as_json: bool) -> None:
     """Make a catalog and bind it to a base model."""
     with working(catalog, base_model, create=True, dtype=None if dtype == "auto" else dtype) as workspace:
         base = workspace.base_model()
-    echo(f"{workspace.location} is bound to {base.record}")
+    told = f"{workspace.location} is bound to {base.record}"
+    print_result({"catalog": workspace.location, "base_model": base.record}, told, as_json)
 
 
 @click.command()
@@ -93,7 +96,7 @@ def add(files: tuple[Path, ...], groups: tuple[str, ...], catalog: str, as_json:
 
 
 @click.command()
-@click.argument("tasks", nargs=-1, metavar="TASK…")
+@click.argument("tasks", nargs=-1, metavar="TASK…", shell_complete=complete_tasks)
 @click.option("--all", "everything", is_flag=True, help="Every task that has no published version yet.")
 @click.option("--together", is_flag=True, help="Train them in the same passes over the base model.")
 @click.option("--as-added", is_flag=True, help="Learn from the task file that was added, though it was edited since.")
@@ -130,7 +133,7 @@ def learn(
 
 
 @click.command("import")
-@click.argument("task")
+@click.argument("task", shell_complete=complete_tasks)
 @click.argument("folder", type=click.Path(path_type=Path))
 @catalog_option
 @hub_metrics_option

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import wraps
 from typing import Any
@@ -13,6 +13,7 @@ import click
 from multiprompt.catalog.query.values import parse_time
 from multiprompt.cli.options import catalog_option, json_option
 from multiprompt.cli.output import echo, print_csv, print_json, print_table
+from multiprompt.cli.words import in_shell_words
 from multiprompt.records import JobProgress, Listing
 from multiprompt.workspace import Workspace, open_workspace
 
@@ -24,11 +25,16 @@ List = Callable[..., Listing[Any]]
 Columns = Mapping[str, Callable[[Any], Any]]
 
 
-def listing(columns: Columns, *, changing: bool = False) -> Callable[[List], click.Command]:
+def listing(
+    columns: Columns, *, changing: bool = False, optional: Sequence[str] = ()
+) -> Callable[[List], click.Command]:
     """Make a command of a function that lists: it gets the workspace, the query and the page's limits.
 
-    What keeps `changing` can be watched.
+    A listing that keeps `changing` can be watched. A narrow terminal leaves `optional` columns out.
     """
+
+    def print_records(records: Listing[Any]) -> None:
+        print_table(list(columns), [[value(record) for value in columns.values()] for record in records], optional)
 
     def make(list_records: List) -> click.Command:
         @wraps(list_records)
@@ -47,7 +53,7 @@ def listing(columns: Columns, *, changing: bool = False) -> Callable[[List], cli
             while watch:
                 records = list_records(workspace, query, after=after, limit=page, **options)
                 click.clear()
-                print_table(list(columns), [[value(record) for value in columns.values()] for record in records])
+                print_records(records)
                 time.sleep(_WATCH_SECONDS)
             records = list_records(workspace, query, after=after, limit=page, **options)
             if as_json:
@@ -55,7 +61,7 @@ def listing(columns: Columns, *, changing: bool = False) -> Callable[[List], cli
             elif as_csv:
                 print_csv(records)
             else:
-                print_table(list(columns), [[value(record) for value in columns.values()] for record in records])
+                print_records(records)
             if records.after is not None:
                 echo(f"more: --after {records.after}", err=True)
 
@@ -92,7 +98,8 @@ def _time(_context: click.Context, _parameter: click.Parameter, value: str | Non
         "metric": lambda r: r.metric,
         "score": lambda r: r.score,
         "tags": lambda r: r.tags,
-    }
+    },
+    optional=("tags", "since"),
 )
 @click.option("--as-of", callback=_time, metavar="TIME", help="What was published then, such as 2026-11-01.")
 def tasks(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
@@ -113,7 +120,8 @@ def tasks(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
         "score": lambda r: r.score,
         "created": lambda r: r.created_at,
         "digest": lambda r: r.digest[:19],
-    }
+    },
+    optional=("digest", "tokens", "method"),
 )
 def versions(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
     """List the prompt versions that match a QUERY, for example "task = 'sst2' and state = 'retired'"."""
@@ -132,7 +140,8 @@ def versions(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
         "cut": lambda r: r.truncated,
         "seconds": lambda r: r.seconds,
         "at": lambda r: r.created_at,
-    }
+    },
+    optional=("cut", "seconds", "at"),
 )
 def evaluations(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
     """List the scores that match a QUERY, for example "kind = 'soft' and score < 0.8"."""
@@ -148,7 +157,8 @@ def evaluations(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
         "from": lambda r: r.from_version,
         "to": lambda r: r.to_version,
         "reason": lambda r: r.reason[:60],
-    }
+    },
+    optional=("from", "actor"),
 )
 def events(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
     """List events with time, actor and reason, for example "at > '2026-11-01' and kind = 'rolled-back'"."""
@@ -163,9 +173,10 @@ def events(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
         "state": lambda r: r.state,
         "submitted": lambda r: r.created_at,
         "updated": lambda r: r.updated_at,
-        "outcome": lambda r: r.outcome[:60] or _progress(r.progress),
+        "outcome": lambda r: in_shell_words(r.outcome)[:60] or _progress(r.progress),
     },
     changing=True,
+    optional=("updated", "submitted", "kind"),
 )
 def jobs(workspace: Workspace, query: str, **page: Any) -> Listing[Any]:
     """List the jobs that match a QUERY, such as "state = 'failed'": what waits, runs, is done or failed, and why."""

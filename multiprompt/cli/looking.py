@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from itertools import count
 from pathlib import Path
 
 import click
 
 from multiprompt.catalog.labels import parse_label
+from multiprompt.cli.completion import complete_evaluations, complete_labels
 from multiprompt.cli.options import (
     catalog_option,
     json_option,
@@ -17,8 +17,10 @@ from multiprompt.cli.options import (
 from multiprompt.cli.output import (
     echo,
     print_diff,
+    print_evaluation,
     print_json,
     print_matrix,
+    print_result,
     print_table,
 )
 from multiprompt.errors import counted
@@ -28,21 +30,23 @@ _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 
 
 @click.command()
-@click.argument("number", type=int, metavar="ID")
+@click.argument("number", type=int, metavar="ID", shell_complete=complete_evaluations)
 @catalog_option
 @json_option
 def evaluation(number: int, catalog: str, as_json: bool) -> None:
-    """Show an evaluation with the prediction of each row; `multiprompt evaluations` gives the IDs."""
+    """Show an evaluation: each row with its answers, wrong ones first, and scores of each class.
+
+    `multiprompt evaluations` gives the IDs.
+    """
     found = open_workspace(catalog, create=False).evaluation(number)
     if as_json:
         print_json(found)
         return
-    echo(f"{found.task}, {found.kind} prompt: {found.metric} {found.score:.4f}")
-    print_table(("row", "prediction", "reference"), list(zip(count(), found.predictions, found.references)))
+    print_evaluation(found)
 
 
 @click.command()
-@click.argument("label", metavar="TASK[@V]")
+@click.argument("label", metavar="TASK[@V]", shell_complete=complete_labels)
 @catalog_option
 @json_option
 def show(label: str, catalog: str, as_json: bool) -> None:
@@ -82,7 +86,7 @@ def show(label: str, catalog: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("label", metavar="TASK[@V]")
+@click.argument("label", metavar="TASK[@V]", shell_complete=complete_labels)
 @click.option(
     "--format",
     "form",
@@ -123,8 +127,8 @@ def impact(what: str, name: str, catalog: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("before", metavar="TASK@V")
-@click.argument("after", metavar="TASK[@V]")
+@click.argument("before", metavar="TASK@V", shell_complete=complete_labels)
+@click.argument("after", metavar="TASK[@V]", shell_complete=complete_labels)
 @click.option("--no-tokens", is_flag=True, help="Leave the virtual tokens out; the base model is not loaded then.")
 @catalog_option
 @json_option
@@ -154,7 +158,7 @@ def matrix(picture: Path | None, catalog: str, as_json: bool) -> None:
         from multiprompt.reports.plot import plot_matrix
 
         plot_matrix(found, picture)
-        echo(f"wrote {picture}")
+        print_result({"picture": picture}, f"wrote {picture}", as_json)
     elif as_json:
         print_json({**asdict(found), "measures": measures(found)})
     else:

@@ -16,6 +16,7 @@ from multiprompt.cli.output import (
     echo,
 )
 from multiprompt.cli.rendering import render
+from multiprompt.cli.words import in_shell_words
 from multiprompt.errors import MultipromptError
 
 
@@ -35,7 +36,7 @@ def main() -> NoReturn:
         where = f" (see `{context.command_path} --help`)" if context is not None else ""
         _fail(f"{' '.join(error.format_message().split()).rstrip('.')}{where}", 2)
     except MultipromptError as error:
-        _fail(" ".join(str(error).split()), 2)
+        _fail(in_shell_words(" ".join(str(error).split())), 2)
     except BrokenPipeError:
         # The reader went away, as with `| head`; keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -47,7 +47,9 @@ def reason_option(command: Command) -> Command:
 
 
 def force_option(command: Command) -> Command:
-    return click.option("--force", is_flag=True, help="Move what a guarded task publishes.")(command)
+    return click.option(
+        "--force", is_flag=True, help="With --reason: do it though the task is guarded or the version did not learn."
+    )(command)
 
 
 def hub_metrics_option(command: Command) -> Command:

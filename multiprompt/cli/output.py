@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +13,13 @@ from typing import Any
 
 import click
 
-from multiprompt.errors import MultipromptError, counted, percent
+from multiprompt.cli.words import in_shell_words
+from multiprompt.errors import MultipromptError, counted, percent, printable
 from multiprompt.records import (
     AddedTask,
     CheckReport,
     CheckResult,
+    EvaluationReport,
     LearnReport,
     Matrix,
     Progress,
@@ -27,9 +28,10 @@ from multiprompt.records import (
 )
 
 _CELL = 50
-# Characters that move a terminal's cursor, or turn the order of letters.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _FLIPS = 20
+# Characters of a row's text, and labels of a confusion matrix, that a table shows.
+_TEXT, _MOST_LABELS = 80, 30
+_MARKS = {True: "", False: "wrong", None: ""}
 
 
 def echo(text: object = "", *, err: bool = False) -> None:
@@ -38,13 +40,16 @@ def echo(text: object = "", *, err: bool = False) -> None:
     click.echo(printable(str(text)) if stream.isatty() else text, err=err)
 
 
-def printable(text: str) -> str:
-    """Text with its control characters, but line ends and tabs, written as JSON writes them."""
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
 def print_json(value: Any) -> None:
     echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+
+
+def print_result(value: Any, text: str, as_json: bool) -> None:
+    """Print what a command did: as JSON, or in a line."""
+    if as_json:
+        print_json(value)
+    else:
+        echo(text)
 
 
 @contextmanager
@@ -54,7 +59,7 @@ def told_in_json(records: Sequence[Any], wanted: bool) -> Iterator[None]:
     try:
         yield
     except MultipromptError as error:
-        failed.append({"error": " ".join(str(error).split())})
+        failed.append({"error": in_shell_words(" ".join(str(error).split()))})
         raise
     finally:
         if wanted:
@@ -72,13 +77,23 @@ def print_rows_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Non
     csv.writer(sys.stdout).writerows([columns, *([_csv_cell(value) for value in row] for row in rows)])
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns padded to their widest cell; numbers to the right."""
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], optional: Sequence[str] = (), cut: Sequence[str] = ()
+) -> None:
+    """Columns padded to their widest cell; numbers to the right.
+
+    On a terminal the table fits its width: `cut` columns are cut, `optional` ones left out, other long text is folded.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
     numeric = [
         bool(rows) and all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(columns))
     ]
+    if sys.stdout.isatty():
+        from multiprompt.cli.terminal import print_fitted
+
+        print_fitted(list(map(printable, columns)), cells, numeric, optional, cut)
+        return
     for line in [list(columns), *cells]:
         padded = (
             cell.rjust(width) if right else cell.ljust(width)
@@ -89,11 +104,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 def print_learned(report: LearnReport) -> None:
     if not report.is_new:
-        echo(report.reason)
+        echo(in_shell_words(report.reason))
         return
     score = "" if report.measured in report.reason else f"; {report.measured}"
     majority = "" if report.majority is None else f", majority {report.majority:.4f}"
-    echo(f"{report.version} {report.state}: {report.reason}{score}; hard prompt {report.hard:.4f}{majority}")
+    reason = in_shell_words(report.reason)
+    echo(f"{report.version} {report.state}: {reason}{score}; hard prompt {report.hard:.4f}{majority}")
     print_warnings(report.warnings)
     if report.truncated:
         echo(f"  evaluation rows that were cut: {report.truncated}, to fit the model's context")
@@ -109,7 +125,7 @@ def print_learned(report: LearnReport) -> None:
 def print_warnings(warnings: Sequence[str]) -> None:
     """Warnings go to standard error, beside whatever is printed."""
     for warning in warnings:
-        echo(f"warning: {warning}", err=True)
+        echo(f"warning: {in_shell_words(warning)}", err=True)
 
 
 def print_added(task: AddedTask) -> None:
@@ -123,8 +139,12 @@ def print_added(task: AddedTask) -> None:
 def print_check(report: CheckReport) -> None:
     """A line a version, what is open or noisy, and what a reader should know beside."""
     print_table(
-        ("version", "metric", "baseline", "now", "drop", "95 % of it", "tolerated", "detectable", "verdict", "cause"),
-        [(r.version, r.metric, r.baseline, r.score, r.drop, *_evidence(r), r.verdict, r.cause) for r in report.results],
+        ("version", "verdict", "metric", "baseline", "now", "drop", "95 % of it", "tolerated", "detectable", "cause"),
+        [
+            (r.version, r.verdict, r.metric, r.baseline, r.score, r.drop, *_evidence(r), in_shell_words(r.cause))
+            for r in report.results
+        ],
+        ("detectable", "tolerated", "95 % of it", "metric", "drop"),
     )
     for result in report.results:
         evidence = result.evidence
@@ -134,7 +154,7 @@ def print_check(report: CheckReport) -> None:
     if report.noise is not None:
         echo(f"noise floor: a second run answers {percent(report.noise, 1)} of the rows that moved in another way")
     for note in report.notes:
-        echo(f"note: {note}")
+        echo(f"note: {in_shell_words(note)}")
 
 
 def _evidence(result: CheckResult) -> tuple[str | None, float, float | None]:
@@ -149,6 +169,8 @@ def print_diff(diff: VersionDiff) -> None:
     if diff.changes:
         rows = [(change.name, _value(change.before), _value(change.after)) for change in diff.changes]
         print_table(("made with", diff.before, diff.after), rows)
+    for line in diff.template:
+        echo(line)
     for score in diff.scores:
         interval = score.interval
         sure = (
@@ -158,14 +180,41 @@ def print_diff(diff: VersionDiff) -> None:
     better = sum(flip.better for flip in diff.flips)
     echo(f"{counted(len(diff.flips), 'row')} flipped: {better} to right, {len(diff.flips) - better} to wrong")
     if diff.flips:
-        flips = [(f.row, f.reference, f.before, f.after) for f in diff.flips[:_FLIPS]]
-        print_table(("row", "reference", diff.before, diff.after), [tuple(map(_value, flip)) for flip in flips])
+        flips = [
+            (f.row, *map(_value, (f.reference, f.before, f.after)), _cut(f.text, _TEXT)) for f in diff.flips[:_FLIPS]
+        ]
+        print_table(("row", "right answer", diff.before, diff.after, "text"), flips, cut=("text",))
     if diff.tokens:
         echo("virtual tokens (nearest words explain little: prompts near any text can be found for a task)")
         print_table(
             ("token", "norm", "norm", "cosine", "nearest words", "nearest words"),
             [(t.index, *_norms(t), t.cosine, *_nearest(t)) for t in diff.tokens],
         )
+
+
+def print_evaluation(found: EvaluationReport) -> None:
+    """The score, the rows with wrong ones first, the scores of each class and the confusion matrix."""
+    wrong = sum(answer.is_right is False for answer in found.answers)
+    prompt = f"{found.version or found.task}, {found.kind} prompt"
+    echo(f"{prompt}: {found.metric} {found.score:.4f} on {counted(found.rows, 'row')}, {wrong} wrong")
+    print_table(
+        ("row", "", "right answer", "given answer", "text"),
+        [(a.row, _MARKS[a.is_right], *map(_value, (a.right, a.given)), _cut(a.text, _TEXT)) for a in found.answers],
+        cut=("text",),
+    )
+    if found.confusion is None:
+        return
+    echo()
+    print_table(
+        ("label", "precision", "recall", "f1", "support"),
+        [(c.label, c.precision, c.recall, c.f1, c.support) for c in found.classes],
+    )
+    if len(found.confusion.labels) > _MOST_LABELS:
+        echo(f"the confusion matrix has {len(found.confusion.labels)} labels: --json prints it")
+        return
+    echo("\nRows by right label (row) and given label (column):")
+    labels = found.confusion.labels
+    print_table(("", *labels), [(name, *row) for name, row in zip(labels, found.confusion.counts, strict=True)])
 
 
 def _norms(change: TokenChange) -> list[float | None]:
@@ -206,8 +255,11 @@ def progress_bars() -> Iterator[Progress]:
 def _value(value: Any) -> str:
     """A value on one line of a table, cut where it is long; digests at the length that tells them apart."""
     text = " ".join(map(repr, value)) if isinstance(value, tuple | list) else str("-" if value is None else value)
-    text = f"{text[:19]}…" if text.startswith("sha256:") else " ".join(text.split())
-    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
+    return f"{text[:19]}…" if text.startswith("sha256:") else _cut(" ".join(text.split()), _CELL)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _cell(value: Any) -> str:

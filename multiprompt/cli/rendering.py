@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import click
 
+from multiprompt.cli.completion import complete_labels
 from multiprompt.cli.options import catalog_option, json_option, working
 from multiprompt.cli.output import echo, print_json, print_table
 from multiprompt.records import RenderedAnswer, Rendering, Token
 
 
 @click.command()
-@click.argument("label", metavar="TASK[@V]")
+@click.argument("label", metavar="TASK[@V]", shell_complete=complete_labels)
 @click.argument("texts", nargs=-1, metavar="TEXT…")
 @click.option("--row", type=int, metavar="N", help="A row of the task's data, counted from 0, with its answer.")
 @click.option("--split", default="test", show_default=True, help="The split of --row: training, validation or test.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from multiprompt.catalog.labels import parse_label
+from multiprompt.cli.completion import complete_labels
 from multiprompt.cli.options import (
     catalog_option,
     json_option,
@@ -18,13 +19,14 @@ from multiprompt.cli.output import (
     echo,
     print_json,
 )
+from multiprompt.cli.words import in_shell_words
 from multiprompt.errors import DataError, NotFoundError
 from multiprompt.records import Prediction
 from multiprompt.workspace import Workspace
 
 
 @click.command()
-@click.argument("task", required=False, metavar="TASK[@V]")
+@click.argument("task", required=False, metavar="TASK[@V]", shell_complete=complete_labels)
 @click.argument("texts", nargs=-1, metavar="TEXT…")
 @click.option(
     "--input", "source", type=click.File("rb"), help="JSON lines of rows, or one JSON array; - is standard input."
@@ -49,7 +51,7 @@ def predict(task: str | None, texts: tuple[str, ...], source: Any, catalog: str,
     predictions = [_on_line(row.line, one) for row, one in zip(lines, found, strict=True)] if lines else found
     failed = [prediction.error for prediction in predictions if prediction.error is not None]
     for error in failed:
-        echo(f"error: {error}", err=True)
+        echo(f"error: {in_shell_words(error)}", err=True)
     cut = sum(prediction.truncated for prediction in predictions)
     if cut:
         echo(f"{cut} of {len(predictions)} texts were cut at their end to fit the model's context", err=True)

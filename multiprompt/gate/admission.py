@@ -83,9 +83,9 @@ def nothing_new(version: VersionRecord, came: str = "the training gave") -> str:
     """The outcome of a training or an import that gave the bytes of an existing version."""
     said = f"{NOTHING_NEW}: {came} the bytes of {version.label}"
     if version.state == "retired":
-        return f"{said}, which is retired; `multiprompt rollback {version.task} --to {version.number}` publishes it"
+        return f"{said}, which is retired; `ws.rollback({version.task!r}, to={version.number})` publishes it"
     if version.state == "candidate":
-        return f"{said}, a candidate; `multiprompt publish {version.label} --force --reason WHY` publishes it"
+        return f"{said}, a candidate; `ws.publish({version.label!r}, force=True, reason='…')` publishes it"
     return said
 
 
@@ -94,7 +94,7 @@ def require_untouched(catalog: Catalog, before: Mapping[str, str]) -> None:
     if not is_untouched(catalog, before):
         raise IntegrityError(
             "a version that was published before the training has other bytes now; nothing was published. "
-            "Run `multiprompt verify`."
+            "Run `ws.verify()`."
         )
 
 

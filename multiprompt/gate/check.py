@@ -27,7 +27,7 @@ from multiprompt.errors import (
     UnavailableError,
 )
 from multiprompt.gate.sampling import Comparison, Sampling
-from multiprompt.gate.verdict import compare, failure, judge
+from multiprompt.gate.verdict import compare, cut, failure, judge
 from multiprompt.records import (
     Baseline,
     Change,
@@ -42,7 +42,7 @@ from multiprompt.records import (
 from multiprompt.serving.prompts import load_prompt
 from multiprompt.tasks.canaries import canaries
 from multiprompt.tasks.data import READER_VERSION, Split
-from multiprompt.tasks.example import Query, answer_text, examples
+from multiprompt.tasks.example import Query, answer_text, examples, row_text
 from multiprompt.tasks.file_change import changed_keys
 from multiprompt.tasks.metric import score
 from multiprompt.tasks.source import source_digest
@@ -347,6 +347,7 @@ class _Check:
                 reference=answer_text(task, rows[flip.row], flip.reference),
                 before=answer_text(task, old[flip.row], flip.before),
                 after=answer_text(task, rows[flip.row], flip.after),
+                text=cut(row_text(task, rows[flip.row])),
             )
             for flip in evidence.flips
             if all(rows[flip.row].get(name) == old[flip.row].get(name) for name in task.fields)
@@ -387,7 +388,7 @@ class _Check:
         if again is None and not metric.reads_as(replace(metric, metric=stored.metric)):
             raise MetricError(
                 f"{case.label} has no score in {metric.name}, as its predictions were taken for {stored.metric}; "
-                f"run `multiprompt learn {case.version.task}`."
+                f"run `ws.learn({case.version.task!r})`."
             )
         if again is None:
             again = score(metric, stored.predictions, stored.references, hub_metrics=self.context.hub_metrics)
@@ -454,7 +455,7 @@ def served_task(version: VersionRecord, baseline: Baseline) -> Task:
 def _drift(version: VersionRecord, served: Task, now: Task) -> str:
     return (
         f"{version.label} is served with the task file that it was made with; the newest one differs in "
-        f"{', '.join(changed_keys(served.mapping, now.mapping))}: run `multiprompt learn {version.task}` to serve it"
+        f"{', '.join(changed_keys(served.mapping, now.mapping))}: run `ws.learn({version.task!r})` to serve it"
     )
 
 

@@ -43,7 +43,7 @@ def bless(context: Context, label: str, reason: str) -> Evaluation:
     if version.state != "published":
         raise StateError(f"{version.label} is {version.state}; only a published version has a baseline to bless.")
     if not reason.strip():
-        raise StateError("a baseline is blessed for a reason; give one with --reason.")
+        raise StateError("a baseline is blessed for a reason; give one with `reason='…'`.")
     task, split, evaluation = Checking(context).score_whole(version)
     context.catalog.baselines.bless(version, task, split, evaluation, reason)
     return evaluation

@@ -22,7 +22,7 @@ def require_as_added(context: Context, name: str) -> Task:
     if changes:
         raise StateError(
             f"{name}: its task file {record.file} was edited since it was added ({_on_one_line(changes)}). "
-            f"Run `multiprompt add {record.file}`, or learn it with --as-added."
+            f"Run `ws.add_task({record.file!r})`, or learn it with `as_added=True`."
         )
     return context.task(name)
 

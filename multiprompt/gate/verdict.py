@@ -192,9 +192,9 @@ def _flips(baseline: Evaluation, current: Evaluation, metric: MetricConfig) -> t
     return tuple(
         Flip(
             row,
-            _cut(current.references[row]),
-            _cut(baseline.predictions[row]),
-            _cut(current.predictions[row]),
+            cut(current.references[row]),
+            cut(baseline.predictions[row]),
+            cut(current.predictions[row]),
             (after[row] > before[row]) == current.higher_is_better,
         )
         for row, _ in zip(moved, range(MAX_FLIPS), strict=False)
@@ -209,7 +209,8 @@ def _hits(side: Evaluation, metric: MetricConfig) -> Sequence[float]:
     return [float(found == right) for found, right in zip(side.predictions, side.references, strict=True)]
 
 
-def _cut(value: Any) -> Any:
+def cut(value: Any) -> Any:
+    """A text of a flip, cut where it is long; any other value as it is."""
     return (
         f"{value[: MAX_FLIP_CHARACTERS - 1]}…" if isinstance(value, str) and len(value) > MAX_FLIP_CHARACTERS else value
     )

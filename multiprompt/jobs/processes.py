@@ -248,5 +248,5 @@ def visible_devices(device: str, given: str | None) -> str:
         return number or "0"
     devices = [name.strip() for name in given.split(",") if name.strip()]
     if int(number or 0) >= len(devices):
-        raise ConfigError(f"--device {device}, but CUDA_VISIBLE_DEVICES is {given!r} and has {len(devices)} devices.")
+        raise ConfigError(f"`device={device!r}`, but CUDA_VISIBLE_DEVICES is {given!r} and has {len(devices)} devices.")
     return devices[int(number or 0)]

@@ -27,6 +27,7 @@ from multiprompt.errors import (
     ConfigError,
     JobTimeoutError,
     NotFoundError,
+    QueryError,
     StateError,
     nearest,
 )
@@ -114,6 +115,8 @@ class JobQueue:
 
     def _page(self, query: Query, after: str | None = None) -> Listing[Job]:
         if not self._exists:
+            if after is not None:
+                raise QueryError(f"{after[:40]!r} is no place in a listing: there are no jobs yet.")
             return Listing()
         with reading(self.engine) as connection:
             page = query.page(connection, self._table.jobs(), self._table.key, job, after)

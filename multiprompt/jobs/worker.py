@@ -74,7 +74,7 @@ def _require_device(device: str | None) -> None:
     ask = "import torch; raise SystemExit(not torch.cuda.is_available())"
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": visible}
     if subprocess.run([sys.executable, "-c", ask], env=environment, check=False).returncode:
-        raise ConfigError(f"--device {device}, but torch finds no such GPU here: give --device cpu, or no --device.")
+        raise ConfigError(f"`device={device!r}`, but torch finds no such GPU here: give `device='cpu'`, or none.")
 
 
 def stop_on_signals() -> threading.Event:

@@ -42,6 +42,12 @@ from multiprompt.records.diff import (
     TokenView,
     VersionDiff,
 )
+from multiprompt.records.evaluation import (
+    AnsweredRow,
+    ClassScore,
+    ConfusionMatrix,
+    EvaluationReport,
+)
 from multiprompt.records.job import (
     Claim,
     Job,
@@ -66,6 +72,7 @@ from multiprompt.records.rendering import (
 __all__ = [
     "Adapter",
     "AddedTask",
+    "AnsweredRow",
     "BaseModelRecord",
     "Baseline",
     "Canary",
@@ -73,9 +80,12 @@ __all__ = [
     "CheckReport",
     "CheckResult",
     "Claim",
+    "ClassScore",
+    "ConfusionMatrix",
     "Edge",
     "Evaluation",
     "EvaluationRecord",
+    "EvaluationReport",
     "Event",
     "Evidence",
     "Flip",

@@ -172,11 +172,15 @@ class Edge:
     """A lineage edge: `child`, a version, came from `parent` in the way `relation` says.
 
     The parent is a version, a folder that was imported, the fingerprint of data or of a base model, a run or a job.
+    Data have `rows` of a `split`. `name` tells the parent to a reader: "train.csv, 44 rows, sha256:32e3…".
     """
 
     child: str
     relation: str
     parent: str
+    split: str | None = None
+    rows: int | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Flip:
-    """A row that is answered rightly on one side of a comparison and not on the other."""
+    """A row, with its text, that is answered rightly on one side of a comparison and not on the other."""
 
     row: int
     reference: Any
     before: Any
     after: Any
     better: bool
+    text: str = ""
 
 
 @dataclass(frozen=True)

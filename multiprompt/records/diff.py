@@ -37,7 +37,7 @@ class TokenChange:
 
 @dataclass(frozen=True)
 class VersionDiff:
-    """The difference of two versions: settings, data, scores, rows and virtual tokens."""
+    """The difference of two versions; `template` is a unified diff of the task files' templates and choices."""
 
     before: str
     after: str
@@ -45,3 +45,4 @@ class VersionDiff:
     scores: tuple[ScoreChange, ...]
     flips: tuple[Flip, ...]
     tokens: tuple[TokenChange, ...]
+    template: tuple[str, ...] = ()

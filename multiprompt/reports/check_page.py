@@ -3,29 +3,79 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from multiprompt.records import CheckReport, CheckResult, Matrix
+from multiprompt.context import Context
+from multiprompt.errors import printable
+from multiprompt.records import CheckReport, CheckResult, Edge, EvaluationReport, Matrix, VersionRecord
+from multiprompt.reports.evaluation import newest_report
+from multiprompt.reports.lineage import named_lineage
 from multiprompt.reports.measures import measures
+from multiprompt.tasks.file_change import template_difference
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SEVERITY = ("failed", "regressed", "inconclusive", "improved", "unchanged", "identical")
 MAX_IDENTICAL = 200
 MAX_MATRIX = 50
+# Versions with evidence, rows of an evaluation, labels of a confusion matrix, characters of a row's text.
+MAX_EVIDENCE, MAX_ROWS, MAX_LABELS, MAX_TEXT = 20, 50, 30, 300
 
 
-def html(report: CheckReport, matrix: Matrix, catalog: str, base: str, at: datetime) -> str:
+@dataclass(frozen=True)
+class VersionEvidence:
+    """What a reader sees of a version beside its verdict; `template` is how the newest task file differs from its own.
+
+    `evaluation` is its newest stored score.
+    """
+
+    evaluation: EvaluationReport | None
+    template: tuple[str, ...]
+    lineage: tuple[Edge, ...]
+
+
+def gather_evidence(context: Context, report: CheckReport) -> dict[str, VersionEvidence]:
+    """The evidence of the versions that are told first, by label."""
+    labels = {result.version for result in _by_severity(report.results)[:MAX_EVIDENCE]}
+    return {version.label: _evidence(context, version) for version in context.catalog.versions.with_labels(labels)}
+
+
+def _evidence(context: Context, version: VersionRecord) -> VersionEvidence:
+    own, newest = context.catalog.versions.task(version), context.task(version.task)
+    edges = named_lineage(context.catalog, version.task, version.number)
+    return VersionEvidence(
+        newest_report(context, version),
+        template_difference(own, newest, (version.label, "newest task file")),
+        tuple(edge for edge in edges if edge.child == version.label),
+    )
+
+
+def _by_severity(results: Sequence[CheckResult]) -> list[CheckResult]:
+    return sorted(results, key=lambda result: _SEVERITY.index(result.verdict))
+
+
+def html(
+    report: CheckReport,
+    matrix: Matrix,
+    catalog: str,
+    base: str,
+    at: datetime,
+    evidence: Mapping[str, VersionEvidence],
+) -> str:
     """One self-contained page: the verdict, then every task that is not as it was, what changed, and the matrix."""
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    shown = sorted(report.results, key=lambda result: _SEVERITY.index(result.verdict))
+    shown = _by_severity(report.results)
     told = [result for result in shown if not (result.reused and result.verdict == "identical")]
     same = [result for result in shown if result.reused and result.verdict == "identical"]
     last = _last(matrix, MAX_MATRIX)
-    environment.filters.update(score=_score, chance=_chance, heat=lambda value, column: _heat(last, value, column))
+    environment.filters.update(
+        score=_score, chance=_chance, shown=_shown, heat=lambda value, column: _heat(last, value, column)
+    )
     return environment.get_template("check.html").render(
         report=report,
         shown=told + same[:MAX_IDENTICAL],
@@ -36,6 +86,9 @@ def html(report: CheckReport, matrix: Matrix, catalog: str, base: str, at: datet
         catalog=catalog,
         base=base,
         at=at,
+        evidence=evidence,
+        rows=MAX_ROWS,
+        labels=MAX_LABELS,
     )
 
 
@@ -98,6 +151,12 @@ def _heat(matrix: Matrix, value: float, column: int) -> str:
 
 def _score(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def _shown(value: object) -> str:
+    """A text or label, cut where it is long; control characters are visible, and line ends are kept."""
+    text = str(value)
+    return printable(text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…")
 
 
 def _chance(value: float | None) -> str:

@@ -11,7 +11,8 @@ from multiprompt.context import Context
 from multiprompt.gate.statistics import paired_interval
 from multiprompt.records import Change, Evaluation, Flip, ScoreChange, TokenChange, VersionDiff, VersionRecord
 from multiprompt.tasks.data import Split
-from multiprompt.tasks.example import answer_text
+from multiprompt.tasks.example import answer_text, row_text
+from multiprompt.tasks.file_change import template_difference
 from multiprompt.tasks.metric import per_example_scores
 from multiprompt.tasks.task import Task
 
@@ -29,7 +30,8 @@ def compare_versions(context: Context, before: str, after: str, *, tokens: bool 
     ]
     scores, flips = _compare(*sides)
     differences = tuple(change for change in changes if change.before != change.after)
-    return VersionDiff(old.label, new.label, differences, scores, flips, compared)
+    template = template_difference(sides[0].task, sides[1].task, (old.label, new.label))
+    return VersionDiff(old.label, new.label, differences, scores, flips, compared, template)
 
 
 def _compare_tokens(context: Context, before: VersionRecord, after: VersionRecord) -> tuple[TokenChange, ...]:
@@ -108,15 +110,17 @@ def _compare(before: _Side, after: _Side) -> tuple[tuple[ScoreChange, ...], tupl
 
 
 def _flips(before: _Side, after: _Side, old: Sequence[float], new: Sequence[float]) -> list[Flip]:
-    """The rows whose score differs; choices are shown as texts."""
-    return [
+    """The rows whose score differs, those that got worse first; choices are shown as texts."""
+    flips = [
         Flip(
             row,
             after.text(row, after.evaluation.references[row]),
             before.text(row, before.evaluation.predictions[row]),
             after.text(row, after.evaluation.predictions[row]),
             (was < now) == after.evaluation.higher_is_better,
+            row_text(after.task, after.rows.rows[row]),
         )
         for row, (was, now) in enumerate(zip(old, new, strict=True))
         if was != now
     ]
+    return sorted(flips, key=lambda flip: flip.better)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from multiprompt.context import Context
 from multiprompt.engine.adapter import CONFIG_FILE, claim_folder, write_adapter
-from multiprompt.errors import AdapterError, StateError
+from multiprompt.errors import AdapterError, HubError, StateError
 from multiprompt.reports.model_card import model_card
 
 
@@ -22,3 +23,26 @@ def export(context: Context, label: str, folder: Path) -> Path:
         (folder / CONFIG_FILE).unlink(missing_ok=True)
         raise
     return folder
+
+
+def push_to_hub(context: Context, label: str, repo_id: str, *, private: bool = True) -> str:
+    """Upload a version as an adapter folder; gives the repository's URL. Raises HubError.
+
+    A missing repository is made. The environment names the hub (HF_ENDPOINT) and the token (HF_TOKEN).
+    """
+    from huggingface_hub import HfApi
+
+    with TemporaryDirectory() as work:
+        version = context.catalog.versions.labelled(label)
+        folder = export(context, version.label, Path(work) / "adapter")
+        context.notify(f"uploading {version.label} to {repo_id}")
+        try:
+            url = HfApi().create_repo(repo_id, private=private, exist_ok=True)
+            HfApi().upload_folder(folder_path=folder, repo_id=repo_id, commit_message=f"{version.label}")
+        except Exception as error:  # the hub client raises errors of several libraries
+            said = " ".join(str(error).split())[:200]
+            raise HubError(
+                f"{version.label} could not be uploaded to {repo_id} ({type(error).__name__}: {said}). Check the "
+                "network, HF_ENDPOINT and the token (HF_TOKEN or `hf auth login`), or upload an exported folder."
+            ) from error
+    return str(url)

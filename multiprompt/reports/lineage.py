@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import parse_label
-from multiprompt.errors import ConfigError
+from multiprompt.errors import ConfigError, counted
 from multiprompt.records import Edge, VersionRecord
 
 NAMESPACE = "https://multiprompt.invalid/"
@@ -24,7 +27,7 @@ def draw(catalog: Catalog, label: str, form: str) -> str:
     Raises ConfigError for another form.
     """
     name, number = parse_label(label)
-    edges = catalog.lineage.of(name, number)
+    edges = named_lineage(catalog, name, number)
     if form in ("prov", "openlineage"):
         versions = {version.label: version for version in catalog.versions.with_labels({edge.child for edge in edges})}
         return {"prov": prov_json, "openlineage": openlineage}[form](edges, versions)
@@ -35,6 +38,27 @@ def draw(catalog: Catalog, label: str, form: str) -> str:
     return drawings[form](edges, start)
 
 
+def named_lineage(catalog: Catalog, task: str, number: int | None = None) -> list[Edge]:
+    """The edges of a version, or of all of a task's; data and base models have names."""
+    edges = catalog.lineage.of(task, number)
+    children = {version.label: version for version in catalog.versions.with_labels({edge.child for edge in edges})}
+    files = {label: catalog.versions.task(version).data.data_files or {} for label, version in children.items()}
+    return [_named(edge, children[edge.child].base_model.name, files[edge.child]) for edge in edges]
+
+
+def _named(edge: Edge, base_model: str, files: Mapping[str, Sequence[str]]) -> Edge:
+    short = _short(edge.parent)
+    if edge.relation == "runs-on":
+        return replace(edge, name=f"{base_model}, {short}")
+    if edge.split is None or edge.rows is None:
+        return edge
+    split, held_out, _ = edge.split.partition("[")
+    paths = [PurePosixPath(urlsplit(path).path).name for path in files.get(split, ())]
+    source = ", ".join(paths) or f"split {split}"
+    part = " (held out)" if held_out else ""
+    return replace(edge, name=f"{source}{part}, {counted(edge.rows, 'row')}, {short}")
+
+
 def tree(edges: Sequence[Edge], start: Sequence[str]) -> str:
     """Each version with its parents indented below it, and what it is made of."""
     return "\n".join(line for root in start for line in _branch(root, edges, "", "", frozenset()))
@@ -43,7 +67,8 @@ def tree(edges: Sequence[Edge], start: Sequence[str]) -> str:
 def mermaid(edges: Sequence[Edge], start: Sequence[str]) -> str:
     """A flowchart for Markdown."""
     ids = _ids(edges, start)
-    nodes = [f'    {ids[name]}["{_entities(_short(name))}"]' for name in ids]
+    told = _told(edges)
+    nodes = [f'    {ids[name]}["{_entities(told.get(name) or _short(name))}"]' for name in ids]
     arrows = [f"    {ids[edge.parent]} -->|{edge.relation}| {ids[edge.child]}" for edge in edges]
     return "\n".join(["flowchart TD", *nodes, *arrows])
 
@@ -51,7 +76,8 @@ def mermaid(edges: Sequence[Edge], start: Sequence[str]) -> str:
 def dot(edges: Sequence[Edge], start: Sequence[str]) -> str:
     """A digraph for Graphviz."""
     ids = _ids(edges, start)
-    nodes = [f"  {ids[name]} [label={_quoted(name)}];" for name in ids]
+    told = _told(edges)
+    nodes = [f"  {ids[name]} [label={_quoted(told.get(name) or _short(name))}];" for name in ids]
     arrows = [f'  {ids[edge.parent]} -> {ids[edge.child]} [label="{edge.relation}"];' for edge in edges]
     return "\n".join(["digraph lineage {", *nodes, *arrows, "}"])
 
@@ -120,7 +146,7 @@ def _branch(name: str, edges: Sequence[Edge], relation: str, indent: str, seen: 
     lines = [f"{indent}{_short(name)}" + f"  ({relation})" * bool(relation)]
     mine = [edge for edge in edges if edge.child == name and name not in seen]
     made_of = [edge for edge in mine if edge.relation in MATERIALS and not indent]
-    lines += [f"  {_short(edge.parent)}  ({edge.relation})" for edge in made_of]
+    lines += [f"  {edge.name or _short(edge.parent)}  ({edge.relation})" for edge in made_of]
     for edge in mine:
         if edge.relation not in MATERIALS:
             lines += _branch(edge.parent, edges, edge.relation, f"{indent}  ", seen | {name})
@@ -140,6 +166,11 @@ def _identifier(name: str) -> Any:
     return f"mp:{uuid5(NAMESPACE_URL, NAMESPACE + name)}"
 
 
+def _told(edges: Sequence[Edge]) -> dict[str, str | None]:
+    """The names of parents that have one."""
+    return {edge.parent: edge.name for edge in edges}
+
+
 def _short(name: str) -> str:
     return f"{name[:19]}…" if name.startswith("sha256:") else name
 
@@ -150,4 +181,4 @@ def _entities(name: str) -> str:
 
 
 def _quoted(name: str) -> str:
-    return json.dumps(_short(name), ensure_ascii=False)
+    return json.dumps(name, ensure_ascii=False)

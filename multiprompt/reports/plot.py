@@ -22,7 +22,7 @@ def plot_matrix(matrix: Matrix, file: Path) -> None:
         raise ConfigError('matplotlib draws the matrix; install it with `pip install "multiprompt[plot]"`.') from None
     size = len(matrix.tasks)
     if not size:
-        raise ConfigError("the accuracy matrix is empty: nothing was published yet; run `multiprompt learn`.")
+        raise ConfigError("the accuracy matrix is empty: nothing was published yet; run `ws.learn('…')`.")
     shown = min(size, _MAX_NAMES)
     figure = Figure(figsize=(2.5 + 0.5 * shown, 1.8 + 0.45 * shown), layout="constrained")
     axes = figure.subplots()

@@ -20,6 +20,6 @@ def load_prompt(
     if not base.is_of(version.base_model) and not foreign:
         raise BaseMismatchError(
             f"{version.label} was trained on {version.base_model}, but the catalog is open with {base.record}. "
-            f"Open it with that base model, or run `multiprompt learn {version.task}`."
+            f"Open it with that base model, or run `ws.learn({version.task!r})`."
         )
     return (trainable if to_train else from_adapter)(base, catalog.versions.adapter(version), version.label)

@@ -153,8 +153,19 @@ def answer_text(task: Task, row: Row, answer: Any) -> Any:
     """A prediction or right answer of a row as it is told: the text of a choice in place of its index."""
     if not task.is_multiple_choice or not isinstance(answer, int):
         return answer
-    choices = _choices(task, row, f"{task.name}: the row")
+    choices = choices_of(task, row)
     return choices[answer] if 0 <= answer < len(choices) else answer
+
+
+def choices_of(task: Task, row: Row) -> tuple[str, ...]:
+    """The choices of a row. Raises DataError where its field gives none."""
+    return _choices(task, row, f"{task.name}: the row")
+
+
+def row_text(task: Task, row: Row) -> str:
+    """The fields of a row that the model reads, each under its name where there are several."""
+    values = {name: str(row[name]) for name in sorted(task.fields) if row.get(name) is not None}
+    return next(iter(values.values())) if len(values) == 1 else "; ".join(f"{n}: {v}" for n, v in values.items())
 
 
 def predicted(task: Task, query: Query, found: str | Sequence[float]) -> tuple[int | str, ...]:

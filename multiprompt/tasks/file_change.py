@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from multiprompt.tasks.task import Task
 from multiprompt.tasks.urls import without_secrets
 
 MAX_LINES, MAX_CHARACTERS = 20, 80
+_SHOWN = ("description", "doc_to_text", "target_delimiter", "doc_to_choice", "doc_to_target")
 
 
 def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -32,6 +34,24 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str
     if len(lines) <= MAX_LINES:
         return tuple(lines)
     return (*lines[: MAX_LINES - 1], f"… and {len(lines) - MAX_LINES + 1} more lines")
+
+
+def template_difference(before: Task, after: Task, names: tuple[str, str]) -> tuple[str, ...]:
+    """A unified diff of what the model is shown and asked; empty where it is the same."""
+    old, new = _template_lines(before), _template_lines(after)
+    return tuple(unified_diff(old, new, *names, lineterm="", n=1))
+
+
+def _template_lines(task: Task) -> list[str]:
+    """The keys of a task file that make the model's input, a line of text on a line of its own."""
+    lines = []
+    for key in (key for key in _SHOWN if key in task.mapping):
+        value = task.mapping[key]
+        text = (
+            value if isinstance(value, str) else "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+        )
+        lines += [f"{key}:", *(f"  {line}" for line in text.split("\n"))]
+    return lines
 
 
 def file_difference(source: str, file: Path) -> tuple[str, ...] | None:

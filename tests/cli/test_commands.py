@@ -305,7 +305,32 @@ def test_listings_print_tables_and_json(catalog: Run) -> None:
     assert [(score["kind"], score["rows"]) for score in scores] == [("hard", 12), ("soft", 12)]
     rows = catalog("evaluation", scores[1]["id"], "--json").json
     assert (len(rows["predictions"]), rows["score"]) == (12, scores[1]["score"])
-    assert len(catalog("evaluation", scores[1]["id"]).out.splitlines()) == 14
+
+
+def test_an_evaluation_is_printed_with_wrong_rows_first_and_scores_of_each_class(catalog: Run) -> None:
+    (score,) = catalog("evaluations", "kind = 'soft'", "--json").json
+    head, columns, *lines = catalog("evaluation", score["id"]).out.splitlines()
+    wrong = round(12 * (1 - score["score"]))
+    assert head == f"colour@1, soft prompt: acc {score['score']:.4f} on 12 rows, {wrong} wrong"
+    assert columns.split() == ["row", "right", "answer", "given", "answer", "text"]
+    assert [" wrong " in line for line in lines[:12]] == [True] * wrong + [False] * (12 - wrong)
+    assert re.match(r" +\d+ .*(red|green) +(red|green|blue|yellow) +(sky|sea|rose) \d", lines[0])
+    assert lines[13].split() == ["label", "precision", "recall", "f1", "support"]
+    assert [line.split()[0] for line in lines[-4:]] == ["red", "green", "blue", "yellow"]
+    answers = catalog("evaluation", score["id"], "--json").json["answers"]
+    assert [answer["is_right"] for answer in answers] == [False] * wrong + [True] * (12 - wrong)
+
+
+def test_diff_shows_the_text_of_flipped_rows_and_a_changed_template(catalog: Run, make_task: MakeTask) -> None:
+    longer = {"num_virtual_tokens": 5, "training": {"steps": 6}, "regression": {"max_drop": 1.0}}
+    catalog("add", make_task("colour", multiprompt=longer, description="Name it!\n"))
+    catalog("learn", "colour")
+    shown = catalog("diff", "colour@1", "colour@2", "--no-tokens")
+    assert "\n-  Which colour?\n+  Name it!\n" in shown.out
+    flips = catalog("diff", "colour@1", "colour@2", "--no-tokens", "--json").json["flips"]
+    assert flips
+    assert [flip["better"] for flip in flips] == sorted(flip["better"] for flip in flips)
+    assert all(re.search(rf"^ *{flip['row']} .* {flip['text']}$", shown.out, re.MULTILINE) for flip in flips)
 
 
 def test_a_page_of_a_listing_leads_to_the_next(catalog: Run) -> None:
@@ -499,6 +524,15 @@ def test_a_plan_shows_the_first_jobs_of_each_schedule_and_counts_the_others(cata
     assert sum(line.startswith("and 995 more") for line in lines) == 1
     assert sum(line.startswith("and 2 more") for line in lines) == 1
     assert "check: its first 1000 jobs, to " in done.err
+
+
+def test_a_plan_calls_the_first_training_of_a_task_a_learning(catalog: Run) -> None:
+    catalog("schedule", "add", "colour", "--cron", "0 3 * * *")
+    catalog("schedule", "add", "word", "--cron", "0 4 * * *")
+    assert {job["task"]: job["kind"] for job in catalog("plan", "--json").json} == {
+        "colour": "retrain",
+        "word": "learn",
+    }
 
 
 def test_waiting_without_a_worker_is_told_once(catalog: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -731,6 +765,8 @@ WRONG = [
     (("note", "nope", "x"), "no task 'nope'"),
     (("matrix", "--catalog", "nowhere.db"), "create one with `multiprompt init`"),
     (("jobs", "stat = 'failed'"), "unknown field 'stat'; did you mean 'state'?"),
+    (("jobs", "--after", "nonsense"), "'nonsense' is no place in a listing: there are no jobs yet"),
+    (("events", "kind == 'x'"), "at '=': expected a text in single quotes; one = compares"),
     (("jobs", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("worker", "--catalog", "nowhere.db"), "there is no catalog at"),
     (("upgrade", "--catalog", "nowhere.db"), "nowhere.db"),
@@ -839,6 +875,39 @@ def test_every_command_has_help_and_an_example_in_the_guide(path: tuple[str, ...
     assert (command.help or "").strip().endswith((".", '"', "'"))
     assert all(option.help for option in command.params if isinstance(option, click.Option))
     assert re.search(rf"^\s*multiprompt {' '.join(path)}\b", GUIDE, re.MULTILINE), "the guide has no example"
+
+
+# Commands without --json, and why.
+NO_JSON = {("worker",): "it prints no result but a log, which --log json gives as JSON lines"}
+
+
+def test_every_command_takes_json_or_says_why_not() -> None:
+    without = {path for path, command in every_command(cli) if not any("--json" in p.opts for p in command.params)}
+    assert without == NO_JSON.keys()
+
+
+def test_each_writing_command_prints_its_result_as_json(changed: Run, tmp_path: Path, tiny_model: Path) -> None:
+    run = changed
+    assert run("init", "--base-model", tiny_model, "--json").json["base_model"]["dtype"] == "float32"
+    assert run("guard", "colour", "--json").json["guarded"] is True
+    assert run("guard", "colour", "--off", "--json").json["guarded"] is False
+    assert run("learn", "colour", "--json").json[0]["version"] == "colour@2"
+    assert run("rollback", "colour", "--json").json["number"] == 1
+    assert len(run("bless", "colour", "--reason", "why", "--json").json["predictions"]) == 12
+    assert run("policy", "warn", "--json").json == {"policy": "warn"}
+    assert run("note", "colour", "ask Ann", "--json").json["reason"] == "ask Ann"
+    assert run("export", "colour", tmp_path / "out", "--json").json["folder"] == str(tmp_path / "out")
+    assert run("backup", tmp_path / "copy.db", "--json").json == {"file": str(tmp_path / "copy.db")}
+    assert run("export-catalog", tmp_path / "other.db", "--json").json["copy"] == str(tmp_path / "other.db")
+    known = run("upgrade", "--json").json
+    assert known["before"] == known["after"]
+    assert run("schedule", "add", "colour", "--every", "6h", "--json").json["name"] == "retrain:colour"
+    assert run("schedule", "pause", "retrain:colour", "--json").json["active"] is False
+    assert run("schedule", "resume", "retrain:colour", "--json").json["active"] is True
+    assert run("schedule", "remove", "retrain:colour", "--json").json == {"removed": "retrain:colour"}
+    assert "glossary" in run("docs", "--json").json
+    assert run("docs", "glossary", "--json").json["text"].startswith("# ")
+    assert run("matrix", "--plot", tmp_path / "m.svg", "--json").json == {"picture": str(tmp_path / "m.svg")}
 
 
 def test_listing_loads_no_torch(catalog: Run, tmp_path: Path) -> None:

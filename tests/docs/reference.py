@@ -31,7 +31,7 @@ FOLDER = Path(mp.__file__).parent / "docs" / "reference"
 def cli_page() -> str:
     """Every command with its usage, its help and its options."""
     lines = ["# Commands", "", "Exit status: 0 done, 1 a regression or a version that was not published, 2 an error."]
-    lines += ["An interrupted command ends with 130. Commands that read take `--json`. `--catalog` names the catalog;"]
+    lines += ["An interrupted command ends with 130. Commands take `--json`. `--catalog` names the catalog;"]
     lines += ["by default it is MULTIPROMPT_CATALOG or `multiprompt.db`."]
     for name, command in _commands(cli, "multiprompt"):
         context = click.Context(command, info_name=name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +119,9 @@ def test_a_page_is_found_by_the_last_part_of_its_name() -> None:
     assert read_page("schedule") == read_page("howto/schedule")
     with pytest.raises(mp.errors.NotFoundError, match="did you mean 'glossary'"):
         read_page("glosary")
+
+
+def test_the_figures_of_the_structure_end_quietly_when_their_reader_goes_away() -> None:
+    command = f"{sys.executable} -m benchmarks.structure | true"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -210,7 +210,7 @@ def test_an_edited_task_file_is_not_learned_until_it_is_added(workspace: mp.Work
     assert workspace.add_task(path).change == "new"
     assert workspace.add_task(path).change == "unchanged"
     path.write_text(path.read_text().replace("Answer:", "Reply:"))
-    with pytest.raises(StateError, match=r"was edited since it was added \(-doc_to_text: .*Reply.*--as-added"):
+    with pytest.raises(StateError, match=r"was edited since it was added \(-doc_to_text: .*Reply.*`as_added=True`"):
         workspace.learn("colour")
     assert workspace.versions() == []
     assert workspace.learn("colour", as_added=True).published
@@ -381,7 +381,7 @@ def test_a_prompt_that_did_not_learn_is_tried_again_on_other_rows(workspace: mp.
     workspace.learn("colour")
     report = workspace.learn("colour")
     assert (report.is_new, report.version) == (False, "colour@1")
-    assert report.reason.endswith("a candidate; `multiprompt publish colour@1 --force --reason WHY` publishes it")
+    assert report.reason.endswith("a candidate; `ws.publish('colour@1', force=True, reason='…')` publishes it")
     make_task("colour", rows=(24, 8, 40), multiprompt=HARD)
     report = workspace.learn("colour")
     assert (report.is_new, report.version, report.rows) == (True, "colour@2", 40)

@@ -321,7 +321,7 @@ def test_a_blessed_score_is_the_baseline_from_then_on(opened: Opened, folder: Pa
     write_rows(folder / "sky", "test", ROWS, 0.0, random.Random(1))
     assert not workspace.check().passed
     assert not workspace.check().passed
-    with pytest.raises(StateError, match="give one with --reason"):
+    with pytest.raises(StateError, match="give one with `reason='…'`"):
         workspace.bless("sky", " ")
     evaluation = workspace.bless("sky", "the data was wrong before")
     report = workspace.check()

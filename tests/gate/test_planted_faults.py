@@ -119,7 +119,7 @@ def test_an_edited_task_file_is_drift_and_the_served_prompt_is_measured(
     assert seen(report) == {"sky": ("identical", ""), "sea": ("identical", "")}
     (note,) = report.notes
     assert note.startswith("sky@1 is served with the task file that it was made with")
-    assert f"differs in {keys}: run `multiprompt learn sky`" in note
+    assert f"differs in {keys}: run `ws.learn('sky')`" in note
     assert workspace.evaluate("sky").score == by_task(report)["sky"].baseline
 
 

@@ -111,7 +111,7 @@ def test_a_device_is_counted_within_those_that_were_given(device: str, given: st
 
 @pytest.mark.parametrize(("device", "given"), [("cuda:2", "2,3"), ("cuda", "")])
 def test_a_device_that_was_not_given_is_refused(device: str, given: str) -> None:
-    with pytest.raises(ConfigError, match=f"--device {device}, but CUDA_VISIBLE_DEVICES is"):
+    with pytest.raises(ConfigError, match=f"`device='{device}'`, but CUDA_VISIBLE_DEVICES is"):
         visible_devices(device, given)
 
 
@@ -120,6 +120,6 @@ def test_a_worker_without_the_gpu_that_it_should_use_does_not_start(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "99")
     options = WorkerOptions(str(workspace.catalog.path), None, "tester", "cuda", False)
-    with pytest.raises(ConfigError, match="--device cuda, but torch finds no such GPU here"):
+    with pytest.raises(ConfigError, match="`device='cuda'`, but torch finds no such GPU here"):
         work(workspace.jobs, options)
     assert workspace.catalog.ledger.workers() == []

@@ -273,4 +273,5 @@ class _Parser:
     def _fail(self, what: str, token: _Token | None = None) -> NoReturn:
         token = token or self._peek
         shown = "the end" if token.kind == "end" else repr(token.value)
+        what += "; one = compares" if token.value == "=" and token.kind != "text" else ""
         raise QueryError(f"query, column {token.column + 1}, at {shown}: {what}")
