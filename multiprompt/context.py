@@ -78,7 +78,7 @@ class Context:
         from multiprompt.tasks.task import Task
 
         record = self.catalog.task(name)
-        return Task.from_source(record.source, Path(record.folder), where=name)
+        return self.catalog.with_rows(Task.from_source(record.source, Path(record.folder), where=name))
 
     @property
     def loaded(self) -> BaseModel | None:

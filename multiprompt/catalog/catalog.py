@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from multiprompt.catalog import (
     matrix,
     migration,
     reading,
+    snapshots,
     sql,
     verification,
     writing,
@@ -280,7 +282,13 @@ class Catalog:
             return reading.epoch(connection), self._watched
 
     def add_task(self, task: Task) -> TaskRecord:
+        """Keep a task file, and the rows of a task that has them in memory."""
+        from multiprompt.tasks.reading import read_snapshot
+
+        kept = [read_snapshot(task, split) for split in task.data.snapshots]
         with self._write() as (connection, stamp):
+            if kept:
+                snapshots.keep_snapshots(connection, kept, stamp)
             writing.add_task(connection, task, stamp)
             return reading.task(connection, task.name)
 
@@ -430,7 +438,16 @@ class Catalog:
 
         with read_transaction(self._engine) as connection:
             source, folder = reading.task_file(connection, version)
-        return Task.from_source(source, Path(folder), where=version.label)
+        return self.with_rows(Task.from_source(source, Path(folder), where=version.label))
+
+    def with_rows(self, task: Task) -> Task:
+        """The same task; where it names rows that a catalog keeps, they are read from this one."""
+        return replace(task, read_snapshot=self.snapshot) if task.data.snapshots else task
+
+    def snapshot(self, fingerprint: str) -> Split:
+        """Kept rows by their fingerprint. Raises NotFoundError, and IntegrityError when a stored byte changed."""
+        with read_transaction(self._engine) as connection:
+            return snapshots.snapshot(connection, fingerprint)
 
     def run(self, version: VersionRecord) -> Run | None:
         """The training that a version came from, None for an imported one."""

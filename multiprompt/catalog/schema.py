@@ -256,7 +256,8 @@ trash = Table(
     _at("since"),
 )
 
-# Rows that scores are taken on are kept (`sha256`), so that a check runs wherever the catalog is; training rows aren't.
+# Rows that scores are taken on are kept (`sha256`), so that a check runs wherever the catalog is. Training rows are
+# kept for tasks of rows in memory alone.
 data_snapshots = Table(
     "data_snapshots",
     metadata,

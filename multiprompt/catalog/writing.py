@@ -378,7 +378,7 @@ def _insert_version(
     files = {"adapter-config": adapter.config, "adapter-weights": adapter.weights}
     if adapter.encoder is not None:
         files["prompt-encoder"] = adapter.encoder
-    digests = _artifacts(connection, files, stamp)
+    digests = artifacts(connection, files, stamp)
     return insert(
         connection,
         s.prompt_versions,
@@ -476,7 +476,7 @@ def _snapshots(connection: Connection, data: Split, trained: Sequence[Split], st
     known = {row.fingerprint: row for row in connection.execute(_SNAPSHOTS, {"fingerprints": list(splits)})}
     ids = {fingerprint: int(row.id) for fingerprint, row in known.items()}
     kept = data.fingerprint in known and known[data.fingerprint].sha256 is not None
-    sha256 = None if kept else _artifacts(connection, {"rows": data.pack()}, stamp)["rows"]
+    sha256 = None if kept else artifacts(connection, {"rows": data.pack()}, stamp)["rows"]
     for fingerprint, split in splits.items():
         if fingerprint not in known:
             ids[fingerprint] = insert(
@@ -551,7 +551,7 @@ def _insert_edges(connection: Connection, child_id: int, parents: Sequence[Paren
         connection.execute(s.lineage.insert(), rows)
 
 
-def _artifacts(connection: Connection, files: Mapping[str, bytes], stamp: Stamp) -> dict[str, str]:
+def artifacts(connection: Connection, files: Mapping[str, bytes], stamp: Stamp) -> dict[str, str]:
     """Store files, by their kinds, that are not stored yet. Gives their digests."""
     digests = {kind: hashlib.sha256(data).hexdigest() for kind, data in files.items()}
     known = set(connection.scalars(_STORED, {"digests": list(digests.values())}))

@@ -43,10 +43,10 @@ def new(
     """
     if (label is None) == (target is None):
         raise click.UsageError("give --label or --target")
-    from multiprompt.tasks.new_task import default_name, write_new_task
+    from multiprompt.tasks.new_task import name_of, write_new_task
 
     with open_workspace(catalog) as workspace:
-        _refuse_known(workspace, name or default_name(data))
+        _refuse_known(workspace, name or name_of(data))
         made = write_new_task(data, text, label, target, instruction=instruction, name=name, out=out, seed=seed)
         added = workspace.add_task(made.file)
     if as_json:

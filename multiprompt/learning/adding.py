@@ -18,6 +18,8 @@ from multiprompt.tasks.task import Task
 def add_task(context: Context, task: Task | str | Path) -> AddedTask:
     """Check a task and put it into the catalog; nothing is added where a check fails."""
     read = task if isinstance(task, Task) else Task.from_file(task)
+    if read.read_snapshot is None:
+        read = context.catalog.with_rows(read)
     warnings = _check(context, read)
     if context.loaded is not None and read.config.prompt.method == "prefix-tuning":
         context.loaded.require_past()
