@@ -30,6 +30,7 @@ from multiprompt.records import (
     LearnReport,
     Listing,
     Matrix,
+    NewTask,
     PlannedJob,
     Prediction,
     Problem,
@@ -70,6 +71,29 @@ class Workspace:
         from multiprompt.learning.adding import add_task
 
         return add_task(self.context, task)
+
+    def new_task(
+        self,
+        data: str | Path,
+        *,
+        text: str,
+        label: str | None = None,
+        target: str | None = None,
+        instruction: str | None = None,
+        name: str | None = None,
+        out: str | Path | None = None,
+        seed: int = 0,
+    ) -> NewTask:
+        """Make a task of a data file, or of a folder that `datasets` saved, and add it, as `multiprompt new` does.
+
+        The rows of the splits and the task file are written to the folder `out`, by default one of the task's name.
+        Raises DataError, NotFoundError for an unknown column, and StateError for a known name or a used folder.
+        """
+        from multiprompt.learning.adding import new_task
+
+        folder = None if out is None else Path(out)
+        options = {"label": label, "target": target, "instruction": instruction, "name": name, "seed": seed}
+        return new_task(self.context, Path(data), text, out=folder, **options)
 
     def learn(self, name: str, *, as_added: bool = False) -> LearnReport:
         """Train a prompt for a task, evaluate it, check every other published prompt, and publish, hold or reject it.

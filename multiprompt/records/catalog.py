@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 VersionState = Literal["candidate", "published", "retired", "rejected"]
@@ -83,6 +84,20 @@ class AddedTask(TaskRecord):
     change: TaskChange = "new"
     difference: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """A task that was made from a data file, and `added` to the catalog.
+
+    It has the task file, the number of `rows` of each split, the `labels` of a choice, and notes of left-out rows.
+    """
+
+    file: Path
+    rows: Mapping[str, int]
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
+    added: AddedTask
 
 
 @dataclass(frozen=True)

@@ -664,7 +664,7 @@ def test_new_takes_no_other_tasks_name_and_says_so_before_it_writes(run: Run, tm
         for one in ("one", "two")
     ]
     assert [done.status for done in made] == [0, 2]
-    assert "the catalog has a task 'data': choose another name with --name" in made[1].err
+    assert "the catalog has a task 'data': choose another with name (--name)" in made[1].err
     assert not (tmp_path / "of two").exists()
     named = ("new", tmp_path / "two" / "data.csv", "--text", "text", "--label", "queue", "--name", "../two")
     assert "is no name of a folder" in run(*named).err
