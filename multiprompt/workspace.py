@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, overload
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import InputRow, as_rows, parse_label
@@ -95,14 +96,19 @@ class Workspace:
         options = {"label": label, "target": target, "instruction": instruction, "name": name, "seed": seed}
         return new_task(self.context, Path(data), text, out=folder, **options)
 
-    def learn(self, name: str, *, as_added: bool = False) -> LearnReport:
+    def learn(
+        self, name: str, *, as_added: bool = False, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> LearnReport:
         """Train a prompt for a task, evaluate it, check every other published prompt, and publish, hold or reject it.
 
         One transaction at the end stores the version. An interrupted call continues, when it is made again, from the
         last validation of its training. Raises StateError where the task file was edited since it was added, unless it
         is to be learned `as_added`.
+
+        With `settings`, such as `{"training.steps": 40}`, it makes a candidate that is never published by itself. The
+        task keeps its task file; the version keeps the changed one. Raises ConfigError for a setting that is none.
         """
-        return self.learn_many([name], as_added=as_added)[0]
+        return next(iter(self.learn_each([name], as_added=as_added, settings=settings)))
 
     def learn_many(self, names: Sequence[str], *, as_added: bool = False) -> list[LearnReport]:
         """Train prompts for several tasks in the same passes over the base model, then admit one after another.
@@ -111,11 +117,13 @@ class Workspace:
         """
         return list(self.learn_each(names, as_added=as_added))
 
-    def learn_each(self, names: Sequence[str], *, as_added: bool = False) -> Iterator[LearnReport]:
+    def learn_each(
+        self, names: Sequence[str], *, as_added: bool = False, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[LearnReport]:
         """The same, a report at a time: an error of a later task does not lose the earlier reports."""
         from multiprompt.learning.pipeline import learn_each
 
-        return learn_each(self.context, names, as_added=as_added)
+        return learn_each(self.context, names, as_added=as_added, settings=settings)
 
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.

@@ -81,6 +81,7 @@ Clock = Callable[[], datetime]
 _ENDED = {
     ("publish", "published"): "published",
     ("publish", "candidate"): "held, as its task is guarded",
+    ("keep", "candidate"): "stays a candidate",
     ("hold", "candidate"): "stays a candidate",
     ("reject", "rejected"): "rejected",
 }

@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 
 
 PointerMove = Literal["published", "rolled-back"]
-# What becomes of a candidate; one that is held stays a candidate until it is published by force.
-Decision = Literal["publish", "hold", "reject"]
+# What becomes of a candidate. One that is kept stays a candidate until it is published, one that is held until it is
+# published by force.
+Decision = Literal["publish", "keep", "hold", "reject"]
 # Built once: building a statement takes SQLAlchemy longer than running it takes SQLite.
 _STANDING: Select[Any] = (
     select(
@@ -244,6 +245,9 @@ def admit(
     if decision == "hold":
         _set(connection, version_id, baseline_id=baseline_id)
         event(connection, BELOW_FLOOR, identity, None, number, reason, stamp)
+    elif decision == "keep":
+        _set(connection, version_id, baseline_id=baseline_id)
+        event(connection, "held", identity, None, number, reason, stamp)
     elif decision == "publish" and standing.guarded:
         _set(connection, version_id, baseline_id=baseline_id)
         event(connection, "held", identity, None, number, f"the task is guarded; {reason}", stamp)

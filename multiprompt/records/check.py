@@ -181,11 +181,12 @@ class Rollback:
 class LearnReport:
     """The result of learning or importing a prompt.
 
-    `state` says where the version stands: published, held (its task is guarded), candidate (it did not learn), rejected
-    or retired. `hard`, `soft` and `majority` (the best of one answer to every row) are scores on the same `rows`.
-    `interval` is of `soft`, and `p_value` of its being no better than `hard`. `untouched` says that every prompt
-    published before still has its digest, recomputed from its stored bytes. `warnings` are of the task's data. `is_new`
-    is False where the training gave the bytes of an existing version: `version` names it, and nothing was stored.
+    `state` says where the version stands: published, held (its task is guarded, or it was learned with other settings),
+    candidate (it did not learn), rejected or retired. `hard`, `soft` and `majority` (the best of one answer to every
+    row) are scores on the same `rows`. `interval` is of `soft`, and `p_value` of its being no better than `hard`.
+    `untouched` says that every prompt published before still has its digest, recomputed from its stored bytes.
+    `warnings` are of the task's data. `is_new` is False where the training gave the bytes of an existing version:
+    `version` names it, and nothing was stored.
     """
 
     version: str

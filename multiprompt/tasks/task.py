@@ -10,12 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multiprompt.config import TaskConfig
-from multiprompt.errors import ConfigError, MetricError, TaskFileError, TemplateError, nearest
+from multiprompt.config import TaskConfig, changed_settings
+from multiprompt.errors import ConfigError, DataError, MetricError, TaskFileError, TemplateError, nearest
 from multiprompt.tasks.data import Split
 from multiprompt.tasks.filters import Pipeline, check_order, read_pipelines
 from multiprompt.tasks.memory import draft_dataset, draft_frame, draft_rows, snapshots_of
 from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_as_harness
+from multiprompt.tasks.rows import as_read
 from multiprompt.tasks.task_file import parse, read_file, write
 from multiprompt.tasks.template import Template, template
 from multiprompt.tasks.urls import has_secret, without_secrets
@@ -237,6 +238,22 @@ class Task:
             return _read(mapping, source, folder)
         except (ConfigError, MetricError, TaskFileError, TemplateError) as error:
             raise type(error)(f"{where}: {error}") from None
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Task:
+        """The same task with other settings, such as `{"training.steps": 40}`. Raises ConfigError."""
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"settings is a {type(settings).__name__}, but it must be a mapping of settings.")
+        mapping = parse(self.source, self.name)
+        within = (mapping.get("metadata") or {}).get("multiprompt") is not None
+        place = mapping["metadata"] if within else mapping
+        try:
+            plain = {name: as_read(value) for name, value in settings.items()}
+            place["multiprompt"] = changed_settings(place.get("multiprompt") or {}, plain)
+        except (ConfigError, DataError) as error:
+            raise ConfigError(f"{self.name}: {error}") from None
+        source = write(mapping)
+        changed = self._from(parse(source, self.name), source, self.folder, self.name)
+        return replace(changed, read_snapshot=self.read_snapshot)
 
     @property
     def is_multiple_choice(self) -> bool:

@@ -93,6 +93,17 @@ def test_learning_what_is_learned_publishes_nothing_and_says_so(catalog: Run) ->
     assert [version["number"] for version in catalog("versions", "--json").json] == [1]
 
 
+def test_a_setting_of_the_command_line_makes_a_candidate(changed: Run) -> None:
+    done = changed("learn", "colour", "--set", "training.learning_rate=1e-2", "--set", "init=random")
+    assert done.status == 0
+    assert done.out.startswith("colour@2 held: trial with training.learning_rate=0.01, init=random: acc ")
+    assert changed("publish", "colour@2").status == 0
+    refused = changed("learn", "colour", "--set", "training.step=4")
+    assert refused.status == 2
+    assert refused.err.strip() == "error: colour: there is no setting 'training.step'; did you mean 'training.steps'?"
+    assert "--set steps has no value" in changed("learn", "colour", "--set", "steps").err
+
+
 def test_learning_again_what_did_not_learn_is_no_success(catalog: Run, make_task: MakeTask) -> None:
     settings = {"num_virtual_tokens": 4, "training": {"steps": 2}, "regression": {"floor": "hard"}}
     catalog("add", make_task("shade", multiprompt=settings))
