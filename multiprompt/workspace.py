@@ -45,6 +45,8 @@ from multiprompt.records import (
 )
 
 if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
     from multiprompt.engine.base import BaseModel
     from multiprompt.jobs.queue import JobQueue
     from multiprompt.jobs.schedules import Schedules
@@ -160,19 +162,35 @@ class Workspace:
 
     # Inference
 
-    def predict(self, rows: Iterable[InputRow], *, strict: bool = True, seed: int = 0) -> list[Prediction]:
+    @overload
+    def predict(
+        self,
+        rows: Iterable[InputRow | str | Mapping[str, Any]],
+        *,
+        task: str | None = None,
+        strict: bool = True,
+        seed: int = 0,
+    ) -> Listing[Prediction]: ...
+
+    @overload
+    def predict(self, rows: DataFrame | Series, *, task: str, strict: bool = True, seed: int = 0) -> Series: ...
+
+    def predict(self, rows: Any, *, task: str | None = None, strict: bool = True, seed: int = 0) -> Any:
         """Answers for any mix of tasks; a row is a mapping of fields, or a text where the task reads one field.
 
-        A name may carry a version: `sst2@2`. A row that cannot be answered raises an error naming it. With
-        `strict=False` its Prediction has an `error`, and the other rows have answers. `seed` is for sampling.
+        A name may carry a version: `sst2@2`. With `task` all rows are of one task and come without its name; a
+        DataFrame, or a Series of texts, gives a Series of answers. A row that cannot be answered raises an error naming
+        it. With `strict=False` its Prediction has an `error`, and the other rows have answers. `seed` is for sampling.
         """
+        from multiprompt.serving.columns import asked_of, column, is_column
         from multiprompt.serving.labels import require_versions
 
-        asked = as_rows(rows)
+        asked = as_rows(rows) if task is None else asked_of(task, rows)
         if strict and self.context.loaded is None:
             require_versions(self.catalog, asked)
         advance = self.context.counter("predicting", len(asked))
-        return self.predictor().predict(asked, strict=strict, seed=seed, advance=advance)
+        found = Listing(self.predictor().predict(asked, strict=strict, seed=seed, advance=advance))
+        return column(task, rows, found) if task is not None and is_column(rows) else found
 
     def stream(self, name: str, row: Mapping[str, Any] | str, *, seed: int = 0) -> Iterator[str]:
         """A generated answer piece by piece, as the model writes it and before the task's filters."""

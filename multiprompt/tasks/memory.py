@@ -55,8 +55,8 @@ def draft_frame(frame: DataFrame, text: str, label: str | None, target: str | No
     for column in (text, answer):
         if columns.count(column) > 1:
             raise DataError(f"the column {column!r} stands twice; rename one.")
-    cells = [_cells(frame[column]) for column in (text, answer)]
-    rows = ({text: one, answer: other} for one, other in zip(*cells, strict=True))
+    pairs = zip(cells(frame[text]), cells(frame[answer]), strict=True)
+    rows = ({text: one, answer: other} for one, other in pairs)
     return draft_rows(rows, text, label, target, *rest)
 
 
@@ -87,7 +87,7 @@ def named(value: Any, names: Sequence[str], column: str) -> Any:
     return names[value]
 
 
-def _cells(column: Any) -> Any:
+def cells(column: Any) -> Any:
     """The cells of a column; pandas makes whole numbers floats where a cell is missing."""
     return column.convert_dtypes() if column.dtype.kind == "f" and column.isna().any() else column
 
