@@ -17,7 +17,7 @@ from multiprompt.catalog.labels import InputRow, as_rows, parse_label
 from multiprompt.catalog.writing import digest
 from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, MAX_DAYS, POLICIES
 from multiprompt.context import Context, Notify, silent
-from multiprompt.errors import ConfigError, nearest
+from multiprompt.errors import ConfigError, MultipromptError, nearest
 from multiprompt.records import (
     AddedTask,
     CheckReport,
@@ -43,6 +43,7 @@ from multiprompt.records import (
     VersionDiff,
     VersionRecord,
 )
+from multiprompt.records.shown import Shown
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
 
-class Workspace:
+class Workspace(Shown):
     """The prompts of one catalog on its base model. Made by `multiprompt.open`."""
 
     def __init__(self, context: Context) -> None:
@@ -62,6 +63,15 @@ class Workspace:
         self.catalog = context.catalog
         self._lock = Lock()
         self._predictor: Predictor | None = None
+
+    def _facts(self) -> Mapping[str, Any]:
+        try:
+            tasks, (source, _, bound) = self.catalog.tasks(), self.catalog.base_model()
+        except MultipromptError as error:
+            return {"catalog": self.location, "error": error}
+        name = source or DEFAULT_BASE_MODEL if bound is None else bound.name
+        published = sum(task.published is not None for task in tasks)
+        return {"catalog": self.location, "base model": name, "tasks": len(tasks), "published": published}
 
     # Learning
 
@@ -112,12 +122,12 @@ class Workspace:
         """
         return next(iter(self.learn_each([name], as_added=as_added, settings=settings)))
 
-    def learn_many(self, names: Sequence[str], *, as_added: bool = False) -> list[LearnReport]:
+    def learn_many(self, names: Sequence[str], *, as_added: bool = False) -> Listing[LearnReport]:
         """Train prompts for several tasks in the same passes over the base model, then admit one after another.
 
         Each comes out as `learn` would make it. One whose training fails raises TrainingError after the others are in.
         """
-        return list(self.learn_each(names, as_added=as_added))
+        return Listing(self.learn_each(names, as_added=as_added))
 
     def learn_each(
         self, names: Sequence[str], *, as_added: bool = False, settings: Mapping[str, Any] = MappingProxyType({})
@@ -328,13 +338,13 @@ class Workspace:
     def events(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Event]:
         return self.catalog.events(query, after=after, limit=limit)
 
-    def notes(self, name: str) -> list[Event]:
+    def notes(self, name: str) -> Listing[Event]:
         """The notes on a task, oldest first. Raises NotFoundError."""
-        return self.catalog.notes(name)
+        return Listing(self.catalog.notes(name))
 
-    def lineage(self, label: str) -> list[Edge]:
+    def lineage(self, label: str) -> Listing[Edge]:
         """The lineage edges of a version, or of all versions of a task: parents, children, and materials."""
-        return self.catalog.lineage(*parse_label(label))
+        return Listing(self.catalog.lineage(*parse_label(label)))
 
     def provenance(self, label: str, form: str) -> str:
         """The lineage as "tree", "mermaid", "dot", "prov" (W3C PROV-JSON) or "openlineage" (a list of run events)."""
@@ -351,13 +361,13 @@ class Workspace:
 
         return compare_versions(self.context, before, after, tokens=tokens)
 
-    def impact_of_base(self, name: str) -> list[Impact]:
+    def impact_of_base(self, name: str) -> Listing[Impact]:
         """The published prompts that a change of the base model would touch, with the cost of evaluating them again."""
-        return self.catalog.impact_of_base(name)
+        return Listing(self.catalog.impact_of_base(name))
 
-    def impact_of_data(self, fingerprint: str) -> list[Impact]:
+    def impact_of_data(self, fingerprint: str) -> Listing[Impact]:
         """The published prompts that were trained, validated or scored on data; a fingerprint may be cut."""
-        return self.catalog.impact_of_data(fingerprint)
+        return Listing(self.catalog.impact_of_data(fingerprint))
 
     def matrix(self) -> Matrix:
         """R[i][j]: the score on task j after learning task i."""
@@ -379,9 +389,9 @@ class Workspace:
 
     # Keeping
 
-    def verify(self) -> list[Problem]:
+    def verify(self) -> Listing[Problem]:
         """Every digest, reference and invariant that does not hold."""
-        return self.catalog.verify(self.context.progress)
+        return Listing(self.catalog.verify(self.context.progress))
 
     def backup(self, file: str | Path) -> Path:
         """Copy the catalog into a new SQLite file, while others work in it."""
@@ -440,12 +450,12 @@ class Workspace:
         kind = kind or ("check" if name is None else "retrain")
         return self.schedules.add(kind, name, cron, every, on, timezone, priority, called)
 
-    def plan(self, days: float = 7) -> list[PlannedJob]:
+    def plan(self, days: float = 7) -> Listing[PlannedJob]:
         """The jobs that the schedules will submit in so many days, and the seconds that such jobs took last.
 
         Raises ConfigError for days that are none.
         """
-        return self.schedules.plan(days)
+        return Listing(self.schedules.plan(days))
 
     @cached_property
     def jobs(self) -> JobQueue:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from multiprompt.config import TaskConfig, changed_settings
 from multiprompt.errors import ConfigError, DataError, MetricError, TaskFileError, TemplateError, nearest
+from multiprompt.records.shown import Shown
 from multiprompt.tasks.data import Split
 from multiprompt.tasks.filters import Pipeline, check_order, read_pipelines
 from multiprompt.tasks.memory import draft_dataset, draft_frame, draft_rows, snapshots_of
@@ -116,8 +117,8 @@ class Generation:
         return f"sampled, temperature {self.temperature:g}, top_k {self.top_k}, top_p {self.top_p:g}, seed 0"
 
 
-@dataclass(frozen=True)
-class Task:
+@dataclass(frozen=True, repr=False)
+class Task(Shown):
     """One machine-learning problem: data, template, labels, metric.
 
     `from_file` and `from_mapping` read a task file; `from_dataframe`, `from_dataset` and `from_rows` take rows.
@@ -254,6 +255,18 @@ class Task:
         source = write(mapping)
         changed = self._from(parse(source, self.name), source, self.folder, self.name)
         return replace(changed, read_snapshot=self.read_snapshot)
+
+    def _facts(self) -> Mapping[str, Any]:
+        """What a console and a notebook show of it."""
+        made = f"{self.config.prompt.method} of {self.config.prompt.num_virtual_tokens} tokens"
+        kind = {"task": self.name, "kind": self.output_type, "metric": self.metrics[0].name, "prompt": made}
+        data = ", ".join(self.data.data_files or ()) or self.data.path
+        return {**kind, "splits": data, "instruction": self.description.source, "tags": self.tags}
+
+    @property
+    def _line(self) -> str:
+        facts = self._facts()
+        return f"{self.name}: {self.output_type}, {facts['metric']}, {facts['prompt']}"
 
     @property
     def is_multiple_choice(self) -> bool:
