@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
 
+def __dir__() -> list[str]:
+    """The names that are meant to be used."""
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     """`Task` on first use: reading task files takes libraries that listing the catalog does without."""
     if name != "Task":

@@ -16,8 +16,9 @@ from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import InputRow, as_rows, parse_label
 from multiprompt.catalog.writing import digest
 from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, MAX_DAYS, POLICIES
-from multiprompt.context import Context, Notify, silent
+from multiprompt.context import Context, Notify, log, silent
 from multiprompt.errors import ConfigError, MultipromptError, nearest
+from multiprompt.notebook import Bars, in_notebook
 from multiprompt.records import (
     AddedTask,
     CheckReport,
@@ -491,14 +492,18 @@ def open_workspace(
     hub_metrics: bool = False,
     actor: str | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    progress: Progress = silent,
-    notify: Notify = lambda message: None,
+    progress: Progress | None = None,
+    notify: Notify = log.info,
 ) -> Workspace:
     """Open a catalog (a path or a SQLAlchemy URL), making a missing one.
 
     `base_model` is an alias, a folder or a hub id; by default the catalog's own, or smollm2-135m for a new catalog.
     A catalog remembers the name, also where the model then cannot be loaded. `actor` and `clock` sign the events.
+    `progress` is by default bars in a notebook and nothing elsewhere. Messages go to `notify`, by default the logger
+    `multiprompt` at the level INFO.
     """
+    if progress is None:
+        progress = Bars() if in_notebook() else silent
     opened = Catalog.open(str(catalog), create=create).signed_by(actor or _user(), clock)
     if base_model is not None:
         folder = Path(base_model).expanduser()

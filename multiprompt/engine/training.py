@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import random
 import time
@@ -23,6 +24,8 @@ from multiprompt.engine.prefix import Prefix
 from multiprompt.engine.prompt import SoftPrompt
 from multiprompt.engine.rows import Row, batches
 from multiprompt.errors import TrainingError
+
+logger = logging.getLogger(__name__)
 
 # Tasks share a pass up to about this many tokens; beyond, larger matrices are no faster and activations fill memory.
 MAX_PASS_TOKENS = 2048
@@ -153,7 +156,9 @@ class Training:
 
     def validate(self, base: BaseModel) -> None:
         """Measure the prompt as it is, and keep it if it is the best."""
-        self.validations.append(validate(base, self.prompt, self.constant, self._validation, self.step))
+        found = validate(base, self.prompt, self.constant, self._validation, self.step)
+        self.validations.append(found)
+        logger.info("%s: step %d of %d, validation loss %.4f", self.name, self.step, self.config.steps, found.loss)
         if self.best is self.validations[-1]:
             self._best = self._copied()
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from multiprompt.catalog.writing import Candidate, Parent, digest
-from multiprompt.context import Context
+from multiprompt.context import Context, log
 from multiprompt.engine.adapter import from_adapter, to_adapter
 from multiprompt.engine.evaluation import Subject
 from multiprompt.engine.learning import TrainingInput, learn_prompts
@@ -170,6 +170,7 @@ def publish(context: Context, snapshot: Snapshot, trained: Trained, measured: Me
     candidate = make_candidate(context, snapshot, trained, measured)
     version, check, reason, is_new = admit(scores, Checking(context), candidate, snapshot.trial)
     state = _state(context, version)
+    log.info("%s %s: %s", version.label, state, reason)
     others = {other.name: other for other in yardsticks(scores, candidate)}
     most = others.get("majority answer")
     report = _report(snapshot, trained, measured, version, state)

@@ -25,6 +25,7 @@ import pytest
 import yaml
 from sqlalchemy import make_url
 
+from multiprompt.cli import progress
 from multiprompt.cli.docs import page_names, read_page
 from multiprompt.cli.main import cli, main
 from multiprompt.cli.output import progress_bars
@@ -141,12 +142,13 @@ def test_init_again_leaves_the_catalog_as_it_is(catalog: Run, tiny_model: Path) 
     assert catalog("tasks").out == before
 
 
-def test_learning_tells_scores_and_that_others_are_untouched(catalog: Run) -> None:
+def test_learning_tells_scores_and_that_others_are_untouched(catalog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_A_LINE", 0.0)
     done = catalog("learn", "--all", "--json")
     (report,) = done.json
     assert (report["version"], report["published"], report["untouched"]) == ("word@1", True, True)
     assert [result["version"] for result in report["check"]["results"]] == ["colour@1"]
-    assert "checking" in done.err
+    assert "checking: 1 of 1\n" in done.err
 
 
 def test_predict_takes_texts_and_files(catalog: Run, tmp_path: Path) -> None:
