@@ -25,15 +25,21 @@ class Bars:
         self._shown = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        from IPython.display import display
-
         bar, before = self._bars.get(what, (None, 0))
         now = time.monotonic()
         if bar is None or done < before:
-            self._bars[what] = display(_bar(what, done, total), raw=True, display_id=True), done
+            self._bars[what] = _show(_bar(what, done, total)), done
         elif now - self._shown >= _SECONDS_AN_UPDATE or done >= total:
             bar.update(_bar(what, done, total), raw=True)
             self._bars[what], self._shown = (bar, done), now
+
+
+def _show(data: dict[str, str]) -> Any:
+    """A handle of something that is shown, by which it is updated."""
+    from IPython import display
+
+    show: Any = display.display
+    return show(data, raw=True, display_id=True)
 
 
 def _bar(what: str, done: int, total: int) -> dict[str, str]:
