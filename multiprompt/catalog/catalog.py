@@ -20,10 +20,10 @@ from multiprompt.catalog import (
     checks,
     copying,
     garbage,
+    kept_rows,
     matrix,
     migration,
     reading,
-    snapshots,
     sql,
     verification,
     writing,
@@ -289,7 +289,7 @@ class Catalog:
         kept = [read_snapshot(task, split) for split in task.data.snapshots]
         with self._write() as (connection, stamp):
             if kept:
-                snapshots.keep_snapshots(connection, kept, stamp)
+                kept_rows.keep_snapshots(connection, kept, stamp)
             writing.add_task(connection, task, stamp)
             return reading.task(connection, task.name)
 
@@ -448,7 +448,7 @@ class Catalog:
     def snapshot(self, fingerprint: str) -> Split:
         """Kept rows by their fingerprint. Raises NotFoundError, and IntegrityError when a stored byte changed."""
         with read_transaction(self._engine) as connection:
-            return snapshots.snapshot(connection, fingerprint)
+            return kept_rows.snapshot(connection, fingerprint)
 
     def run(self, version: VersionRecord) -> Run | None:
         """The training that a version came from, None for an imported one."""
