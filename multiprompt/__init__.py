@@ -17,14 +17,19 @@ except ImportError:
 
 from multiprompt import errors
 from multiprompt.errors import MultipromptError
+from multiprompt.opening import open_workspace as open  # noqa: A004
 from multiprompt.workspace import Workspace
-from multiprompt.workspace import open_workspace as open  # noqa: A004
 
 __all__ = ["MultipromptError", "Task", "Workspace", "errors", "open"]
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
+
+
+def __dir__() -> list[str]:
+    """The names that are meant to be used."""
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -196,6 +196,29 @@ class TaskConfig:
         )
 
 
+_SECTIONS = {"training": TrainingConfig, "regression": RegressionConfig}
+SETTINGS = (
+    *(f.name for f in fields(PromptConfig)),
+    *(f.name for f in fields(TaskConfig) if f.name not in ("prompt", *_SECTIONS)),
+    *(f"{section}.{f.name}" for section, cls in _SECTIONS.items() for f in fields(cls)),
+)
+
+
+def changed_settings(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The `multiprompt:` key with other values under names like `training.steps`. Raises ConfigError."""
+    changed = dict(settings)
+    for name, value in changes.items():
+        if name not in SETTINGS:
+            inner = [known for known in SETTINGS if known.endswith(f".{name}")]
+            raise ConfigError(f"there is no setting {str(name)[:100]!r}; {nearest(str(name), inner or SETTINGS)}")
+        section, _, key = name.rpartition(".")
+        if section:
+            changed[section] = {**(changed.get(section) or {}), key: value}
+        else:
+            changed[key] = value
+    return changed
+
+
 def _build(cls: type[T], where: str, mapping: Mapping[str, Any]) -> T:
     _mapping(where, mapping)
     types = {f.name: str(f.type) for f in fields(cls)}  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
 Notify = Callable[[str], None]
+log = logging.getLogger("multiprompt")
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -39,7 +41,7 @@ class Context:
         dtype: str | None = None,
         hub_metrics: bool = False,
         progress: Progress = silent,
-        notify: Notify = lambda message: None,
+        notify: Notify = log.info,
     ) -> None:
         self.catalog = catalog
         self.hub_metrics = hub_metrics
@@ -78,7 +80,7 @@ class Context:
         from multiprompt.tasks.task import Task
 
         record = self.catalog.tasks.get(name)
-        return Task.from_source(record.source, Path(record.folder), where=name)
+        return self.catalog.snapshots.attach(Task.from_source(record.source, Path(record.folder), where=name))
 
     @property
     def loaded(self) -> BaseModel | None:
@@ -144,7 +146,11 @@ class Context:
     def _load(self) -> BaseModel:
         from multiprompt.engine.loading import load_base_model
 
-        return load_base_model(self.locate_base_model(), self._dtype or self.catalog.base_models.get()[1])
+        source = self.locate_base_model()
+        log.info("loading the base model from %s", source.folder)
+        base = load_base_model(source, self._dtype or self.catalog.base_models.get()[1])
+        log.info("loaded %s", base.record)
+        return base
 
     def locate_base_model(self) -> Source:
         """The place of the base model's files on this machine. Raises NotFoundError or BaseModelError."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, overload
 
 from multiprompt.catalog.artifacts import digest
-from multiprompt.catalog.catalog import Catalog
 from multiprompt.catalog.labels import InputRow, as_rows, parse_label
-from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, DTYPE_NAMES, MAX_DAYS, POLICIES
-from multiprompt.context import Context, Notify, silent
-from multiprompt.errors import ConfigError, nearest
+from multiprompt.config import DEFAULT_BASE_MODEL, DEFAULT_PRIORITY, MAX_DAYS, POLICIES
+from multiprompt.context import Context
+from multiprompt.errors import ConfigError, MultipromptError, nearest
 from multiprompt.records import (
     AddedTask,
     CheckReport,
@@ -31,10 +29,10 @@ from multiprompt.records import (
     LearnReport,
     Listing,
     Matrix,
+    NewTask,
     PlannedJob,
     Prediction,
     Problem,
-    Progress,
     Rendering,
     Schedule,
     SqlResult,
@@ -42,8 +40,11 @@ from multiprompt.records import (
     VersionDiff,
     VersionRecord,
 )
+from multiprompt.records.shown import Shown
 
 if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
     from multiprompt.engine.base import BaseModel
     from multiprompt.jobs.queue import JobQueue
     from multiprompt.jobs.schedules import Schedules
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
 
-class Workspace:
+class Workspace(Shown):
     """The prompts of one catalog on its base model. Made by `multiprompt.open`."""
 
     def __init__(self, context: Context) -> None:
@@ -59,6 +60,15 @@ class Workspace:
         self.catalog = context.catalog
         self._lock = Lock()
         self._predictor: Predictor | None = None
+
+    def _facts(self) -> Mapping[str, Any]:
+        try:
+            tasks, (source, _, bound) = self.catalog.tasks.find(), self.catalog.base_models.get()
+        except MultipromptError as error:
+            return {"catalog": self.location, "error": error}
+        name = source or DEFAULT_BASE_MODEL if bound is None else bound.name
+        published = sum(task.published is not None for task in tasks)
+        return {"catalog": self.location, "base model": name, "tasks": len(tasks), "published": published}
 
     # Learning
 
@@ -72,27 +82,57 @@ class Workspace:
 
         return add_task(self.context, task)
 
-    def learn(self, name: str, *, as_added: bool = False) -> LearnReport:
+    def new_task(
+        self,
+        data: str | Path,
+        *,
+        text: str,
+        label: str | None = None,
+        target: str | None = None,
+        instruction: str | None = None,
+        name: str | None = None,
+        out: str | Path | None = None,
+        seed: int = 0,
+    ) -> NewTask:
+        """Make a task of a data file, or of a folder that `datasets` saved, and add it, as `multiprompt new` does.
+
+        The rows of the splits and the task file are written to the folder `out`, by default one of the task's name.
+        Raises DataError, NotFoundError for an unknown column, and StateError for a known name or a used folder.
+        """
+        from multiprompt.learning.adding import new_task
+
+        folder = None if out is None else Path(out)
+        options = {"label": label, "target": target, "instruction": instruction, "name": name, "seed": seed}
+        return new_task(self.context, Path(data), text, out=folder, **options)
+
+    def learn(
+        self, name: str, *, as_added: bool = False, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> LearnReport:
         """Train a prompt for a task, evaluate it, check every other published prompt, and publish, hold or reject it.
 
         One transaction at the end stores the version. An interrupted call continues, when it is made again, from the
         last validation of its training. Raises StateError where the task file was edited since it was added, unless it
         is to be learned `as_added`.
-        """
-        return self.learn_many([name], as_added=as_added)[0]
 
-    def learn_many(self, names: Sequence[str], *, as_added: bool = False) -> list[LearnReport]:
+        With `settings`, such as `{"training.steps": 40}`, it makes a candidate that is never published by itself. The
+        task keeps its task file; the version keeps the changed one. Raises ConfigError for a setting that is none.
+        """
+        return next(iter(self.learn_each([name], as_added=as_added, settings=settings)))
+
+    def learn_many(self, names: Sequence[str], *, as_added: bool = False) -> Listing[LearnReport]:
         """Train prompts for several tasks in the same passes over the base model, then admit one after another.
 
         Each comes out as `learn` would make it. One whose training fails raises TrainingError after the others are in.
         """
-        return list(self.learn_each(names, as_added=as_added))
+        return Listing(self.learn_each(names, as_added=as_added))
 
-    def learn_each(self, names: Sequence[str], *, as_added: bool = False) -> Iterator[LearnReport]:
+    def learn_each(
+        self, names: Sequence[str], *, as_added: bool = False, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[LearnReport]:
         """The same, a report at a time: an error of a later task does not lose the earlier reports."""
         from multiprompt.learning.pipeline import learn_each
 
-        return learn_each(self.context, names, as_added=as_added)
+        return learn_each(self.context, names, as_added=as_added, settings=settings)
 
     def import_adapter(self, name: str, folder: str | Path) -> LearnReport:
         """Take a PEFT adapter of any prompt method as a new version; it is gated and published like a trained one.
@@ -129,19 +169,35 @@ class Workspace:
 
     # Inference
 
-    def predict(self, rows: Iterable[InputRow], *, strict: bool = True, seed: int = 0) -> list[Prediction]:
+    @overload
+    def predict(
+        self,
+        rows: Iterable[InputRow | str | Mapping[str, Any]],
+        *,
+        task: str | None = None,
+        strict: bool = True,
+        seed: int = 0,
+    ) -> Listing[Prediction]: ...
+
+    @overload
+    def predict(self, rows: DataFrame | Series, *, task: str, strict: bool = True, seed: int = 0) -> Series: ...
+
+    def predict(self, rows: Any, *, task: str | None = None, strict: bool = True, seed: int = 0) -> Any:
         """Answers for any mix of tasks; a row is a mapping of fields, or a text where the task reads one field.
 
-        A name may carry a version: `sst2@2`. A row that cannot be answered raises an error naming it. With
-        `strict=False` its Prediction has an `error`, and the other rows have answers. `seed` is for sampling.
+        A name may carry a version: `sst2@2`. With `task` all rows are of one task and come without its name; a
+        DataFrame, or a Series of texts, gives a Series of answers. A row that cannot be answered raises an error naming
+        it. With `strict=False` its Prediction has an `error`, and the other rows have answers. `seed` is for sampling.
         """
+        from multiprompt.serving.columns import asked_of, column, is_column
         from multiprompt.serving.labels import require_versions
 
-        asked = as_rows(rows)
+        asked = as_rows(rows) if task is None else asked_of(task, rows)
         if strict and self.context.loaded is None:
             require_versions(self.catalog, asked)
         advance = self.context.counter("predicting", len(asked))
-        return self.predictor().predict(asked, strict=strict, seed=seed, advance=advance)
+        found = Listing(self.predictor().predict(asked, strict=strict, seed=seed, advance=advance))
+        return column(task, rows, found) if task is not None and is_column(rows) else found
 
     def stream(self, name: str, row: Mapping[str, Any] | str, *, seed: int = 0) -> Iterator[str]:
         """A generated answer piece by piece, as the model writes it and before the task's filters."""
@@ -282,15 +338,15 @@ class Workspace:
     def events(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Event]:
         return self.catalog.events.find(query, after=after, limit=limit)
 
-    def notes(self, name: str) -> list[Event]:
+    def notes(self, name: str) -> Listing[Event]:
         """The notes on a task, oldest first. Raises NotFoundError."""
-        return self.catalog.tasks.notes(name)
+        return Listing(self.catalog.tasks.notes(name))
 
-    def lineage(self, label: str) -> list[Edge]:
+    def lineage(self, label: str) -> Listing[Edge]:
         """The lineage edges of a version, or of all versions of a task: parents, children, and materials."""
         from multiprompt.reports.lineage import named_lineage
 
-        return named_lineage(self.catalog, *parse_label(label))
+        return Listing(named_lineage(self.catalog, *parse_label(label)))
 
     def provenance(self, label: str, form: str) -> str:
         """The lineage as "tree", "mermaid", "dot", "prov" (W3C PROV-JSON) or "openlineage" (a list of run events)."""
@@ -307,13 +363,13 @@ class Workspace:
 
         return compare_versions(self.context, before, after, tokens=tokens)
 
-    def impact_of_base(self, name: str) -> list[Impact]:
+    def impact_of_base(self, name: str) -> Listing[Impact]:
         """The published prompts that a change of the base model would touch, with the cost of evaluating them again."""
-        return self.catalog.lineage.impact_of_base(name)
+        return Listing(self.catalog.lineage.impact_of_base(name))
 
-    def impact_of_data(self, fingerprint: str) -> list[Impact]:
+    def impact_of_data(self, fingerprint: str) -> Listing[Impact]:
         """The published prompts that were trained, validated or scored on data; a fingerprint may be cut."""
-        return self.catalog.lineage.impact_of_data(fingerprint)
+        return Listing(self.catalog.lineage.impact_of_data(fingerprint))
 
     def matrix(self) -> Matrix:
         """R[i][j]: the score on task j after learning task i."""
@@ -335,9 +391,9 @@ class Workspace:
 
     # Keeping
 
-    def verify(self) -> list[Problem]:
+    def verify(self) -> Listing[Problem]:
         """Every digest, reference and invariant that does not hold."""
-        return self.catalog.verify(self.context.progress)
+        return Listing(self.catalog.verify(self.context.progress))
 
     def backup(self, file: str | Path) -> Path:
         """Copy the catalog into a new SQLite file, while others work in it."""
@@ -402,12 +458,12 @@ class Workspace:
         kind = kind or ("check" if name is None else "retrain")
         return self.schedules.add(kind, name, cron, every, on, timezone, priority, called)
 
-    def plan(self, days: float = 7) -> list[PlannedJob]:
+    def plan(self, days: float = 7) -> Listing[PlannedJob]:
         """The jobs that the schedules will submit in so many days, and the seconds that such jobs took last.
 
         Raises ConfigError for days that are none.
         """
-        return self.schedules.plan(days)
+        return Listing(self.schedules.plan(days))
 
     @cached_property
     def jobs(self) -> JobQueue:
@@ -432,66 +488,3 @@ class Workspace:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def open_workspace(
-    catalog: str | Path = "multiprompt.db",
-    base_model: str | None = None,
-    *,
-    create: bool = True,
-    dtype: str | None = None,
-    hub_metrics: bool = False,
-    actor: str | None = None,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    progress: Progress = silent,
-    notify: Notify = lambda message: None,
-) -> Workspace:
-    """Open a catalog (a path or a SQLAlchemy URL), making a missing one.
-
-    `base_model` is an alias, a folder or a hub id; by default the catalog's own, or smollm2-135m for a new catalog.
-    A catalog remembers the name and the `dtype` (auto, float32, bfloat16 or float16), also where the model then cannot
-    be loaded. `actor` and `clock` sign the events. Raises ConfigError for another dtype.
-    """
-    if dtype not in (None, *DTYPE_NAMES):
-        raise ConfigError(f"no dtype {dtype!r}; {nearest(str(dtype), DTYPE_NAMES)}")
-    opened = Catalog.open(str(catalog), create=create).signed_by(actor or _user(), clock)
-    if base_model is not None:
-        folder = Path(base_model).expanduser()
-        base_model = str(folder.resolve()) if folder.is_dir() else base_model
-    if (base_model, dtype) != (None, None):
-        opened.base_models.name(base_model, dtype)
-    return Workspace(
-        Context(opened, base_model, dtype=dtype, hub_metrics=hub_metrics, progress=progress, notify=notify)
-    )
-
-
-def init_workspace(
-    catalog: str | Path, base_model: str | None = None, dtype: str | None = None, **options: Any
-) -> Workspace:
-    """Open a catalog with its base model loaded; a missing one is made after the base model was found to be usable.
-
-    A catalog that is bound to the same base model in another place keeps the new place. `options` are those of
-    `open_workspace`. Raises BaseModelError, with no catalog made.
-    """
-    if Catalog.exists(str(catalog)):
-        workspace = open_workspace(catalog, base_model, create=False, dtype=dtype, **options)
-        found = workspace.base_model()
-        if base_model is not None:
-            workspace.catalog.base_models.move(found.record.source)
-        return workspace
-    from multiprompt.engine.hub import locate
-    from multiprompt.engine.loading import load_base_model
-
-    source = locate(base_model or DEFAULT_BASE_MODEL, options.get("notify", lambda _: None))
-    base = load_base_model(source, dtype or "auto")
-    workspace = open_workspace(catalog, base_model, dtype=dtype, **options)
-    workspace.context.bind(base)
-    return workspace
-
-
-def _user() -> str:
-    """The user's name; in a container it may have a number only."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"

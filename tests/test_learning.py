@@ -97,10 +97,10 @@ def publish_before(name: str, monkeypatch: pytest.MonkeyPatch, act: Callable[[],
     """Do something while a task's version is being published."""
     admit = pipeline.admit
 
-    def acting(scores: Any, checking: Any, candidate: Any) -> Any:
+    def acting(scores: Any, checking: Any, candidate: Any, trial: str) -> Any:
         if candidate.task.name == name:
             act()
-        return admit(scores, checking, candidate)
+        return admit(scores, checking, candidate, trial)
 
     monkeypatch.setattr(pipeline, "admit", acting)
 

@@ -34,9 +34,9 @@ from multiprompt.errors import (
     StateError,
     TaskFileError,
 )
+from multiprompt.opening import init_workspace
 from multiprompt.records import BaseModelRecord
 from multiprompt.tasks.task import Task
-from multiprompt.workspace import init_workspace
 from tests.catalog.databases import by, new_database
 from tests.conftest import MakeTask, between_versions, nudged, write_model, write_tiny_model
 

@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from multiprompt.tasks.data import Split
     from multiprompt.tasks.task import Task
 
-# What becomes of a candidate; one that is held stays a candidate until it is published by force.
-Decision = Literal["publish", "hold", "reject"]
+# A candidate that is kept or held stays one until somebody publishes it by force: a trial, or one that did not learn.
+Decision = Literal["publish", "keep", "hold", "reject"]
 # The outcome of a job by its decision and the state of its version.
 _ENDED = {
     ("publish", "published"): "published",
     ("publish", "candidate"): "held, as its task is guarded",
+    ("keep", "candidate"): "stays a candidate",
     ("hold", "candidate"): "stays a candidate",
     ("reject", "rejected"): "rejected",
 }
@@ -93,6 +94,9 @@ def _admit(
     elif decision == "publish":
         set_version(connection, version_id, baseline_id=baseline_id)
         append_event(connection, "held", standing.id, None, number, f"the task is guarded; {reason}", stamp)
+    elif decision == "keep":
+        set_version(connection, version_id, baseline_id=baseline_id)
+        append_event(connection, "held", standing.id, None, number, reason, stamp)
     elif decision == "hold":
         set_version(connection, version_id, baseline_id=baseline_id)
         append_event(connection, BELOW_FLOOR, standing.id, None, number, reason, stamp)

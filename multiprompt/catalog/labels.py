@@ -26,10 +26,10 @@ def parse_label(label: str) -> tuple[str, int | None]:
 
 def as_rows(rows: Iterable[InputRow]) -> Sequence[InputRow]:
     """The rows of a call. Raises DataError for what is no list."""
-    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+    if isinstance(rows, (str, bytes, Mapping)) or hasattr(rows, "columns") or not isinstance(rows, Iterable):
         raise DataError(
             f"what is asked is a {type(rows).__name__}, but it must be a list of pairs: the name of a task or version, "
-            "and its row."
+            "and its row. Rows of one task come without its name where task= names it."
         )
     return rows if isinstance(rows, Sequence) else list(rows)
 
@@ -38,4 +38,4 @@ def as_pair(asking: InputRow) -> InputRow:
     """What is asked, from whom. Raises DataError for what is no pair of a label and a row."""
     if isinstance(asking, (tuple, list)) and len(asking) == 2 and isinstance(asking[0], str):
         return asking[0], asking[1]
-    raise DataError("it must be a pair: the name of a task or version, and its row.")
+    raise DataError("it must be a pair: the name of a task or version, and its row; or name one with task=.")

@@ -13,6 +13,7 @@ from multiprompt.catalog.query.joins import baseline, is_held_against, is_servin
 from multiprompt.catalog.query.language import parse
 from multiprompt.catalog.query.listings import TASKS, tasks_as_of
 from multiprompt.catalog.query.search import words
+from multiprompt.catalog.snapshots import keep_snapshots
 from multiprompt.catalog.store import Noun, Stamp, insert
 from multiprompt.errors import NotFoundError, QueryError, StateError, nearest
 from multiprompt.records import Event, Listing, TaskRecord
@@ -29,8 +30,15 @@ _TASK_FILE = select(s.task_files.c.id).where(
 
 class Tasks(Noun):
     def add(self, task: Task) -> TaskRecord:
-        """Add a task, or give a known one its new task file; the old file stays with the versions made from it."""
+        """Add a task, or give a known one its new task file; the old file stays with the versions made from it.
+
+        The rows of a task that has them in memory are stored, too.
+        """
+        from multiprompt.tasks.reading import read_snapshot
+
+        splits = [read_snapshot(task, split) for split in task.data.snapshots]
         with self._store.write() as (connection, stamp):
+            keep_snapshots(connection, splits, stamp)
             _add(connection, task, stamp)
             return _get(connection, task.name)
 

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable, Iterator, Set
 from typing import TypeVar
 
-from sqlalchemy import Connection, ForeignKey, LargeBinary, exists, select, text
+from sqlalchemy import Connection, ForeignKey, LargeBinary, exists, or_, select, text
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.artifacts import digest_of, read_artifact
@@ -177,7 +177,8 @@ def _versions(connection: Connection, intact: Set[str]) -> Iterator[Problem]:
 
 def _snapshots(connection: Connection, advance: Advance) -> Iterator[Problem]:
     scored = select(s.evaluations.c.snapshot_id)
-    found = connection.execute(select(s.data_snapshots).where(s.data_snapshots.c.id.in_(scored))).all()
+    kept = or_(s.data_snapshots.c.id.in_(scored), s.data_snapshots.c.sha256.is_not(None))
+    found = connection.execute(select(s.data_snapshots).where(kept)).all()
     for row in _watched(found, len(found), "data", advance):
         where = f"split {row.split} ({row.fingerprint[:15]}…)"
         if row.sha256 is None:

@@ -18,6 +18,7 @@ from multiprompt.catalog.query.joins import baseline, is_held_against, is_servin
 from multiprompt.catalog.query.language import parse
 from multiprompt.catalog.query.listings import VERSIONS
 from multiprompt.catalog.settings import epoch
+from multiprompt.catalog.snapshots import Snapshots
 from multiprompt.catalog.store import Noun
 from multiprompt.catalog.tasks import task_id
 from multiprompt.errors import NotFoundError
@@ -104,7 +105,7 @@ class Versions(Noun):
         )
         with self._store.read() as connection:
             row = connection.execute(query).one()
-        return Task.from_source(row.source, Path(row.folder), where=version.label)
+        return Snapshots(self._store).attach(Task.from_source(row.source, Path(row.folder), where=version.label))
 
 
 def versions_of(connection: Connection, task: str) -> list[VersionRecord]:

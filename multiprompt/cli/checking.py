@@ -23,7 +23,7 @@ from multiprompt.cli.output import (
     print_result,
 )
 from multiprompt.errors import ConfigError, counted
-from multiprompt.workspace import open_workspace
+from multiprompt.opening import open_workspace
 
 _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 

@@ -11,8 +11,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from multiprompt.config import DEFAULT_CATALOG
+from multiprompt.opening import open_workspace
 from multiprompt.records import VersionRecord
-from multiprompt.workspace import Workspace, open_workspace
+from multiprompt.workspace import Workspace
 
 # A catalog that does not answer by then completes nothing.
 SECONDS = 2.0

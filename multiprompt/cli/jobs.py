@@ -16,8 +16,9 @@ from multiprompt.cli.output import echo, print_json, print_result, print_table
 from multiprompt.cli.words import in_shell_words
 from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
 from multiprompt.errors import counted
+from multiprompt.opening import open_workspace
 from multiprompt.records import Job, PlannedJob
-from multiprompt.workspace import Workspace, open_workspace
+from multiprompt.workspace import Workspace
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _KINDS = ("learn", "retrain", "evaluate", "check")

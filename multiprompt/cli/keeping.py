@@ -11,7 +11,7 @@ import click
 from multiprompt.cli.options import FiniteRange, catalog_option, json_option
 from multiprompt.cli.output import echo, print_json, print_result, print_rows_csv, print_table, progress_bars
 from multiprompt.errors import QueryError, counted
-from multiprompt.workspace import open_workspace
+from multiprompt.opening import open_workspace
 
 
 @click.command()

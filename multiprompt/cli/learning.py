@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -99,6 +101,13 @@ def add(files: tuple[Path, ...], groups: tuple[str, ...], catalog: str, as_json:
 @click.argument("tasks", nargs=-1, metavar="TASK…", shell_complete=complete_tasks)
 @click.option("--all", "everything", is_flag=True, help="Every task that has no published version yet.")
 @click.option("--together", is_flag=True, help="Train them in the same passes over the base model.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Make a candidate with another setting, such as training.steps=40; it is never published by itself.",
+)
 @click.option("--as-added", is_flag=True, help="Learn from the task file that was added, though it was edited since.")
 @catalog_option
 @hub_metrics_option
@@ -107,6 +116,7 @@ def learn(
     tasks: tuple[str, ...],
     everything: bool,
     together: bool,
+    changes: tuple[str, ...],
     as_added: bool,
     catalog: str,
     hub_metrics: bool,
@@ -118,6 +128,7 @@ def learn(
     """
     if bool(tasks) == everything:
         raise click.UsageError("name tasks, or give --all")
+    settings = dict(map(_setting, changes))
     reports: list[LearnReport] = []
     with working(catalog, hub_metrics=hub_metrics) as workspace, told_in_json(reports, as_json):
         known = {record.name: record for record in workspace.tasks()}
@@ -125,11 +136,23 @@ def learn(
             workspace.task_record(name)
         names = list(tasks) or [name for name, record in known.items() if record.published is None]
         for group in [names] if together else [[name] for name in names]:
-            for report in workspace.learn_each(group, as_added=as_added):
+            for report in workspace.learn_each(group, as_added=as_added, settings=settings):
                 reports.append(report)
                 if not as_json:
                     print_learned(report)
-    sys.exit(0 if all(report.published or report.state == "retired" for report in reports) else 1)
+    good = ("published", "retired", "held") if settings else ("published", "retired")
+    sys.exit(0 if all(report.state in good for report in reports) else 1)
+
+
+def _setting(change: str) -> tuple[str, Any]:
+    """A setting and its value, which is read as JSON where it is such, else as text."""
+    name, equals, text = change.partition("=")
+    if not equals:
+        raise click.UsageError(f"--set {change} has no value; write it as training.steps=40")
+    try:
+        return name.strip(), json.loads(text)
+    except (ValueError, RecursionError):
+        return name.strip(), text.strip()
 
 
 @click.command("import")

@@ -14,8 +14,9 @@ from multiprompt.catalog.query.values import parse_time
 from multiprompt.cli.options import catalog_option, json_option
 from multiprompt.cli.output import echo, print_csv, print_json, print_table
 from multiprompt.cli.words import in_shell_words
+from multiprompt.opening import open_workspace
 from multiprompt.records import JobProgress, Listing
-from multiprompt.workspace import Workspace, open_workspace
+from multiprompt.workspace import Workspace
 
 PAGE = 100
 _WATCH_SECONDS = 1.0

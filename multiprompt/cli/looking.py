@@ -24,7 +24,7 @@ from multiprompt.cli.output import (
     print_table,
 )
 from multiprompt.errors import counted
-from multiprompt.workspace import open_workspace
+from multiprompt.opening import open_workspace
 
 _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 

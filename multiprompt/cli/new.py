@@ -8,8 +8,7 @@ import click
 
 from multiprompt.cli.options import catalog_option, json_option
 from multiprompt.cli.output import echo, print_added, print_json
-from multiprompt.errors import NotFoundError, StateError
-from multiprompt.workspace import Workspace, open_workspace
+from multiprompt.opening import open_workspace
 
 
 @click.command()
@@ -43,14 +42,13 @@ def new(
     """
     if (label is None) == (target is None):
         raise click.UsageError("give --label or --target")
-    from multiprompt.tasks.new_task import default_name, write_new_task
-
     with open_workspace(catalog) as workspace:
-        _refuse_known(workspace, name or default_name(data))
-        made = write_new_task(data, text, label, target, instruction=instruction, name=name, out=out, seed=seed)
-        added = workspace.add_task(made.file)
+        made = workspace.new_task(
+            data, text=text, label=label, target=target, instruction=instruction, name=name, out=out, seed=seed
+        )
+    added = made.added
     if as_json:
-        print_json({"new": made, "added": added})
+        print_json({"new": {key: value for key, value in vars(made).items() if key != "added"}, "added": added})
         return
     rows = ", ".join(f"{count} {split}" for split, count in made.rows.items())
     labels = f" of {len(made.labels)} labels" if made.labels else ""
@@ -59,14 +57,3 @@ def new(
         echo(f"note: {note}")
     print_added(added)
     echo(f"next: multiprompt learn {added.name}")
-
-
-def _refuse_known(workspace: Workspace, name: str) -> None:
-    """Two files of one name are two tasks; one must not take the other's place."""
-    try:
-        workspace.task_record(name)
-    except NotFoundError:
-        return
-    raise StateError(
-        f"the catalog has a task {name!r}: choose another name with --name; `multiprompt add` gives a task a new file."
-    )

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
-from multiprompt.cli.output import echo, progress_bars
+from multiprompt.cli.output import echo
+from multiprompt.cli.progress import shown_progress
 from multiprompt.config import DEFAULT_CATALOG
-from multiprompt.workspace import Workspace, init_workspace, open_workspace
+from multiprompt.opening import init_workspace, open_workspace
+from multiprompt.workspace import Workspace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -62,14 +64,14 @@ def hub_metrics_option(command: Command) -> Command:
 def working(
     catalog: str, base_model: str | None = None, *, create: bool = False, **options: Any
 ) -> Iterator[Workspace]:
-    """A workspace for long work, with progress bars and quiet libraries; with `create` a missing catalog is made."""
+    """A workspace for long work, with progress and quiet libraries; with `create` a missing catalog is made."""
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    with progress_bars() as progress:
+    with shown_progress() as progress:
         options |= {"progress": progress, "notify": lambda message: echo(message, err=True)}
         if create:
             yield init_workspace(catalog, base_model, **options)

@@ -15,7 +15,7 @@ from multiprompt.cli.options import (
     working,
 )
 from multiprompt.cli.output import print_result
-from multiprompt.workspace import open_workspace
+from multiprompt.opening import open_workspace
 
 
 @click.command()

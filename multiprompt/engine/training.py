@@ -7,6 +7,7 @@ share passes over the weights. Each has its own loss, clipping and optimizer sta
 from __future__ import annotations
 
 import json
+import logging
 import math
 import random
 import time
@@ -27,6 +28,9 @@ from multiprompt.engine.teaching import TrainingExample, Validation, answer_logi
 from multiprompt.errors import TrainingError
 
 # Tasks share a pass up to about this many tokens. Larger matrices are no faster, and activations fill memory.
+logger = logging.getLogger(__name__)
+
+# Tasks share a pass up to about this many tokens; beyond, larger matrices are no faster and activations fill memory.
 MAX_PASS_TOKENS = 2048
 _BUCKETED_BATCHES = 8
 

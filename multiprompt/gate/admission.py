@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
 
-def admit(scores: Scores, checking: Checking, candidate: Candidate) -> tuple[VersionRecord, CheckReport, str, bool]:
+def admit(
+    scores: Scores, checking: Checking, candidate: Candidate, trial: str = ""
+) -> tuple[VersionRecord, CheckReport, str, bool]:
     """Publish, hold or reject a candidate in one transaction; gate again what others published meanwhile.
 
     Gives the version, what was checked, the reason, and whether the version is new: bytes that are there by now, as
-    another learning was quicker or an export is imported, become none.
+    another learning was quicker or an export is imported, become none. A `trial`, which names its settings, stays a
+    candidate where it would be published.
     """
     known: dict[str, CheckResult] = {}
     check = CheckReport((), 0.0)
@@ -40,6 +43,8 @@ def admit(scores: Scores, checking: Checking, candidate: Candidate) -> tuple[Ver
         if same is not None:
             return same, check, end_known(scores.catalog, same, imported=candidate.run is None), False
         decision, reason = _decide(scores, candidate, check)
+        if trial:
+            decision, reason = "keep" if decision == "publish" else decision, f"trial with {trial}: {reason}"
         try:
             version = scores.catalog.candidates.admit(candidate, check, decision=decision, reason=reason, epoch=epoch)
         except ConflictError:

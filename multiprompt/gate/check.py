@@ -181,7 +181,7 @@ class _Check:
     def case(self, held: Held) -> Comparison:
         """The task, data and key that a version is measured with; no row is read."""
         version, baseline = held
-        task, now = served_task(version, baseline), _task(*baseline.now, version.task)
+        task, now = self.catalog.snapshots.attach(served_task(version, baseline)), _task(*baseline.now, version.task)
         data = self._data(task, version, baseline) if self._as_now else baseline.data
         if self._as_now and (task.fingerprint, task.data) != (now.fingerprint, now.data):
             self.drifted.append(_drift(version, task, now))

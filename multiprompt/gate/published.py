@@ -53,7 +53,7 @@ def evaluate_published(context: Context, name: str) -> Evaluation:
     """Score a task's published version on the rows that its data has now; a new score is stored."""
     catalog, scores = context.catalog, Scores(context)
     version = catalog.versions.labelled(name)
-    task = served_task(version, catalog.baselines.of(version))
+    task = catalog.snapshots.attach(served_task(version, catalog.baselines.of(version)))
     split = load_test_split(task)
     stored = scores.find_stored(task, split, scores.subject_of(version))
     if stored is not None:

@@ -163,9 +163,9 @@ class JobQueue:
         """The jobs that wait or run, with the task of each."""
         return {job.id: job.task for job in self("state in ('queued', 'running')")}
 
-    def logs(self, identity: str) -> list[JobLog]:
+    def logs(self, identity: str) -> Listing[JobLog]:
         """The workers' log lines of a job, oldest first."""
-        return self._ledger.logs(self.get(identity).id)
+        return Listing(self._ledger.logs(self.get(identity).id))
 
     def retry(self, identity: str) -> Job:
         """Queue a failed, parked or cancelled job again; its training continues from the last checkpoint."""

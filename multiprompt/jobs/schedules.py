@@ -16,7 +16,7 @@ from multiprompt.jobs.plan import plan
 from multiprompt.jobs.queue import JobQueue
 from multiprompt.jobs.ticks import check_schedule, is_due, moved
 from multiprompt.jobs.triggers import Observation, observe, require_watchable
-from multiprompt.records import Job, PlannedJob, Schedule
+from multiprompt.records import Job, Listing, PlannedJob, Schedule
 from multiprompt.records.job import NOTHING_NEW
 
 _worker_log = logging.getLogger("multiprompt.worker")
@@ -36,8 +36,8 @@ class Schedules:
         self._clock = queue.catalog.now
         self._looked_at: datetime | None = None
 
-    def __call__(self) -> list[Schedule]:
-        return self._ledger.schedules()
+    def __call__(self) -> Listing[Schedule]:
+        return Listing(self._ledger.schedules())
 
     def add(
         self,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from multiprompt.context import Context
-from multiprompt.errors import MultipromptError, NotFoundError
+from multiprompt.errors import MultipromptError, NotFoundError, StateError
 from multiprompt.gate.data_faults import data_faults, few_rows
-from multiprompt.records import AddedTask, TaskChange
+from multiprompt.records import AddedTask, NewTask, TaskChange
 from multiprompt.tasks.example import UNCOUNTED, Example, examples
 from multiprompt.tasks.file_change import difference
 from multiprompt.tasks.metric import score
+from multiprompt.tasks.new_task import name_of, remove_written, write_new_task
 from multiprompt.tasks.split import load_data, load_test_split
 from multiprompt.tasks.task import Task
 
@@ -22,6 +25,8 @@ _SCORED = 100
 def add_task(context: Context, task: Task | str | Path) -> AddedTask:
     """Check a task and put it into the catalog; nothing is added where a check fails."""
     read = task if isinstance(task, Task) else Task.from_file(task)
+    if read.read_snapshot is None:
+        read = context.catalog.snapshots.attach(read)
     warnings = _check(context, read)
     if context.loaded is not None:
         from multiprompt.engine.prompt import require_method
@@ -31,6 +36,26 @@ def add_task(context: Context, task: Task | str | Path) -> AddedTask:
     record = context.catalog.tasks.add(read)
     change: TaskChange = "new" if changed is None else "changed" if changed else "unchanged"
     return AddedTask(**vars(record), change=change, difference=changed or (), warnings=warnings)
+
+
+def new_task(context: Context, data: Path, text: str, **options: Any) -> NewTask:
+    """Write a task of a data file and add it. The files are removed where it cannot be added.
+
+    Raises StateError for the name of a known task.
+    """
+    name = options["name"] or name_of(data)
+    with suppress(NotFoundError):
+        context.catalog.tasks.get(name)
+        raise StateError(
+            f"the catalog has a task {name!r}: choose another with name (--name); add gives a known task a new file."
+        )
+    written = write_new_task(data, text, **options)
+    try:
+        added = add_task(context, written.file)
+    except BaseException:
+        remove_written(written)
+        raise
+    return NewTask(**vars(written), added=added)
 
 
 def _changes(context: Context, task: Task) -> tuple[str, ...] | None:

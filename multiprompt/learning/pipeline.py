@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from multiprompt.catalog.artifacts import digest
 from multiprompt.catalog.candidates import Candidate
 from multiprompt.catalog.lineage import Parent
-from multiprompt.context import Context
+from multiprompt.context import Context, log
 from multiprompt.engine.adapter import from_adapter, to_adapter
 from multiprompt.engine.evaluation import Subject
 from multiprompt.engine.learning import TrainingInput, learn_prompts
@@ -51,7 +52,7 @@ class Snapshot:
 
     `before` holds the digest of each published version, by label. `start` names the version that training starts from,
     `replaced` the task's published version. `notes` are warnings of what makes the scores doubtful. An import has no
-    training rows.
+    training rows. A `trial` names the settings that are not the task file's.
     """
 
     task: Task
@@ -61,6 +62,7 @@ class Snapshot:
     start: str | None = None
     replaced: str | None = None
     notes: tuple[str, ...] = ()
+    trial: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +95,21 @@ class Hooks:
     parts: int = 1
 
 
-def learn_each(context: Context, names: Sequence[str], *, as_added: bool) -> Iterator[LearnReport]:
+def learn_each(
+    context: Context, names: Sequence[str], *, as_added: bool, settings: Mapping[str, Any]
+) -> Iterator[LearnReport]:
     """Train prompts in the same passes over the base model, then admit one after another, a report at a time.
 
-    Raises TrainingError of a task that failed after the others are in.
+    With `settings` in place of the task file's, they stay candidates. Raises TrainingError of a task that failed after
+    the others are in.
     """
     if len(set(names)) < len(names):
         raise ConfigError(f"learn_many got a task twice: {', '.join(sorted(names))}.")
     tasks = [context.task(name) if as_added else require_as_added(context, name) for name in names]
+    tasks = [task.with_settings(settings) for task in tasks] if settings else tasks
     before = context.catalog.versions.digests()
-    snapshots = [take_snapshot(context, task, before) for task in tasks]
+    trial = ", ".join(f"{name}={value}" for name, value in settings.items())
+    snapshots = [replace(take_snapshot(context, task, before), trial=trial) for task in tasks]
     hooks = Hooks(lambda t: context.progress(f"{t.name}: training", t.step, t.config.steps))
     outcomes = train(context, snapshots, hooks)
     for snapshot, outcome in zip(snapshots, outcomes, strict=True):
@@ -163,14 +170,15 @@ def publish(context: Context, snapshot: Snapshot, trained: Trained, measured: Me
     require_untouched(context.catalog, snapshot.before)
     scores = Scores(context)
     candidate = make_candidate(context, snapshot, trained, measured)
-    version, check, reason, is_new = admit(scores, Checking(context), candidate)
+    version, check, reason, is_new = admit(scores, Checking(context), candidate, snapshot.trial)
     state = _state(context, version)
+    log.info("%s %s: %s", version.label, state, reason)
     others = {other.name: other for other in yardsticks(scores, candidate)}
     most = others.get("majority answer")
     report = _report(snapshot, trained, measured, version, state)
     return replace(
         report,
-        reason=f"the task is guarded; {reason}" if is_new and state == "held" else reason,
+        reason=f"the task is guarded; {reason}" if is_new and state == "held" and not snapshot.trial else reason,
         check=check,
         untouched=is_untouched(context.catalog, snapshot.before),
         majority=None if most is None else most.score,

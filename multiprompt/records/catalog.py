@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from multiprompt.errors import counted
+from multiprompt.records.shown import Shown, cell
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 VersionState = Literal["candidate", "published", "retired", "rejected"]
 PromptKind = Literal["soft", "hard"]
@@ -51,8 +58,8 @@ class Adapter:
     encoder: bytes | None = None
 
 
-@dataclass(frozen=True)
-class TaskRecord:
+@dataclass(frozen=True, repr=False)
+class TaskRecord(Shown):
     """A task in the catalog; `published` is the version that serves it.
 
     `file` is the path of its task file: empty where it was added without one, None where an older release added it.
@@ -72,11 +79,22 @@ class TaskRecord:
     guarded: bool = False
     file: str | None = None
 
+    def _facts(self) -> Mapping[str, Any]:
+        published = "–" if self.published is None else f"{self.name}@{self.published}"
+        facts = {"task": self.name, "metric": self.metric, "score": self.score, "published": published}
+        return {**facts, "since": self.published_at, "tags": self.tags, **({"guarded": True} if self.guarded else {})}
+
+    @property
+    def _line(self) -> str:
+        if self.published is None:
+            return f"{self.name}: {self.metric}, nothing published"
+        return f"{self.name}: {self.metric} {cell(self.score)}, published {self.name}@{self.published}"
+
 
 TaskChange = Literal["new", "changed", "unchanged"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AddedTask(TaskRecord):
     """A task as it was added: new, changed (`difference` says how) or unchanged, with `warnings` of its data."""
 
@@ -84,9 +102,34 @@ class AddedTask(TaskRecord):
     difference: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def _facts(self) -> Mapping[str, Any]:
+        return {**super()._facts(), "change": self.change, "warnings": self.warnings}
 
-@dataclass(frozen=True)
-class VersionRecord:
+    @property
+    def _line(self) -> str:
+        warned = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"{super()._line}; {self.change}{warned}"
+
+
+@dataclass(frozen=True, repr=False)
+class NewTask(Shown):
+    """A task that was made from a data file, and `added` to the catalog.
+
+    It has the task file, the number of `rows` of each split, the `labels` of a choice, and notes of left-out rows.
+    """
+
+    file: Path
+    rows: Mapping[str, int]
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
+    added: AddedTask
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"task": self.added.name, "file": self.file, "rows": self.rows, "labels": len(self.labels)}
+
+
+@dataclass(frozen=True, repr=False)
+class VersionRecord(Shown):
     """A prompt version, written `task@number`. `digest` identifies its adapter files."""
 
     id: int
@@ -108,9 +151,19 @@ class VersionRecord:
     def label(self) -> str:
         return f"{self.task}@{self.number}"
 
+    def _facts(self) -> Mapping[str, Any]:
+        facts = {"version": self.label, "state": self.state, "metric": self.metric, "score": self.score}
+        made = {"method": self.method, "tokens": self.num_virtual_tokens, "base model": self.base_model.name}
+        return {**facts, **made, "published": self.published_at, "reason": self.reason}
 
-@dataclass(frozen=True)
-class Evaluation:
+    @property
+    def _line(self) -> str:
+        score = "" if self.metric is None else f", {self.metric} {cell(self.score)}"
+        return f"{self.label} {self.state}{score}, {self.method} of {self.num_virtual_tokens} tokens"
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """One score of one prompt on one data snapshot, with what each row got.
 
     `key` holds the parts that can move the score; equal keys mean that the score may be reused.
@@ -132,6 +185,9 @@ class Evaluation:
     @property
     def rows(self) -> int:
         return len(self.predictions)
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"task": self.task, "prompt": self.kind, "rows": self.rows, **self.metrics}
 
 
 @dataclass(frozen=True)
@@ -236,6 +292,12 @@ class SqlResult:
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     cut: bool
+
+    def to_pandas(self) -> DataFrame:
+        """The rows as a data frame, for which pandas must be installed."""
+        import pandas
+
+        return pandas.DataFrame(self.rows, columns=list(self.columns))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
 
 from multiprompt.errors import counted, percent
 from multiprompt.records.catalog import VersionRecord
+from multiprompt.records.listing import Listing
+from multiprompt.records.shown import Shown, html_table, text_table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 LearnState = Literal["published", "held", "candidate", "rejected", "retired"]
 Verdict = Literal["identical", "unchanged", "improved", "inconclusive", "regressed", "failed"]
@@ -94,8 +100,8 @@ class Evidence:
     flips: tuple[Flip, ...] = ()
 
 
-@dataclass(frozen=True)
-class CheckResult:
+@dataclass(frozen=True, repr=False)
+class CheckResult(Shown):
     """A published version against its baseline; `drop` is positive where the score got worse.
 
     `policy` is what a regression does: it keeps other candidates out ("block"), is told only ("warn"), or also moves
@@ -125,14 +131,22 @@ class CheckResult:
         return self.verdict == "failed" or (self.verdict == "regressed" and self.policy != "warn")
 
     @property
+    def _line(self) -> str:
+        return f"{self.version} {self.told}"
+
+    def _facts(self) -> Mapping[str, Any]:
+        scores = {"baseline": self.baseline, "now": self.score, "drop": self.drop, "tolerated": self.max_drop}
+        return {"version": self.version, "metric": self.metric, **scores, "verdict": self.verdict, "cause": self.cause}
+
+    @property
     def told(self) -> str:
         """On one line: "regressed: acc 0.9300 to 0.2333; cause: data"."""
         now = "–" if self.score is None else f"{self.score:.4f}"
         return f"{self.verdict}: {self.metric} {self.baseline:.4f} to {now}; cause: {self.cause or 'none'}"
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(Shown):
     """A regression evaluation: passed only if every task was measured and none that blocks has regressed.
 
     `evaluated`, `canaries` and `reused` count rows: run and compared, run to see that nothing moved, and not run since
@@ -149,6 +163,20 @@ class CheckReport:
     noise: float | None = None
     notes: tuple[str, ...] = ()
     trial: bool = False
+
+    @property
+    def _line(self) -> str:
+        return f"{'passed' if self.passed else 'FAILED'}: {self.summary}; {self.cost}"
+
+    def _repr_html_(self) -> str:
+        shown = Listing(self.results)._repr_html_() if self.results else ""
+        return f"<p>{escape(self._line)}</p>{shown}"
+
+    def to_pandas(self) -> DataFrame:
+        """A row a version, for which pandas must be installed."""
+        import pandas
+
+        return pandas.DataFrame([result._facts() for result in self.results])
 
     @property
     def passed(self) -> bool:
@@ -178,15 +206,16 @@ class Rollback:
     reason: str
 
 
-@dataclass(frozen=True)
-class LearnReport:
+@dataclass(frozen=True, repr=False)
+class LearnReport(Shown):
     """The result of learning or importing a prompt.
 
-    `state` says where the version stands: published, held (its task is guarded), candidate (it did not learn), rejected
-    or retired. `hard`, `soft` and `majority` (the best of one answer to every row) are scores on the same `rows`.
-    `interval` is of `soft`, and `p_value` of its being no better than `hard`. `untouched` says that every prompt
-    published before still has its digest, recomputed from its stored bytes. `warnings` are of the task's data. `is_new`
-    is False where the training gave the bytes of an existing version: `version` names it, and nothing was stored.
+    `state` says where the version stands: published, held (its task is guarded, or it was learned with other settings),
+    candidate (it did not learn), rejected or retired. `hard`, `soft` and `majority` (the best of one answer to every
+    row) are scores on the same `rows`. `interval` is of `soft`, and `p_value` of its being no better than `hard`.
+    `untouched` says that every prompt published before still has its digest, recomputed from its stored bytes.
+    `warnings` are of the task's data. `is_new` is False where the training gave the bytes of an existing version:
+    `version` names it, and nothing was stored.
     """
 
     version: str
@@ -208,6 +237,19 @@ class LearnReport:
     is_new: bool = True
 
     @property
+    def _line(self) -> str:
+        if not self.is_new:
+            return f"{self.version} {self.state}: {self.reason}"
+        score = "" if self.measured in self.reason else f"; {self.measured}"
+        others = "" if self.untouched else "; other published prompts CHANGED"
+        return f"{self.version} {self.state}: {self.reason}{score}; hard prompt {self.hard:.4f}{others}"
+
+    def _facts(self) -> Mapping[str, Any]:
+        scores = {"score": self.measured, "hard prompt": self.hard, "majority answer": self.majority}
+        told = {"others": self.check.summary, "untouched": self.untouched, "warnings": self.warnings}
+        return {"version": self.version, "state": self.state, "reason": self.reason, **scores, **told}
+
+    @property
     def measured(self) -> str:
         """The score with its interval and rows."""
         return measured(self.metric, self.soft, self.interval, self.rows)
@@ -219,7 +261,7 @@ def measured(metric: str, score: float, interval: Interval | None, rows: int) ->
     return f"{metric} {score:.4f} ({between}{counted(rows, 'row')})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Matrix:
     """The accuracy matrix: `scores[i][j]` on task j after learning task i, None where it was not measured.
 
@@ -230,3 +272,19 @@ class Matrix:
     scores: tuple[tuple[float | None, ...], ...]
     before: tuple[float | None, ...] = ()
     higher_is_better: tuple[bool, ...] = ()
+
+    def __repr__(self) -> str:
+        return text_table(("after learning", *self.tasks), self._lines) if self.tasks else "<Matrix of no task>"
+
+    def _repr_html_(self) -> str:
+        return html_table(("after learning", *self.tasks), self._lines)
+
+    def to_pandas(self) -> DataFrame:
+        """A row a learned task and a column a task, for which pandas must be installed."""
+        import pandas
+
+        return pandas.DataFrame(self.scores, index=list(self.tasks), columns=list(self.tasks), dtype=float)
+
+    @property
+    def _lines(self) -> list[tuple[Any, ...]]:
+        return [(task, *scores) for task, scores in zip(self.tasks, self.scores, strict=True)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from multiprompt.records.check import Change, Flip, Interval
+from multiprompt.records.shown import Shown
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class TokenChange:
     cosine: float | None
 
 
-@dataclass(frozen=True)
-class VersionDiff:
+@dataclass(frozen=True, repr=False)
+class VersionDiff(Shown):
     """The difference of two versions; `template` is a unified diff of the task files' templates and choices."""
 
     before: str
@@ -46,3 +49,8 @@ class VersionDiff:
     flips: tuple[Flip, ...]
     tokens: tuple[TokenChange, ...]
     template: tuple[str, ...] = ()
+
+    def _facts(self) -> Mapping[str, Any]:
+        scores = {score.metric: f"{score.before:.4f} → {score.after:.4f}" for score in self.scores}
+        changes = [f"{change.name}: {change.before} → {change.after}" for change in self.changes]
+        return {"versions": f"{self.before} → {self.after}", **scores, "changes": changes, "flips": len(self.flips)}

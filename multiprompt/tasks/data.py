@@ -28,7 +28,7 @@ class Split:
     """
 
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] = field(repr=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     source: str | None = field(default=None, compare=False)
 

@@ -1,38 +1,32 @@
-"""A new task from a data file: a seeded split of its rows, and a readable task file."""
+"""A new task from a data file: the rows of its splits and a readable task file, in a folder."""
 
 from __future__ import annotations
 
+import fcntl
 import json
-import random
-import re
+import os
 import secrets
 import shutil
-import unicodedata
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from multiprompt.errors import DataError, NotFoundError, StateError, counted, nearest
+from multiprompt.errors import DataError, NotFoundError, StateError
+from multiprompt.tasks.draft import SPLITS, answer_column, default_name, draft_task
 from multiprompt.tasks.files import BUILDERS, format_of
+from multiprompt.tasks.memory import named
 from multiprompt.tasks.reading import read_split
 from multiprompt.tasks.task import Task
 from multiprompt.tasks.task_file import write
 
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
-MAX_TEST_ROWS, MAX_VALIDATION_ROWS = 1000, 200
-MAX_LABELS = 100
-# The longest list of labels that a default instruction names.
-_NAMED_LABELS = 30
-_SPLITS = ("train", "validation", "test")
-_RESERVED = {"self", "super", "range", "loop", "true", "false", "none", "not"}
-# The most tokens of a generated answer: half of the bytes of the longest one, within these bounds.
-_MIN_NEW_TOKENS, _MAX_NEW_TOKENS = 64, 1024
+_FILES = (*(f"{split}.jsonl" for split in SPLITS), "task.yaml")
+_PART = ".multiprompt-new-"
 
 
 @dataclass(frozen=True)
-class NewTask:
+class WrittenTask:
     """The task file that was written, the rows of each split, the labels of a choice, and notes of left-out rows."""
 
     file: Path
@@ -51,36 +45,43 @@ def write_new_task(
     name: str | None = None,
     out: Path | None = None,
     seed: int = 0,
-) -> NewTask:
+) -> WrittenTask:
     """Write the splits and the task file of a data file, or of a folder that `datasets` saved.
 
     A `label` column makes a multiple-choice task, a `target` column a generation task. Raises DataError, NotFoundError
     for an unknown column, and StateError where the folder holds something already.
     """
-    answer = label or target
-    if answer is None or (label and target):
-        raise DataError("give one of label (a column of choices) and target (a column of texts to generate).")
-    name = name or default_name(data)
+    answer = answer_column(label, target)
+    name = name or name_of(data)
     folder = out or _folder(name)
+    _clear_parts(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StateError(f"{folder} exists and is no empty folder: choose another with out (--out).")
-    rows, notes = _pairs(_read(data, name), text, answer)
-    labels = _labels(rows, answer) if label else ()
-    splits = _split(rows, labels, seed)
-    notes += _untested(splits["test"], labels)
-    fields = _fields(text, answer)
-    mapping = _task_file(name, fields, (text, answer), labels, instruction)
-    if not labels:
-        mapping |= _generation([answer for _, answer in rows])
+    rows = _with_label_names(_read(data, name), data, answer)
+    draft = draft_task(rows, text, label, target, name=name, instruction=instruction, seed=seed)
+    mapping = draft.mapping("json", {split: f"{split}.jsonl" for split in SPLITS})
     Task.from_mapping(mapping, folder)
-    files = {f"{split}.jsonl": _lines(fields, part, labels) for split, part in splits.items()}
+    files = {f"{split}.jsonl": _lines(part) for split, part in draft.splits.items()}
     _write_folder(folder, files | {"task.yaml": write(mapping)})
-    counts = {split: len(part) for split, part in splits.items()}
-    return NewTask(folder / "task.yaml", counts, labels, notes)
+    counts = {split: len(part) for split, part in draft.splits.items()}
+    return WrittenTask(folder / "task.yaml", counts, draft.labels, draft.notes)
 
 
-def _lines(fields: tuple[str, str], part: Sequence[tuple[str, str]], labels: Sequence[str]) -> str:
-    rows = (dict(zip(fields, _row(pair, labels), strict=True)) for pair in part)
+def remove_written(task: WrittenTask) -> None:
+    """Remove the files that `write_new_task` wrote, and their folder where nothing else is in it."""
+    folder = task.file.parent
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()) and not Path.cwd().samefile(folder):
+        folder.rmdir()
+
+
+def name_of(data: Path) -> str:
+    """The name of a data file's task where none is given."""
+    return default_name(data.stem.partition(".")[0])
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -88,9 +89,7 @@ def _write_folder(folder: Path, files: Mapping[str, str]) -> None:
     """Write a folder with all of its files, or none; an empty folder is filled, the last file last."""
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = (folder if folder.exists() else folder.parent) / f".{secrets.token_hex(8)}.part"
-    try:
-        part.mkdir()
+    with _new_part(folder if folder.exists() else folder.parent) as part:
         for name, text in files.items():
             (part / name).write_text(text, encoding="utf-8", newline="\n")
         if part.parent != folder:
@@ -99,14 +98,48 @@ def _write_folder(folder: Path, files: Mapping[str, str]) -> None:
         for name in files:
             (part / name).rename(folder / name)
         part.rmdir()
+
+
+@contextmanager
+def _new_part(parent: Path) -> Iterator[Path]:
+    """A hidden folder for unfinished files, locked while this process lives; removed where writing fails."""
+    part = parent / f"{_PART}{secrets.token_hex(8)}"
+    part.mkdir()
+    lock = _lock(part)
+    try:
+        yield part
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
-def default_name(data: Path) -> str:
-    """The name of a data file's task where none is given."""
-    return re.sub(r"\W+", "_", data.stem.partition(".")[0].lower()).strip("_") or "task"
+def _clear_parts(folder: Path) -> None:
+    """Remove what a killed call left in a folder or beside it; a folder that another process writes is locked."""
+    folder = folder.resolve()
+    for place in (folder, folder.parent):
+        for part in place.glob(f"{_PART}*") if place.is_dir() else ():
+            lock = _lock(part)
+            if lock is None:
+                continue
+            if place == folder:
+                for name in _FILES:
+                    (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(part, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """A lock on a folder that ends with this process; None where another process holds it."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(number)
+        return None
+    return number
 
 
 def _folder(name: str) -> Path:
@@ -130,136 +163,21 @@ def _read(data: Path, name: str) -> Sequence[Mapping[str, Any]]:
     return read_split(Task.from_mapping({**task, **source}), "train").rows
 
 
-def _pairs(rows: Sequence[Mapping[str, Any]], text: str, answer: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """Texts and answers, each text once however it is spaced, and notes of the rows that were left out."""
-    for column in (text, answer):
-        if column not in rows[0]:
-            raise NotFoundError(f"there is no column {column!r}; {nearest(column, rows[0])}")
-    kept: dict[str, tuple[str, str]] = {}
-    left_out: Counter[str] = Counter()
-    for row in rows:
-        one, other = (_cell(row[column], column) for column in (text, answer))
-        key = " ".join(unicodedata.normalize("NFC", one).split())
-        if not one or not other:
-            left_out["without a text or an answer"] += 1
-        elif key not in kept:
-            kept[key] = (one, other)
-        else:
-            left_out["with a known text" if kept[key][1] == other else "with a known text and another answer"] += 1
-    if not kept:
-        raise DataError(f"no row has both {text!r} and {answer!r}.")
-    return list(kept.values()), tuple(f"left out: {counted(count, 'row')} {why}" for why, count in left_out.items())
+def _with_label_names(rows: Sequence[Mapping[str, Any]], data: Path, column: str) -> Sequence[Mapping[str, Any]]:
+    """Rows of a saved dataset with the names of a ClassLabel column in place of its numbers."""
+    names = _label_names(data, column) if data.is_dir() else []
+    if not names:
+        return rows
+    return [{**row, column: named(row.get(column), names, column)} for row in rows]
 
 
-def _cell(value: Any, column: str) -> str:
-    if isinstance(value, (list, dict)):
-        raise DataError(f"the column {column!r} holds a {type(value).__name__}; give a column of texts or numbers.")
-    return "" if value is None else str(value).strip()
-
-
-def _labels(rows: Sequence[tuple[str, str]], column: str) -> tuple[str, ...]:
-    labels = sorted({answer for _, answer in rows})
-    if len(labels) < 2:
-        raise DataError(f"the column {column!r} holds one label only; a choice needs two.")
-    if len(labels) > MAX_LABELS:
-        raise DataError(
-            f"the column {column!r} holds {len(labels)} labels, and the most are {MAX_LABELS}: give it as the target "
-            "(--target) of a generation task."
-        )
-    return tuple(labels)
-
-
-def _split(rows: Sequence[tuple[str, str]], labels: Sequence[str], seed: int) -> dict[str, list[tuple[str, str]]]:
-    """Shuffle rows with a seed, and give each split its share of every label."""
-    shuffled = random.Random(seed).sample(rows, len(rows))
-    groups = [[row for row in shuffled if row[1] == label] for label in labels] if labels else [shuffled]
-    # Of many rows the bounds, and not the shares, decide.
-    test_share = min(TEST_SHARE, MAX_TEST_ROWS / len(rows))
-    validation_share = min(VALIDATION_SHARE, MAX_VALIDATION_ROWS / len(rows))
-    splits: dict[str, list[tuple[str, str]]] = {split: [] for split in _SPLITS}
-    for group in groups:
-        test = round(test_share * len(group))
-        validation = round(validation_share * len(group))
-        splits["test"] += group[:test]
-        splits["validation"] += group[test : test + validation]
-        splits["train"] += group[test + validation :]
-    for split, part in splits.items():
-        if not part:
-            raise DataError(f"{len(rows)} rows are too few, as split {split} is empty; ten rows a label are enough.")
-    return {split: random.Random(seed).sample(part, len(part)) for split, part in splits.items()}
-
-
-def _untested(test: Sequence[tuple[str, str]], labels: Sequence[str]) -> tuple[str, ...]:
-    """A note of labels that are too rare for a test row."""
-    missing = len(set(labels) - {label for _, label in test})
-    return (f"no test row has {counted(missing, 'label')}, as rows of it are too few",) if missing else ()
-
-
-def _task_file(
-    name: str, fields: tuple[str, str], columns: tuple[str, str], labels: Sequence[str], instruction: str | None
-) -> dict[str, Any]:
-    text, answer = fields
-    common = {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {split: f"{split}.jsonl" for split in _SPLITS}},
-        "training_split": "train",
-        "validation_split": "validation",
-        "test_split": "test",
-        "description": _as_template((instruction or "").rstrip() or _instruction(columns, labels)) + "\n\n",
-        "doc_to_text": f"{{{{{text}}}}}\n{_as_template(columns[1].strip().capitalize())}:",
-    }
-    if labels:
-        return {
-            **common,
-            "output_type": "multiple_choice",
-            "doc_to_target": answer,
-            "doc_to_choice": list(labels),
-            "metric_list": [{"metric": "acc"}],
-        }
-    return {
-        **common,
-        "output_type": "generate_until",
-        "doc_to_target": answer,
-        "filter_list": [{"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
-        "metric_list": [{"metric": "exact_match"}],
-    }
-
-
-def _generation(answers: Sequence[str]) -> dict[str, Any]:
-    """Generation ends at a line's end unless an answer has several lines, and has room for the longest."""
-    longest = max(len(answer.encode()) for answer in answers)
-    limit = min(max(_MIN_NEW_TOKENS, longest // 2), _MAX_NEW_TOKENS)
-    until = [] if any("\n" in answer for answer in answers) else ["\n"]
-    return {"generation_kwargs": {"until": until, "max_gen_toks": limit}}
-
-
-def _instruction(columns: tuple[str, str], labels: Sequence[str]) -> str:
-    text, answer = columns
-    if not labels:
-        return f"Write the {answer} for the {text}."
-    named = f" It is one of: {', '.join(labels)}." if len(labels) <= _NAMED_LABELS else ""
-    return f"Name the {answer} of the {text}.{named}"
-
-
-def _as_template(text: str) -> str:
-    """A template that writes a text out as it is: jinja's marks in it are quoted."""
-    return re.sub(r"\{(?=[{%#])", "{{ '{' }}", text)
-
-
-def _row(pair: tuple[str, str], labels: Sequence[str]) -> tuple[str, Any]:
-    """Labels of digits are written as the number of the choice, as the harness reads them."""
-    text, answer = pair
-    digits = bool(labels) and all(label.isdecimal() for label in labels)
-    return text, labels.index(answer) if digits else answer
-
-
-def _fields(text: str, answer: str) -> tuple[str, str]:
-    """The columns' names as a template can read them; plain ones where both would have one name."""
-    fields = _field(text, "text"), _field(answer, "answer")
-    return fields if fields[0] != fields[1] else ("text", "answer")
-
-
-def _field(column: str, otherwise: str) -> str:
-    name = re.sub(r"\W+", "_", column).strip("_")
-    return name if name.isidentifier() and name.lower() not in _RESERVED else otherwise
+def _label_names(folder: Path, column: str) -> list[str]:
+    """The label names that `save_to_disk` wrote for a column; empty for a column of another kind."""
+    for file in (folder / "train" / "dataset_info.json", folder / "dataset_info.json"):
+        try:
+            feature = json.loads(file.read_bytes())["features"][column]
+            if feature["_type"] == "ClassLabel":
+                return [str(name) for name in feature["names"]]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from io import BufferedIOBase
 
 from multiprompt.errors import DataError, NotFoundError
@@ -30,6 +31,10 @@ def read_split(task: Task, name: str, *, to_learn: bool = False) -> Split:
 
     What is to be learned from may not hold cells from which the harness would make another text.
     """
+    if task.data.snapshots:
+        split = read_snapshot(task, name)
+        check_labels(task, split, typed=True)
+        return split
     try:
         files = split_files(task, name)
     except NotFoundError as error:
@@ -42,6 +47,20 @@ def read_split(task: Task, name: str, *, to_learn: bool = False) -> Split:
     if to_learn and not typed:
         check_cells(task, split)
     return split
+
+
+def read_snapshot(task: Task, name: str) -> Split:
+    """The rows of a split that a catalog keeps. Raises DataError where it does not have them."""
+    fingerprint = task.data.snapshots.get(name)
+    if fingerprint is None:
+        raise DataError(f"{task.name} has no rows for split {name!r}; it has: {', '.join(task.data.snapshots)}.")
+    if task.read_snapshot is None:
+        raise DataError(f"{task.name}: the rows of split {name!r} are in a catalog, and none is open here.")
+    try:
+        split = task.read_snapshot(fingerprint)
+    except NotFoundError as error:
+        raise DataError(f"{task.name}: split {name!r}: {error}") from None
+    return replace(split, source=fingerprint)
 
 
 def _read(task: Task, name: str, files: Sequence[DataFile]) -> Split:

@@ -19,6 +19,9 @@ def source_digest(task: Task, split: str | None = None) -> str | None:
     That of a split equals `Split.source` of rows that were read from the same bytes. Raises NotFoundError where files
     are missing, DataError where they cannot be read, UnavailableError where the hub cannot be asked.
     """
+    snapshots = task.data.snapshots
+    if snapshots:
+        return files_digest(snapshots.items()) if split is None else snapshots.get(split)
     files = task_files(task) if split is None else split_files(task, split)
     if files is None:
         return hub_revision("dataset", task.data.path.removeprefix(HUB))

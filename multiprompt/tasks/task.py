@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from multiprompt.config import TaskConfig
-from multiprompt.errors import ConfigError, MetricError, TaskFileError, TemplateError, nearest
+from multiprompt.config import TaskConfig, changed_settings
+from multiprompt.errors import ConfigError, DataError, MetricError, TaskFileError, TemplateError, nearest
+from multiprompt.records.shown import Shown
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.filters import Pipeline, check_order, read_pipelines
+from multiprompt.tasks.memory import draft_dataset, draft_frame, draft_rows, snapshots_of
 from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_as_harness
+from multiprompt.tasks.rows import as_read
 from multiprompt.tasks.task_file import parse, read_file, write
 from multiprompt.tasks.template import Template, template
 from multiprompt.tasks.urls import has_secret, without_secrets
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from pandas import DataFrame
+
+    from multiprompt.tasks.draft import Draft
+
+# The dataset_path of a task whose rows a catalog keeps; its data_files are the fingerprints of these.
+SNAPSHOT = "snapshot"
 MAX_NAME_CHARACTERS = 200
 MAX_CHOICES = 1000
 
@@ -84,6 +96,14 @@ class DataSource:
     validation: str | None
     test: str | None
 
+    @property
+    def snapshots(self) -> Mapping[str, str]:
+        """The fingerprint of each split, by its name, where a catalog keeps the rows; empty for other data."""
+        files = self.data_files or {}
+        if self.path != SNAPSHOT or not all(len(f) == 1 and f[0].startswith("sha256:") for f in files.values()):
+            return {}
+        return {split: fingerprint for split, (fingerprint,) in files.items()}
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -101,9 +121,11 @@ class Generation:
     repetition_penalty: float | None = None
 
 
-@dataclass(frozen=True)
-class Task:
-    """One machine-learning problem: data, template, labels, metric. Built by `from_file` or `from_mapping`.
+@dataclass(frozen=True, repr=False)
+class Task(Shown):
+    """One machine-learning problem: data, template, labels, metric.
+
+    `from_file` and `from_mapping` read a task file; `from_dataframe`, `from_dataset` and `from_rows` take rows.
 
     `source` is the task file's text and `folder` what its paths are relative to; everything else is read from it.
     `metrics` has an entry for each metric of each filter pipeline; stored predictions are those that the first reads.
@@ -126,6 +148,8 @@ class Task:
     config: TaskConfig
     # The file that it was read from, None where it was built from a mapping.
     file: Path | None = field(default=None, compare=False)
+    # Gives the rows of a fingerprint in `data.snapshots`; None for data of files.
+    read_snapshot: Callable[[str], Split] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Task:
@@ -140,6 +164,61 @@ class Task:
         where = str(mapping.get("task", "task"))
         source = write(mapping)
         return cls._strict(parse(source, where), source, Path(folder).resolve(), where)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        text: str,
+        label: str | None = None,
+        target: str | None = None,
+        instruction: str | None = None,
+        name: str | None = None,
+        seed: int = 0,
+    ) -> Task:
+        """A task of rows in memory, which the catalog keeps once the task is added.
+
+        `text` and `label` (or `target`, for generation) name keys of the rows. The split is that of `multiprompt new`.
+        The name is by default that of the label. Raises DataError and NotFoundError.
+        """
+        return cls._of_draft(draft_rows(rows, text, label, target, instruction, name, seed))
+
+    @classmethod
+    def from_dataframe(
+        cls,
+        frame: DataFrame,
+        *,
+        text: str,
+        label: str | None = None,
+        target: str | None = None,
+        instruction: str | None = None,
+        name: str | None = None,
+        seed: int = 0,
+    ) -> Task:
+        """A task of a pandas DataFrame; see `from_rows`."""
+        return cls._of_draft(draft_frame(frame, text, label, target, instruction, name, seed))
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Dataset,
+        *,
+        text: str,
+        label: str | None = None,
+        target: str | None = None,
+        instruction: str | None = None,
+        name: str | None = None,
+        seed: int = 0,
+    ) -> Task:
+        """A task of one split of `datasets`, with the names of a ClassLabel column; see `from_rows`."""
+        return cls._of_draft(draft_dataset(dataset, text, label, target, instruction, name, seed))
+
+    @classmethod
+    def _of_draft(cls, draft: Draft) -> Task:
+        kept = snapshots_of(draft)
+        files = {split.name: fingerprint for fingerprint, split in kept.items()}
+        return replace(cls.from_mapping(draft.mapping(SNAPSHOT, files), "/"), read_snapshot=kept.__getitem__)
 
     @classmethod
     def _strict(cls, mapping: Mapping[str, Any], source: str, folder: Path, where: str) -> Task:
@@ -164,6 +243,34 @@ class Task:
             return _read(mapping, source, folder)
         except (ConfigError, MetricError, TaskFileError, TemplateError) as error:
             raise type(error)(f"{where}: {error}") from None
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Task:
+        """The same task with other settings, such as `{"training.steps": 40}`. Raises ConfigError."""
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"settings is a {type(settings).__name__}, but it must be a mapping of settings.")
+        mapping = parse(self.source, self.name)
+        within = (mapping.get("metadata") or {}).get("multiprompt") is not None
+        place = mapping["metadata"] if within else mapping
+        try:
+            plain = {name: as_read(value) for name, value in settings.items()}
+            place["multiprompt"] = changed_settings(place.get("multiprompt") or {}, plain)
+        except (ConfigError, DataError) as error:
+            raise ConfigError(f"{self.name}: {error}") from None
+        source = write(mapping)
+        changed = self._from(parse(source, self.name), source, self.folder, self.name)
+        return replace(changed, read_snapshot=self.read_snapshot)
+
+    def _facts(self) -> Mapping[str, Any]:
+        """What a console and a notebook show of it."""
+        made = f"{self.config.prompt.method} of {self.config.prompt.num_virtual_tokens} tokens"
+        kind = {"task": self.name, "kind": self.output_type, "metric": self.metrics[0].name, "prompt": made}
+        data = ", ".join(self.data.data_files or ()) or self.data.path
+        return {**kind, "splits": data, "instruction": self.description.source, "tags": self.tags}
+
+    @property
+    def _line(self) -> str:
+        facts = self._facts()
+        return f"{self.name}: {self.output_type}, {facts['metric']}, {facts['prompt']}"
 
     @property
     def is_multiple_choice(self) -> bool:

@@ -25,6 +25,7 @@ import pytest
 import yaml
 from sqlalchemy import make_url
 
+from multiprompt.cli import progress
 from multiprompt.cli.docs import page_names, read_page
 from multiprompt.cli.main import cli, main
 from multiprompt.cli.output import progress_bars
@@ -93,6 +94,17 @@ def test_learning_what_is_learned_publishes_nothing_and_says_so(catalog: Run) ->
     assert [version["number"] for version in catalog("versions", "--json").json] == [1]
 
 
+def test_a_setting_of_the_command_line_makes_a_candidate(changed: Run) -> None:
+    done = changed("learn", "colour", "--set", "training.learning_rate=1e-2", "--set", "init=random")
+    assert done.status == 0
+    assert done.out.startswith("colour@2 held: trial with training.learning_rate=0.01, init=random: acc ")
+    assert changed("publish", "colour@2").status == 0
+    refused = changed("learn", "colour", "--set", "training.step=4")
+    assert refused.status == 2
+    assert refused.err.strip() == "error: colour: there is no setting 'training.step'; did you mean 'training.steps'?"
+    assert "--set steps has no value" in changed("learn", "colour", "--set", "steps").err
+
+
 def test_learning_again_what_did_not_learn_is_no_success(catalog: Run, make_task: MakeTask) -> None:
     settings = {"num_virtual_tokens": 4, "training": {"steps": 2}, "regression": {"floor": "hard"}}
     catalog("add", make_task("shade", multiprompt=settings))
@@ -130,12 +142,13 @@ def test_init_again_leaves_the_catalog_as_it_is(catalog: Run, tiny_model: Path) 
     assert catalog("tasks").out == before
 
 
-def test_learning_tells_scores_and_that_others_are_untouched(catalog: Run) -> None:
+def test_learning_tells_scores_and_that_others_are_untouched(catalog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_A_LINE", 0.0)
     done = catalog("learn", "--all", "--json")
     (report,) = done.json
     assert (report["version"], report["published"], report["untouched"]) == ("word@1", True, True)
     assert [result["version"] for result in report["check"]["results"]] == ["colour@1"]
-    assert "checking" in done.err
+    assert "checking: 1 of 1\n" in done.err
 
 
 def test_predict_takes_texts_and_files(catalog: Run, tmp_path: Path) -> None:
@@ -711,7 +724,7 @@ def test_new_takes_no_other_tasks_name_and_says_so_before_it_writes(run: Run, tm
         for one in ("one", "two")
     ]
     assert [done.status for done in made] == [0, 2]
-    assert "the catalog has a task 'data': choose another name with --name" in made[1].err
+    assert "the catalog has a task 'data': choose another with name (--name)" in made[1].err
     assert not (tmp_path / "of two").exists()
     named = ("new", tmp_path / "two" / "data.csv", "--text", "text", "--label", "queue", "--name", "../two")
     assert "is no name of a folder" in run(*named).err

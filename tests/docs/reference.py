@@ -67,6 +67,9 @@ def python_page() -> str:
         "## mp.open",
         *_function(mp.open, "mp.open"),
     ]
+    lines += ["", "## mp.Task", "", inspect.getdoc(mp.Task) or ""]
+    for name in ("from_file", "from_rows", "from_dataframe", "from_dataset", "from_mapping", "with_settings"):
+        lines += ["", f"### mp.Task.{name}", *_function(getattr(mp.Task, name), f"mp.Task.{name}")]
     for kind, name in ((mp.Workspace, "ws"), (JobQueue, "ws.jobs"), (Schedules, "ws.schedules")):
         lines += ["", f"## {name}", "", inspect.getdoc(kind) or ""]
         for method in (value for key, value in vars(kind).items() if not key.startswith("_")):
@@ -82,7 +85,9 @@ def python_page() -> str:
 def _function(function: Callable[..., Any], name: str) -> list[str]:
     parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
     shown = inspect.signature(function).replace(
-        parameters=[p.replace(default="…") if callable(p.default) else p for p in parameters]
+        parameters=[
+            p.replace(default="…") if callable(p.default) and p.default is not p.empty else p for p in parameters
+        ]
     )
     text = inspect.getdoc(function)
     return ["", "```text", f"{name}{shown}".replace("'…'", "…"), "```", *(["", text] if text else [])]

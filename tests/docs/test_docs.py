@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import multiprompt as mp
@@ -18,7 +20,7 @@ from multiprompt.cli.docs import page_names, read_page
 from multiprompt.engine import loading
 from multiprompt.quickstart import samples
 from multiprompt.tasks.task import Task
-from tests.docs.blocks import RUN, Page, find_blocks
+from tests.docs.blocks import RUN, Block, Page, find_blocks
 from tests.docs.reference import PAGES
 
 ROOT = Path(mp.__file__).parents[1]
@@ -26,6 +28,7 @@ README = ROOT / "README.md"
 # Pages whose text other tests hold to the code.
 GENERATED = {f"reference/{name}" for name in PAGES}
 RUN_PAGES = [name for name in page_names() if name not in GENERATED | {"quickstart"}]
+NOTEBOOKS = sorted((ROOT / "multiprompt" / "docs" / "notebooks").glob("*.ipynb"))
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -81,6 +84,28 @@ def test_every_block_of_a_page_runs(name: str, learned: Path, tmp_path: Path, mo
     run = Page(folder)
     for block in blocks:
         run.run(block)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_every_cell_of_a_notebook_runs(file: Path, learned: Path, tmp_path: Path) -> None:
+    shutil.copytree(learned, tmp_path / "guide")
+    run = Page(tmp_path / "guide")
+    for number, cell in enumerate(nbformat.read(file, as_version=4).cells):
+        if cell.cell_type == "code":
+            # Fewer steps than a reader's take less time, and run the same code.
+            code = re.sub(r'"training\.steps": \d+', '"training.steps": 2', cell.source)
+            run.run(Block(f"{file.stem}, cell", number, "python", code, "", ""))
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_the_saved_outputs_of_a_notebook_hold_no_error_and_no_place_of_a_machine(file: Path) -> None:
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert outputs
+    assert {output.output_type for output in outputs} <= {"execute_result", "display_data", "stream"}
+    assert re.search(r"/(root|home|work|tmp|Users)/", json.dumps(outputs)) is None
 
 
 @pytest.mark.parametrize("name", ["README", *page_names()])

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -243,3 +249,86 @@ def test_the_working_directory_and_a_link_can_be_filled(tmp_path: Path, monkeypa
         names = {"task.yaml", "train.jsonl", "validation.jsonl", "test.jsonl"}
         assert load_data(Task.from_file(made.file)).test.rows
         assert {file.name for file in (tmp_path / folder).iterdir()} == names
+
+
+def test_a_class_label_column_of_a_saved_dataset_gives_its_names(tmp_path: Path) -> None:
+    import datasets
+
+    columns = {"message": [text for text, _ in tickets()], "queue": [n % 3 for n in range(90)]}
+    features = datasets.Features({"message": datasets.Value("string"), "queue": datasets.ClassLabel(names=QUEUES)})
+    saved = datasets.Dataset.from_dict(columns, features)
+    datasets.DatasetDict({"train": saved}).save_to_disk(tmp_path / "splits")
+    saved.save_to_disk(tmp_path / "one")
+    for source in ("splits", "one"):
+        made = write_new_task(tmp_path / source, "message", "queue", out=tmp_path / f"of {source}")
+        assert made.labels == tuple(sorted(QUEUES))
+
+
+def test_what_a_killed_call_left_is_cleared_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "a.csv", tickets())
+    killed = """
+import os, sys
+from pathlib import Path
+from multiprompt.tasks.new_task import write_new_task
+whole = Path.rename
+def die(path, target):
+    if path.name == "test.jsonl" or path.name.startswith(".multiprompt-new-"):
+        os._exit(9)
+    return whole(path, target)
+Path.rename = die
+write_new_task(Path(sys.argv[1]), "message", "queue", out=Path(sys.argv[2]))
+"""
+    (tmp_path / "empty").mkdir()
+    for out in (tmp_path / "tasks" / "out", tmp_path / "empty"):
+        done = subprocess.run([sys.executable, "-c", killed, str(data), str(out)], check=False)
+        assert done.returncode == 9
+        place = out if out.exists() else out.parent
+        assert [path.name[:17] for path in place.iterdir() if path.is_dir()] == [".multiprompt-new-"]
+        other = place.parent / ".multiprompt-new-1"
+        other.mkdir()
+        with _locked(other):
+            made = write_new_task(data, "message", "queue", out=out)
+            assert other.exists()
+        other.rmdir()
+        assert {file.name for file in made.file.parent.iterdir()} == {
+            "task.yaml", "train.jsonl", "validation.jsonl", "test.jsonl"
+        }  # fmt: skip
+        assert not list(place.glob(".multiprompt-new-*"))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    number = os.open(folder, os.O_RDONLY)
+    fcntl.flock(number, fcntl.LOCK_EX)
+    yield
+    os.close(number)
+
+
+def test_a_workspace_makes_and_adds_a_task_of_a_file(
+    workspace: mp.Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = write_csv(tmp_path / "tickets.csv", tickets())
+    made = workspace.new_task("tickets.csv", text="message", label="queue")
+    assert (made.file, made.rows["test"], made.added.name) == (Path("tickets/task.yaml"), 18, "tickets")
+    with pytest.raises(StateError, match="the catalog has a task 'tickets': choose another with name"):
+        workspace.new_task(data, text="message", label="queue", out="elsewhere")
+    assert not Path("elsewhere").exists()
+
+
+def test_a_task_that_cannot_be_added_leaves_no_files(
+    workspace: mp.Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_csv(tmp_path / "tickets.csv", tickets())
+    (tmp_path / "empty").mkdir()
+
+    def full(_: object) -> None:
+        raise DataError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace.catalog, "add_task", full)
+        for out in (tmp_path / "new" / "out", tmp_path / "empty"):
+            with pytest.raises(DataError, match="the disk is full"):
+                workspace.new_task(data, text="message", label="queue", out=out)
+            assert not out.exists()
+    assert workspace.new_task(data, text="message", label="queue", out=tmp_path / "out").added.change == "new"
