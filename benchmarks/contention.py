@@ -47,9 +47,10 @@ class Outcome:
 
 def contend(url: str, seconds: float, processes: int) -> Outcome:
     """Let processes move pointers in a catalog for some time, watched by this one."""
-    catalog = Catalog.open(url, create=True)
+    catalog = Catalog.open(url, create=True).signed_by("contention", lambda: datetime.now(UTC))
+    catalog.base_models.bind(BASE)
     for number in range(TASKS):
-        catalog.signed_by("contention", lambda: datetime.now(UTC)).tasks.add(small_task(f"task{number}"))
+        catalog.tasks.add(small_task(f"task{number}"))
     command = [sys.executable, "-m", "benchmarks.contention", "--catalog", url, "--seconds", str(seconds)]
     started = time.monotonic()
     movers = [

@@ -134,7 +134,7 @@ def add(workspace: mp.Workspace, subject: Subject, number: int, *, gated: bool) 
     candidate = make_candidate(context, snapshot, trained, evaluate(context, snapshot, trained))
     started = time.perf_counter()
     if gated:
-        _, check, _ = admit(Scores(context), Checking(context), candidate)
+        check = admit(Scores(context), Checking(context), candidate).check
     else:
         check = CheckReport((), 0.0)
         workspace.catalog.candidates.admit(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.config import DEFAULT_BASE_MODEL
 from multiprompt.errors import BaseMismatchError, NotFoundError
-from multiprompt.records import BaseModelRecord, Claim, Progress
+from multiprompt.records import BaseModelRecord, Claim, Progress, TaskRecord
 
 if TYPE_CHECKING:
     from multiprompt.engine.base import BaseModel
@@ -77,10 +77,13 @@ class Context:
 
     def task(self, name: str) -> Task:
         """A task as its file said when it was added. Raises NotFoundError."""
+        return self.task_of(self.catalog.tasks.get(name))
+
+    def task_of(self, record: TaskRecord) -> Task:
+        """The task of a record."""
         from multiprompt.tasks.task import Task
 
-        record = self.catalog.tasks.get(name)
-        return self.catalog.snapshots.attach(Task.from_source(record.source, Path(record.folder), where=name))
+        return self.catalog.snapshots.attach(Task.from_source(record.source, Path(record.folder), where=record.name))
 
     @property
     def loaded(self) -> BaseModel | None:

@@ -340,7 +340,7 @@ def test_a_training_that_gives_the_bytes_of_a_version_stores_and_publishes_nothi
     change(workspace, path, method={"num_virtual_tokens": 5})
     workspace.learn("colour")
     change(workspace, path)
-    assert "which is retired; `multiprompt rollback colour --to 1`" in workspace.learn("colour").reason
+    assert "which is retired; `ws.rollback('colour', to=1)`" in workspace.learn("colour").reason
     assert [version.label for version in workspace.versions()] == ["colour@1", "colour@2"]
     assert checkpoints(workspace) == 0
 
@@ -551,7 +551,7 @@ def test_rows_that_cannot_be_answered_get_an_error_and_the_others_their_answers(
     assert [bool(one.error) for one in found] == [False, True, False, True, True, True, False]
     assert "no task 'colours'" in found[1].error
     assert "lacks the field 'text'" in found[3].error
-    assert "run `multiprompt learn shade`" in found[4].error
+    assert "run `ws.learn('shade')`" in found[4].error
     assert (found[5].task, found[5].version, found[5].output) == ("colour", "colour@9", "")
     good = [0, 2, 6]
     assert [found[i] for i in good] == workspace.predict([rows[i] for i in good])

@@ -30,7 +30,7 @@ def test_other_settings_make_a_candidate_and_leave_the_task_file(workspace: mp.W
     assert made.config.training.batch_size == 4
     changes = {change.name: (change.before, change.after) for change in workspace.diff("colour@1", "colour@2").changes}
     assert (4, 2) in changes.values()
-    assert workspace.publish("colour@2").state == "published"
+    assert workspace.publish("colour@2", "it is better", force=True).state == "published"
     assert workspace.check(full=True).passed
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import multiprompt as mp
 from multiprompt.records import Listing, Matrix, Problem, VersionDiff
+from multiprompt.records.shown import cell
 from tests.conftest import MakeTask
 
 SECRET = "sky"  # stands in every row of the data
@@ -55,7 +56,7 @@ def test_the_texts_say_what_a_person_looks_for(learned: mp.Workspace) -> None:
         f"<VersionRecord colour@1 published, acc {score:.4f}, prompt-tuning of 4 tokens>"
     )
     assert repr(learned.task("colour")) == "<Task colour: multiple_choice, acc, prompt-tuning of 4 tokens>"
-    assert repr(learned) == f"<Workspace catalog {learned.location}, base model tiny, tasks 2, published 2>"
+    assert repr(learned) == f"<Workspace catalog {cell(learned.location)}, base model tiny, tasks 2, published 2>"
     assert repr(learned.learn("colour")).startswith("<LearnReport colour@1 published: nothing new to learn")
     assert repr(learned.check()).startswith("<CheckReport passed: 2 checked: 2 identical; ")
     head, first, second = repr(learned.matrix()).splitlines()
@@ -95,5 +96,5 @@ def test_a_long_listing_says_how_much_it_hides() -> None:
 def test_a_workspace_whose_catalog_is_gone_still_has_a_text(learned: mp.Workspace) -> None:
     learned.close()
     learned.catalog.path.write_bytes(b"no catalog any more")
-    assert repr(learned).startswith(f"<Workspace catalog {learned.location}, error ")
+    assert repr(learned).startswith(f"<Workspace catalog {cell(learned.location)}, error ")
     assert learned._repr_html_().startswith("<table>")

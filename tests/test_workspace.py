@@ -148,7 +148,7 @@ def test_a_bad_row_of_a_prediction_is_named(
 
 def test_a_task_without_a_published_version_says_how_to_get_one(workspace: mp.Workspace, make_task: MakeTask) -> None:
     workspace.add_task(make_task("colour"))
-    with pytest.raises(NotFoundError, match="run `multiprompt learn colour`"):
+    with pytest.raises(NotFoundError, match=r"run `ws.learn\(.colour.\)`"):
         workspace.predict([("colour", "x")])
 
 
@@ -290,7 +290,7 @@ def test_a_base_model_that_was_moved_is_found_again_once_init_names_its_new_plac
     learn(learned, make_task("colour"))
     answers = learned.predict([("colour", "x")])
     old.rename(new)
-    with pytest.raises(NotFoundError, match=r"is bound to old \(.*/old'.*init --base-model` with its new place"):
+    with pytest.raises(NotFoundError, match=r"is bound to old \(.*/old'.*name its new place: `mp.open\(base_model="):
         mp.open(catalog).predict([("colour", "x")])
     init_workspace(catalog, str(new))
     again = mp.open(catalog)

@@ -44,7 +44,7 @@ class Evaluations(Noun):
         with self._store.read() as connection:
             row = connection.execute(query).one_or_none() if abs(evaluation_id) < MAX_INTEGER else None
             if row is None:
-                raise NotFoundError(f"no evaluation {evaluation_id}; `multiprompt evaluations` lists them.")
+                raise NotFoundError(f"no evaluation {evaluation_id}; `ws.evaluations()` lists them.")
             return read_evaluation(row)
 
     def with_key(self, key: Mapping[str, str], task: str | None = None) -> Evaluation | None:

@@ -63,9 +63,7 @@ class Lineage(Noun):
         with self._store.read() as connection:
             ids = connection.scalars(select(s.data_snapshots.c.id).where(found)).all()
             if not ids:
-                raise NotFoundError(
-                    f"no data {fingerprint} in the catalog; `multiprompt lineage TASK` shows what there is."
-                )
+                raise NotFoundError(f"no data {fingerprint} in the catalog; `ws.lineage('TASK')` shows what there is.")
             return [impact for use in _uses(ids) for impact in _impacts(connection, use)]
 
 

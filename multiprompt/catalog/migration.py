@@ -46,8 +46,8 @@ def require_file(engine: Engine) -> None:
     """Raises CatalogError when a catalog on SQLite has no file; looking for it would make one."""
     if is_sqlite(engine) and not database_path(engine).exists():
         raise CatalogError(
-            f"there is no catalog at {database_path(engine)}: create one with `multiprompt init`, or name another "
-            "with --catalog or MULTIPROMPT_CATALOG."
+            f"there is no catalog at {database_path(engine)}: create one with `mp.open()`, or name another with "
+            "`catalog='…'` or MULTIPROMPT_CATALOG."
         )
 
 
@@ -56,7 +56,7 @@ def require_current(engine: Engine) -> None:
     where = location(engine)
     found = revision(engine)
     if found is None:
-        raise SchemaError(f"{where} holds no catalog: create one with `multiprompt init`.")
+        raise SchemaError(f"{where} holds no catalog: create one with `mp.open()`.")
     if found > REVISION:
         raise SchemaError(
             f"{where} has schema {found}, but this release of multiprompt knows {REVISION}: install a newer release."

@@ -93,13 +93,13 @@ def move(
         raise StateError(f"{task}@{standing.old} was published meanwhile, so {task}@{replaces} is not replaced.")
     forced = force and reason.strip()
     if standing.guarded and not forced:
-        raise StateError(f"task {task!r} is guarded: what is published moves only with --force and a --reason.")
+        raise StateError(f"task {task!r} is guarded: its pointer moves only with `force=True` and `reason='…'`.")
     if not forced and is_below_floor(connection, target):
-        raise StateError(f"{target.label} {target.reason}; it is published only with --force and a --reason.")
+        raise StateError(f"{target.label} {target.reason}; it is published only with `force=True` and `reason='…'`.")
     if kind == "published" and not forced:
         raise StateError(
-            f"{target.label} was held, and the gate does not judge it again: it is published only with --force and a "
-            "--reason. Learn the task again to have it judged."
+            f"{target.label} was held, and the gate does not judge it again: it is published only with "
+            "`force=True` and `reason='…'`. Learn the task again to have it judged."
         )
     point_at(connection, standing, target.id, target.number, reason or "asked for", stamp, kind)
     return version_by_id(connection, target.id)

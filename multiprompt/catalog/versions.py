@@ -127,8 +127,8 @@ def version(connection: Connection, task: str, number: int | None) -> VersionRec
     listed = ", ".join(f"{v.number} ({v.state})" for v in found) or "none"
     if number is None:
         held = [v.label for v in found if v.state == "candidate"]
-        cure = f"publish {held[-1]} --force --reason …" if held else f"learn {task}"
-        raise NotFoundError(f"task {task!r} has no published version (versions: {listed}); run `multiprompt {cure}`.")
+        cure = f"ws.publish({held[-1]!r}, force=True, reason='…')" if held else f"ws.learn({task!r})"
+        raise NotFoundError(f"task {task!r} has no published version (versions: {listed}); run `{cure}`.")
     raise NotFoundError(f"task {task!r} has no version {number}; its versions: {listed}.")
 
 

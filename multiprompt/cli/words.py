@@ -10,7 +10,9 @@ import shlex
 COMMANDS = {
     "mp.open": "init",
     "ws.add_task": "add",
+    "ws.evaluations": "evaluations",
     "ws.learn": "learn",
+    "ws.lineage": "lineage",
     "ws.publish": "publish",
     "ws.rollback": "rollback",
     "ws.verify": "verify",

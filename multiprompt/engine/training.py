@@ -136,7 +136,9 @@ class Training:
 
     def validate(self, base: BaseModel) -> None:
         """Validate the prompt, and keep it if it is the best."""
-        self.validations.append(validate(base, self.prompt, self.constant, self._validation, self.step))
+        found = validate(base, self.prompt, self.constant, self._validation, self.step)
+        self.validations.append(found)
+        logger.info("%s: step %d of %d, validation loss %.4f", self.name, self.step, self.config.steps, found.loss)
         if self.best is self.validations[-1]:
             self._best = self._copied()
 

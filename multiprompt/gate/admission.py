@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from multiprompt.catalog.artifacts import digest
@@ -25,15 +25,26 @@ if TYPE_CHECKING:
     from multiprompt.tasks.task import Task
 
 
-def admit(
-    scores: Scores, checking: Checking, candidate: Candidate, trial: str = ""
-) -> tuple[VersionRecord, CheckReport, str, bool]:
-    """Publish, hold or reject a candidate in one transaction; gate again what others published meanwhile.
+@dataclass(frozen=True)
+class Admission:
+    """A version with the check and the comparisons that decided on it.
 
-    Gives the version, what was checked, the reason, and whether the version is new: bytes that are there by now, as
-    another learning was quicker or an export is imported, become none. A `trial`, which names its settings, stays a
-    candidate where it would be published.
+    It is not new where its bytes are there by now: another learning was quicker, or an export is imported.
     """
+
+    version: VersionRecord
+    check: CheckReport
+    reason: str
+    yardsticks: Mapping[str, Yardstick]
+    is_new: bool = True
+
+
+def admit(scores: Scores, checking: Checking, candidate: Candidate, trial: str = "") -> Admission:
+    """Publish, hold or reject a candidate in one transaction; check again the versions that others published meanwhile.
+
+    A `trial`, which names its settings, stays a candidate where it would be published.
+    """
+    others = yardsticks(scores, candidate)
     known: dict[str, CheckResult] = {}
     check = CheckReport((), 0.0)
     while True:
@@ -41,15 +52,16 @@ def admit(
         check = _sum(check, _with_standing(scores.catalog, found))
         same = find_existing(scores.catalog, candidate.task, candidate.adapter, candidate.data)
         if same is not None:
-            return same, check, end_known(scores.catalog, same, imported=candidate.run is None), False
-        decision, reason = _decide(scores, candidate, check)
+            reason = end_known(scores.catalog, same, imported=candidate.run is None)
+            return Admission(same, check, reason, others, is_new=False)
+        decision, reason = _decide(scores, candidate, check, others)
         if trial:
             decision, reason = "keep" if decision == "publish" else decision, f"trial with {trial}: {reason}"
         try:
             version = scores.catalog.candidates.admit(candidate, check, decision=decision, reason=reason, epoch=epoch)
         except ConflictError:
             continue
-        return version, check, reason, True
+        return Admission(version, check, reason, others)
 
 
 def find_existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> VersionRecord | None:
@@ -109,16 +121,18 @@ def is_untouched(catalog: Catalog, before: Mapping[str, str]) -> bool:
     return {version.label: digest(catalog.versions.adapter(version)) for version in versions} == dict(before)
 
 
-def yardsticks(scores: Scores, candidate: Candidate) -> tuple[Yardstick, ...]:
+def yardsticks(scores: Scores, candidate: Candidate) -> dict[str, Yardstick]:
     """Comparisons of a candidate with the hard prompt, and with the best single answer where the metric scores it."""
     metric, tolerated = candidate.task.metrics[0], candidate.task.config.regression
     others = {"hard prompt": candidate.hard}
     with suppress(MetricError):
         others["majority answer"] = majority(candidate.soft, metric, hub_metrics=scores.context.hub_metrics)
-    return tuple(yardstick(name, other, candidate.soft, metric, tolerated) for name, other in others.items())
+    return {name: yardstick(name, other, candidate.soft, metric, tolerated) for name, other in others.items()}
 
 
-def _decide(scores: Scores, candidate: Candidate, check: CheckReport) -> tuple[Decision, str]:
+def _decide(
+    scores: Scores, candidate: Candidate, check: CheckReport, others: Mapping[str, Yardstick]
+) -> tuple[Decision, str]:
     """Publish, unless an older task got worse, a version that served is better, or nothing was learned.
 
     A regression that the previous check found too is reported only: this candidate did not cause it.
@@ -131,7 +145,7 @@ def _decide(scores: Scores, candidate: Candidate, check: CheckReport) -> tuple[D
     if worse:
         return "reject", worse
     soft = candidate.soft
-    missed = _missed(scores, candidate, rivals)
+    missed = _missed(scores, candidate, rivals, others)
     if missed:
         return "hold", f"did not learn: {soft.metric} {soft.score:.4f}, {', and '.join(missed)}"
     told = [f"{r.version} {r.verdict}{' before' * r.standing}: {r.cause}" for r in check.results if _is_told(r)]
@@ -159,7 +173,9 @@ def _as_served(scores: Scores, rival: VersionRecord, candidate: Candidate) -> Ev
     return scores.score_version(rival, candidate.task, candidate.data)
 
 
-def _missed(scores: Scores, candidate: Candidate, rivals: Sequence[VersionRecord]) -> list[str]:
+def _missed(
+    scores: Scores, candidate: Candidate, rivals: Sequence[VersionRecord], others: Mapping[str, Yardstick]
+) -> list[str]:
     """The scores of the task's floor that a candidate did not beat.
 
     A first version must beat them beyond chance; so must the first one with other right answers. A later one must not
@@ -169,7 +185,7 @@ def _missed(scores: Scores, candidate: Candidate, rivals: Sequence[VersionRecord
     asked = floors[candidate.task.config.regression.floor]
     if any(scores.catalog.versions.is_below_floor(rival) for rival in rivals):
         return []
-    held = [found for found in yardsticks(scores, candidate) if found.name in asked]
+    held = [found for name, found in others.items() if name in asked]
     if rivals and all(_has_answers_of(scores.catalog.versions.task(rival), candidate) for rival in rivals):
         return [found.shortfall for found in held if found.is_above]
     if asked and not held:

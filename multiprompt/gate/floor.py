@@ -43,8 +43,16 @@ def majority(soft: Evaluation, metric: MetricConfig, *, hub_metrics: bool = Fals
     tried = [*most_frequent(soft.references), *most_frequent(soft.predictions)[:1]]
     if metric.from_hub:  # which may take long
         tried = tried[:1]
+    if metric.per_example:  # the hits are quicker to count than the score is to take
+        tried = [max(tried, key=lambda answer: _hits(soft, metric, answer))]
     sides = [_constant(soft, metric, answer, hub_metrics) for answer in tried]
     return max(sides, key=lambda side: side.score if metric.higher_is_better else -side.score)
+
+
+def _hits(soft: Evaluation, metric: MetricConfig, answer: Any) -> float:
+    """The number of rows that one answer is right on, negative where the metric counts the wrong ones."""
+    hits = per_example_scores(metric, (answer,) * soft.rows, soft.references) or ()
+    return sum(hits) if metric.higher_is_better else -sum(hits)
 
 
 def most_frequent(answers: Sequence[Any]) -> list[Any]:

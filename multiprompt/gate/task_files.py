@@ -24,7 +24,7 @@ def require_as_added(context: Context, name: str) -> Task:
             f"{name}: its task file {record.file} was edited since it was added ({_on_one_line(changes)}). "
             f"Run `ws.add_task({record.file!r})`, or learn it with `as_added=True`."
         )
-    return context.task(name)
+    return context.task_of(record)
 
 
 def file_notes(catalog: Catalog, names: Collection[str]) -> list[str]:

@@ -46,9 +46,7 @@ def new_task(context: Context, data: Path, text: str, **options: Any) -> NewTask
     name = options["name"] or name_of(data)
     with suppress(NotFoundError):
         context.catalog.tasks.get(name)
-        raise StateError(
-            f"the catalog has a task {name!r}: choose another with name (--name); add gives a known task a new file."
-        )
+        raise StateError(f"the catalog has a task {name!r}: choose another with `name='…'`, or add the new file.")
     written = write_new_task(data, text, **options)
     try:
         added = add_task(context, written.file)

@@ -23,7 +23,6 @@ from multiprompt.gate.admission import (
     is_untouched,
     parents_of,
     require_untouched,
-    yardsticks,
 )
 from multiprompt.gate.check import Checking
 from multiprompt.gate.data_faults import data_faults
@@ -170,20 +169,19 @@ def publish(context: Context, snapshot: Snapshot, trained: Trained, measured: Me
     require_untouched(context.catalog, snapshot.before)
     scores = Scores(context)
     candidate = make_candidate(context, snapshot, trained, measured)
-    version, check, reason, is_new = admit(scores, Checking(context), candidate, snapshot.trial)
-    state = _state(context, version)
-    log.info("%s %s: %s", version.label, state, reason)
-    others = {other.name: other for other in yardsticks(scores, candidate)}
-    most = others.get("majority answer")
-    report = _report(snapshot, trained, measured, version, state)
+    admission = admit(scores, Checking(context), candidate, snapshot.trial)
+    state = _state(context, admission.version)
+    log.info("%s %s: %s", admission.version.label, state, admission.reason)
+    is_guarded = admission.is_new and state == "held" and not snapshot.trial
+    most = admission.yardsticks.get("majority answer")
     return replace(
-        report,
-        reason=f"the task is guarded; {reason}" if is_new and state == "held" and not snapshot.trial else reason,
-        check=check,
+        _report(snapshot, trained, measured, admission.version, state),
+        reason=f"the task is guarded; {admission.reason}" if is_guarded else admission.reason,
+        check=admission.check,
         untouched=is_untouched(context.catalog, snapshot.before),
         majority=None if most is None else most.score,
-        p_value=others["hard prompt"].p_value,
-        is_new=is_new,
+        p_value=admission.yardsticks["hard prompt"].p_value,
+        is_new=admission.is_new,
     )
 
 

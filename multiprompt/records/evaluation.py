@@ -50,7 +50,7 @@ class ConfusionMatrix:
         return pandas.DataFrame(self.counts, index=list(self.labels), columns=list(self.labels))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationReport(Evaluation):
     """An evaluation with its rows as texts, the wrong ones first.
 

@@ -115,8 +115,8 @@ def _labels(rows: Sequence[tuple[str, str]], column: str) -> tuple[str, ...]:
         raise DataError(f"the column {column!r} holds one label only; a choice needs two.")
     if len(labels) > MAX_LABELS:
         raise DataError(
-            f"the column {column!r} holds {len(labels)} labels, and the most are {MAX_LABELS}: give it as the target "
-            "(--target) of a generation task."
+            f"the column {column!r} holds {len(labels)} labels, and the most are {MAX_LABELS}: a generation task takes "
+            f"`target={column!r}`."
         )
     return tuple(labels)
 

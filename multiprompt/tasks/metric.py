@@ -281,9 +281,7 @@ def _local_module(name: str) -> Any:
 
 def _hub_module(name: str, allowed: bool) -> Any:
     if not allowed:
-        raise MetricError(
-            f"metric {name} is code from the evaluate hub; allow it with mp.open(…, hub_metrics=True) or --hub-metrics."
-        )
+        raise MetricError(f"metric {name} is code from the evaluate hub; open the workspace with `hub_metrics=True`.")
     import evaluate
 
     try:

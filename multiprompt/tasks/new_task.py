@@ -56,7 +56,7 @@ def write_new_task(
     folder = out or _folder(name)
     _clear_parts(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StateError(f"{folder} exists and is no empty folder: choose another with out (--out).")
+        raise StateError(f"{folder} exists and is no empty folder: choose another with `out='…'`.")
     rows = _with_label_names(_read(data, name), data, answer)
     draft = draft_task(rows, text, label, target, name=name, instruction=instruction, seed=seed)
     mapping = draft.mapping("json", {split: f"{split}.jsonl" for split in SPLITS})
@@ -144,7 +144,7 @@ def _lock(folder: Path) -> int | None:
 
 def _folder(name: str) -> Path:
     if Path(name).name != name:
-        raise StateError(f"the name {name!r} is no name of a folder: choose one with out (--out).")
+        raise StateError(f"the name {name!r} is no name of a folder: choose one with `out='…'`.")
     return Path(name)
 
 

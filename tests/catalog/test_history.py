@@ -298,10 +298,10 @@ def test_a_guarded_task_moves_neither_without_force_nor_without_a_reason(
     guarded(catalog)
     before = contents(catalog)
     for number in (3, None):
-        with pytest.raises(StateError, match="'colour' is guarded: .*--force.*--reason"):
+        with pytest.raises(StateError, match="'colour' is guarded: .*force=True.*reason"):
             by(catalog, "Bob", AT).pointers.publish("colour", number, reason, force=force)
     for number in (1, None):
-        with pytest.raises(StateError, match="'colour' is guarded: .*--force.*--reason"):
+        with pytest.raises(StateError, match="'colour' is guarded: .*force=True.*reason"):
             by(catalog, "Bob", AT).pointers.roll_back("colour", number, reason, force=force)
     assert contents(catalog) == before
 
@@ -335,7 +335,7 @@ def test_a_candidate_that_was_held_is_published_by_force_alone_also_when_the_gua
     assert learn(catalog).state == "published"
     before = contents(catalog)
     for force, reason in ((False, ""), (True, " "), (False, "why not")):
-        with pytest.raises(StateError, match="colour@3 was held, and the gate does not judge it again: .*--force"):
+        with pytest.raises(StateError, match="colour@3 was held, and the gate does not judge it again: .*force=True"):
             by(catalog, "Bob", AT).pointers.publish("colour", None, reason, force=force)
     assert contents(catalog) == before
     assert by(catalog, "Bob", AT).pointers.publish("colour", None, "why not", force=True).number == 3

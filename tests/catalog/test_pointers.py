@@ -93,6 +93,6 @@ def test_a_candidate_below_its_floor_is_published_by_force_and_with_a_reason(cat
     assert (version.state, catalog.versions.is_below_floor(version)) == ("candidate", True)
     assert catalog.events.find()[-1].kind == "below-floor"
     for force, reason in ((False, "for now"), (True, " ")):
-        with pytest.raises(StateError, match="colour@1 did not learn; it is published only with --force"):
+        with pytest.raises(StateError, match="colour@1 did not learn; it is published only with `force=True`"):
             by(catalog, "tester", AT).pointers.publish("colour", 1, reason, force=force)
     assert by(catalog, "tester", AT).pointers.publish("colour", 1, "for now", force=True).state == "published"

@@ -39,7 +39,5 @@ def test_numbers_count_a_task_s_versions_from_one(catalog: Catalog) -> None:
 
 def test_a_task_without_a_published_version_says_what_to_run(catalog: Catalog) -> None:
     learn(catalog, publish=False)
-    with pytest.raises(
-        NotFoundError, match=r"no published version \(versions: 1 \(rejected\)\); run `multiprompt learn"
-    ):
+    with pytest.raises(NotFoundError, match=r"no published version \(versions: 1 \(rejected\)\); run `ws.learn"):
         catalog.versions.get("colour")

@@ -98,7 +98,7 @@ def test_a_setting_of_the_command_line_makes_a_candidate(changed: Run) -> None:
     done = changed("learn", "colour", "--set", "training.learning_rate=1e-2", "--set", "init=random")
     assert done.status == 0
     assert done.out.startswith("colour@2 held: trial with training.learning_rate=0.01, init=random: acc ")
-    assert changed("publish", "colour@2").status == 0
+    assert changed("publish", "colour@2", "--force", "--reason", "it is better").status == 0
     refused = changed("learn", "colour", "--set", "training.step=4")
     assert refused.status == 2
     assert refused.err.strip() == "error: colour: there is no setting 'training.step'; did you mean 'training.steps'?"
@@ -372,7 +372,7 @@ def test_a_guarded_task_moves_by_force_and_with_a_reason(changed: Run) -> None:
     assert held.status == 1
     assert held.out.startswith("colour@2 held: the task is guarded; acc ")
     assert catalog("tasks", "name = 'colour'", "--json").json[0]["published"] == 1
-    assert "moves only with --force and a --reason" in catalog("publish", "colour@2").err
+    assert "moves only with --force and --reason …" in catalog("publish", "colour@2").err
     assert "moves only" in catalog("publish", "colour@2", "--force").err
     assert catalog("publish", "colour@2", "--force", "--reason", "agreed").out == "colour@2 is published\n"
     assert catalog("guard", "colour", "--off").out == "colour is guarded no longer\n"
@@ -455,7 +455,7 @@ def test_a_prompt_that_learned_nothing_is_published_by_force_alone(
     done = run("learn", "colour")
     assert done.status == 1
     assert done.out.startswith("colour@1 candidate: did not learn: acc ")
-    assert "only with --force and a --reason" in run("publish", "colour@1").err
+    assert "only with --force and --reason …" in run("publish", "colour@1").err
     assert run("publish", "colour@1", "--force", "--reason", "a demonstration").out == "colour@1 is published\n"
 
 
@@ -724,7 +724,7 @@ def test_new_takes_no_other_tasks_name_and_says_so_before_it_writes(run: Run, tm
         for one in ("one", "two")
     ]
     assert [done.status for done in made] == [0, 2]
-    assert "the catalog has a task 'data': choose another with name (--name)" in made[1].err
+    assert "the catalog has a task 'data': choose another with --name …" in made[1].err
     assert not (tmp_path / "of two").exists()
     named = ("new", tmp_path / "two" / "data.csv", "--text", "text", "--label", "queue", "--name", "../two")
     assert "is no name of a folder" in run(*named).err

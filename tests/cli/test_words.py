@@ -14,10 +14,21 @@ from multiprompt.cli.main import cli
 from multiprompt.cli.words import in_shell_words
 
 PACKAGE = Path(mp.__file__).parent
-# Messages of catalog/ and tasks/ still name commands and options.
-ROOMS = ("gate", "jobs", "learning", "serving", "reports", "engine", "context.py", "workspace.py")
-# A worker is started in a shell alone. The other two are commands of other programs.
-SHELL_ONLY = ("multiprompt worker", "pip download", "multiprompt evaluation {{")
+ROOMS = (
+    "catalog",
+    "context.py",
+    "engine",
+    "gate",
+    "jobs",
+    "learning",
+    "opening.py",
+    "reports",
+    "serving",
+    "tasks",
+    "workspace.py",
+)
+# A worker, an upgrade and a group are started in a shell alone. The other two are commands of other programs.
+SHELL_ONLY = ("multiprompt worker", "multiprompt upgrade", "--group", "pip download", "multiprompt evaluation {{")
 
 
 def texts(tree: ast.AST) -> Iterator[str]:

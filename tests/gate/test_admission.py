@@ -54,7 +54,7 @@ def test_a_first_version_that_learned_nothing_stays_a_candidate(workspace: mp.Wo
     (event,) = workspace.events("kind = 'below-floor'")
     assert event.reason == report.reason
     for forced in ({}, {"force": True}, {"reason": "it will do"}):
-        with pytest.raises(StateError, match="colour@1 did not learn.*only with --force and a --reason"):
+        with pytest.raises(StateError, match="colour@1 did not learn.*only with `force=True` and"):
             workspace.publish("colour@1", **forced)
     assert workspace.publish("colour@1", "it will do", force=True).state == "published"
     again = workspace.learn("colour")

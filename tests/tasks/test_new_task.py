@@ -311,7 +311,7 @@ def test_a_workspace_makes_and_adds_a_task_of_a_file(
     data = write_csv(tmp_path / "tickets.csv", tickets())
     made = workspace.new_task("tickets.csv", text="message", label="queue")
     assert (made.file, made.rows["test"], made.added.name) == (Path("tickets/task.yaml"), 18, "tickets")
-    with pytest.raises(StateError, match="the catalog has a task 'tickets': choose another with name"):
+    with pytest.raises(StateError, match="the catalog has a task 'tickets': choose another with `name="):
         workspace.new_task(data, text="message", label="queue", out="elsewhere")
     assert not Path("elsewhere").exists()
 
@@ -326,7 +326,7 @@ def test_a_task_that_cannot_be_added_leaves_no_files(
         raise DataError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(workspace.catalog, "add_task", full)
+        patch.setattr(workspace.catalog.tasks, "add", full)
         for out in (tmp_path / "new" / "out", tmp_path / "empty"):
             with pytest.raises(DataError, match="the disk is full"):
                 workspace.new_task(data, text="message", label="queue", out=out)
