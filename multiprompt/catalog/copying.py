@@ -142,7 +142,7 @@ def _is_search(name: str) -> bool:
     return name == "task_search" or name.startswith("task_search_")
 
 
-# What closes a circle of references, with what stands there until all rows are in.
+# The columns that close a circle of references, with their values until all rows are in.
 _LATE: Mapping[str, Mapping[str, Any]] = {
     "tasks": {"task_file_id": None},
     "prompt_versions": {"baseline_id": None, "state": "candidate"},
@@ -218,7 +218,7 @@ def _continue_numbers(connection: Connection, tables: list[Table]) -> None:
 
 
 def _digest(connection: Connection, table: Table, advance: Advance) -> int:
-    """What rows a table holds, the same on every database: a sum, because not every database sorts texts the same."""
+    """A sum over the rows of a table. It is the same on every database, whatever the order in which one sorts texts."""
     digest, total, done = 0, count(connection, table), 0
     for rows in _partitions(connection, select(*sorted(table.c, key=lambda column: column.name))):
         for row in rows:
@@ -234,5 +234,5 @@ def _plain(value: Any) -> Any:
 
 
 def count(connection: Connection, table: Table) -> int:
-    """How many rows a table has."""
+    """The number of rows of a table."""
     return int(connection.execute(select(func.count()).select_from(table)).scalar_one())

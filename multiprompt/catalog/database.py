@@ -28,7 +28,7 @@ MAX_NAMES = 10_000
 # Whoever writes to a catalog on PostgreSQL holds this advisory lock, as on SQLite the one of the file.
 _WRITE_LOCK = 0x6D70
 _BUSY = "another process held the catalog for {} s: wait for it and try again"
-# What the names of SQLite's errors and the SQLSTATEs of PostgreSQL's begin with.
+# The ways out by the first letters of SQLite's error names and of PostgreSQL's SQLSTATEs.
 _CURES = {
     "SQLITE_READONLY": (
         "the file or its folder is read-only: give the user write permission, or copy the catalog elsewhere"
@@ -107,7 +107,7 @@ def file_identity(engine: Engine) -> tuple[int, int] | None:
 
 
 def location(engine: Engine) -> str:
-    """Where the catalog is, to be shown: a path, or a URL without its password."""
+    """The place of the catalog, to be shown: a path, or a URL without its password."""
     return str(database_path(engine)) if is_sqlite(engine) else shown_url(engine.url)
 
 

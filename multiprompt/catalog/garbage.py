@@ -15,7 +15,7 @@ LiveJobs = Callable[[], Mapping[str, str]]
 
 
 def look(connection: Connection, at: datetime, keep: timedelta, live: Mapping[str, str]) -> Garbage:
-    """What lies unused, and what of it `collect` would delete at a time."""
+    """The unused files, and those that `collect` would delete at a time."""
     unused = select(s.artifacts.c.sha256, func.length(s.artifacts.c.data).label("bytes")).where(_unused())
     sizes = {row.sha256: row.bytes for row in connection.execute(unused)}
     ripe = connection.scalars(_ripe(at, keep)).all()
@@ -68,7 +68,7 @@ def _forget_job(connection: Connection, job: str, before: datetime) -> None:
 
 
 def _unused() -> ColumnElement[bool]:
-    """That no version, whatever its state, and no data refers to an artifact."""
+    """The condition that no version, whatever its state, and no data refers to an artifact."""
     versions, artifact = s.prompt_versions.c, s.artifacts.c.sha256
     used = or_(
         versions.config_sha256 == artifact, versions.weights_sha256 == artifact, versions.encoder_sha256 == artifact
@@ -77,12 +77,12 @@ def _unused() -> ColumnElement[bool]:
 
 
 def _ripe(at: datetime, keep: timedelta) -> Select[tuple[str]]:
-    """What is unused and has lain in the trash for so long."""
+    """The condition that an artifact is unused and has been in the trash for so long."""
     unused = select(s.artifacts.c.sha256).where(_unused())
     return select(s.trash.c.sha256).where(s.trash.c.sha256.in_(unused), s.trash.c.since <= at - keep)
 
 
 def _stale(at: datetime, keep: timedelta, live: Mapping[str, str]) -> ColumnElement[bool]:
-    """That nobody went on with a training for so long, and no live job is of its task."""
+    """The condition that a training made no progress for so long, and that its task has no live job."""
     of_live = select(s.tasks.c.id).where(s.tasks.c.name.in_(set(live.values())))
     return and_(s.checkpoints.c.created_at <= at - keep, s.checkpoints.c.task_id.not_in(of_live))

@@ -23,7 +23,7 @@ _LOGS_A_JOB = 1000
 
 
 class Ledger:
-    """What workers of one catalog tell each other; one transaction a method."""
+    """The records that the workers of one catalog share; one transaction a method."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -106,7 +106,7 @@ class Ledger:
             connection.execute(insert(s.job_results), rows)
 
     def outcome(self, job: str) -> Outcome | None:
-        """How a job ended, None while it has not."""
+        """The outcome of a job, None before its end."""
         with self._reading() as connection:
             return outcome_of(connection, job)
 

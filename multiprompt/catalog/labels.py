@@ -35,7 +35,7 @@ def as_rows(rows: Iterable[InputRow]) -> Sequence[InputRow]:
 
 
 def as_pair(asking: InputRow) -> InputRow:
-    """What is asked, from whom. Raises DataError for what is no pair of a label and a row."""
+    """A row with its label. Raises DataError for anything but a pair of these."""
     if isinstance(asking, (tuple, list)) and len(asking) == 2 and isinstance(asking[0], str):
         return asking[0], asking[1]
     raise DataError("it must be a pair: the name of a task or version, and its row; or name one with task=.")

@@ -22,7 +22,7 @@ from multiprompt.records import SqlResult
 MAX_CHARACTERS = 100_000
 MAX_ROWS = 1_000_000
 MAX_SECONDS = 86_400
-# What the values of a result may take, each counted with `sqlite_select.VALUE_BYTES` on top.
+# The bytes that the values of a result may take, each counted with `sqlite_select.VALUE_BYTES` on top.
 MAX_BYTES = 64_000_000
 # A larger row is refused by PostgreSQL before it is sent.
 _MAX_ROW_BYTES = 16_000_000

@@ -16,7 +16,7 @@ from typing import Any
 MEMORY_BYTES = 1_000_000_000
 # For what SQLite sorts on disk.
 FILE_BYTES = 1_000_000_000
-# What a value takes in Python beside its letters.
+# The bytes that a value takes in Python beside its letters.
 VALUE_BYTES = 50
 TOO_LARGE = "the rows take more than {} bytes: select fewer rows or columns"
 _ONLY = "only SELECT is allowed here"

@@ -8,7 +8,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from multiprompt.catalog.schema import metadata
 from multiprompt.records import Problem
 
-# What SQLite calls the types in which values of a column are kept. JSON may be a bare number.
+# SQLite's names of the types in which values of a column are stored. JSON may be a bare number.
 _KEPT_AS = {
     Integer: ("integer",),
     Float: ("real", "integer"),

@@ -30,7 +30,7 @@ _STEP = 1000
 
 
 def problems(connection: Connection, advance: Advance = lambda what, done, total: None) -> Iterator[Problem]:
-    """What is wrong, one finding after another; nothing when all is well."""
+    """The faults of a catalog, one after another; none when all is well."""
     yield from _structure(connection, advance)
     damage = misplaced(connection) if is_sqlite(connection) else []
     yield from damage
@@ -134,7 +134,7 @@ def _texts(connection: Connection) -> Iterator[Problem]:
 
 
 def _artifacts(connection: Connection, advance: Advance) -> dict[str, str]:
-    """What is wrong with each; empty where its bytes have its digest."""
+    """The fault of each artifact; empty where its bytes have its digest."""
     digests = connection.scalars(select(s.artifacts.c.sha256)).all()
     found = dict.fromkeys(digests, "")
     for sha256 in _watched(digests, len(digests), "artifacts", advance):

@@ -1,4 +1,4 @@
-"""How a task's answers are decoded: as its task file says, and else as the base model's generation settings do."""
+"""The decoding of a task's answers, by its task file or else by the base model's generation settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REFUSED_DRAWN: dict[str, tuple[Any, ...]] = {
 
 
 def sampling_of(base: BaseModel, task: Task, seed: int = 0) -> Sampling:
-    """How the next token is chosen. Raises BaseModelError where the base model asks for what is not done here."""
+    """The choice of the next token. Raises BaseModelError for a setting of the base model that is not supported."""
     model, own = _settings(base), task.generation
     given = task.mapping.get("generation_kwargs") or {}
     for key, harmless in (_REFUSED | (_REFUSED_DRAWN if own.temperature else {})).items():
@@ -59,7 +59,7 @@ def _number(base: BaseModel, key: str, value: Any) -> Any:
 
 
 def decoding(base: BaseModel, task: Task) -> str:
-    """What of the decoding is part of a score's key; evaluations draw with seed 0."""
+    """The settings that are part of a score's key; evaluations draw with seed 0."""
     if task.is_multiple_choice:
         return "greedy"
     found = sampling_of(base, task)

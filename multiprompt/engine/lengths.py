@@ -15,8 +15,8 @@ _LENGTHS = (
     "n_ctx", "context_length",
 )  # fmt: skip
 _UNBOUNDED = 2048
-# How many keys attention chooses, in Doge and in DeepSeek's sparse attention. Among more keys, equal scores are ordered
-# by how many there are, so that later tokens would change the choice.
+# The number of keys that attention chooses, in Doge and in DeepSeek's sparse attention. Among more keys, the order of
+# equal scores depends on the number of keys, so that later tokens would change the choice.
 _CHOSEN = ("keep_window_size", "index_topk")
 _SENSES = {"vision_tower", "vision_model", "audio_tower", "visual"}
 _POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings", "positions_embed")

@@ -9,7 +9,7 @@ from multiprompt.records import CheckReport, CheckResult, Evaluation, Rollback, 
 from multiprompt.tasks.data import Split
 from multiprompt.tasks.task import Task
 
-# So many earlier versions are measured, the one that was retired last first.
+# The number of earlier versions that are measured, the one that was retired last first.
 TRIED = 5
 
 

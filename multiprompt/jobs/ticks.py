@@ -164,7 +164,7 @@ def _elapsing(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
 
 
 def _last(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
-    """Where to go on from: after a change of clocks from the tick before, which decides how far the next one is."""
+    """The tick from which the next one is counted; after a change of clocks it is the tick before."""
     offset = _offset(after, zone)
     if offset == _offset(after - _DAY, zone):
         return after

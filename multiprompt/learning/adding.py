@@ -18,7 +18,7 @@ from multiprompt.tasks.new_task import name_of, remove_written, write_new_task
 from multiprompt.tasks.split import load_data, load_test_split
 from multiprompt.tasks.task import Task
 
-# So many test rows show whether a metric can score the task's choices.
+# The number of test rows that show whether a metric can score the task's choices.
 _SCORED = 100
 
 

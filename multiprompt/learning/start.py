@@ -29,7 +29,7 @@ def find_start(context: Context, task: Task, *, retrain: bool = False) -> tuple[
 
 
 def _difference(published: VersionRecord, asked: PromptConfig, lost_encoder: bool) -> str:
-    """How a version differs from the prompt that a task file asks for."""
+    """The difference of a version from the prompt that a task file asks for."""
     if (published.method, published.num_virtual_tokens) != (asked.method, asked.num_virtual_tokens):
         return (
             f"{published.label} is {published.method} with {published.num_virtual_tokens} virtual tokens, "

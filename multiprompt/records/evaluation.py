@@ -27,7 +27,7 @@ class AnsweredRow:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one label is found; `support` counts the rows whose right label it is."""
+    """The scores of one label; `support` counts the rows whose right label it is."""
 
     label: str
     precision: float

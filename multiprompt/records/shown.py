@@ -1,4 +1,4 @@
-"""How records look in a console and in a notebook: a line, and an escaped HTML table. Rows of data are never shown."""
+"""The look of records: a line in a console, an escaped HTML table in a notebook. Rows of data are never shown."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ MAX_EVIDENCE, MAX_ROWS, MAX_LABELS, MAX_TEXT = 20, 50, 30, 300
 
 @dataclass(frozen=True)
 class VersionEvidence:
-    """What a reader sees of a version beside its verdict; `template` is how the newest task file differs from its own.
+    """The evidence of a version beside its verdict; `template` is the difference of the newest task file from its own.
 
     `evaluation` is its newest stored score.
     """

@@ -9,89 +9,54 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import Environment, PackageLoader
 
 from multiprompt.catalog.catalog import Catalog
 from multiprompt.engine.hub import WHEELS
 from multiprompt.gate.floor import interval
-from multiprompt.records import BaseModelRecord, Evaluation, Run, VersionRecord
+from multiprompt.records import BaseModelRecord, Evaluation, VersionRecord
 from multiprompt.reports.lineage import MATERIALS, named_lineage
 from multiprompt.reports.snippet import differs, snippet
 from multiprompt.tasks.task import Task
 
 _MOST_CHARACTERS = 100_000
+_PARTS = ("weights", "tokenizer", "config", "dtype")
 
 
 def model_card(catalog: Catalog, version: VersionRecord) -> str:
     """README.md of an adapter folder, with the front matter that the Hugging Face hub reads."""
-    task, baseline, run = (
-        catalog.versions.task(version),
-        catalog.baselines.evaluation_of(version),
-        catalog.runs.of(version),
-    )
-    base = version.base_model
-    edges = named_lineage(catalog, version.task, version.number)
-    mine = [edge for edge in edges if edge.child == version.label]
-    came_from = [f"- {edge.relation} {_code(edge.parent)}" for edge in mine if edge.relation not in MATERIALS]
-    data = [
-        f"- {edge.relation} {_code(edge.name.rpartition(', ')[0])}, {edge.parent}"
-        for edge in mine
-        if edge.rows is not None and edge.name
-    ]
-    parts = ("weights", "tokenizer", "config", "dtype")
+    task, base = catalog.versions.task(version), version.base_model
     source = _source(base)
-    front = {
+    edges = [e for e in named_lineage(catalog, version.task, version.number) if e.child == version.label]
+    return _TEMPLATES.get_template("model_card.md").render(
+        version=version,
+        task=task,
+        base=base,
+        source=source,
+        front=yaml.safe_dump(_front(task, base, source), sort_keys=False).strip(),
+        instruction=_quoted(task.description.source),
+        scores=_scores(task, catalog.baselines.evaluation_of(version)),
+        program=_fenced("python", snippet(version, task, source.path, source.options)),
+        differences=differs(task),
+        template=_fenced("yaml", _template(task)),
+        data=[edge for edge in edges if edge.rows is not None and edge.name],
+        run=catalog.runs.of(version),
+        parents=[edge for edge in edges if edge.relation not in MATERIALS],
+    )
+
+
+def _front(task: Task, base: BaseModelRecord, source: _Source) -> dict[str, Any]:
+    return {
         "base_model": source.name,
         "library_name": "peft",
         "tags": ["prompt-tuning", "multiprompt", *task.tags],
-        "multiprompt": dict(zip(parts, base.identity, strict=True)),
+        "multiprompt": dict(zip(_PARTS, base.identity, strict=True)),
     }
-    return f"""---
-{yaml.safe_dump(front, sort_keys=False).strip()}
----
-# {_code(version.label)}
-
-A soft prompt of {version.num_virtual_tokens} virtual tokens ({version.method}) for the frozen model {_code(base.name)}.
-It stands in front of this instruction and of the text of each row:
-
-{_quoted(task.description.source)}
-
-{_scores(task, baseline)}
-## The base model
-
-{source.told} Its licence is {source.license}.
-
-- weights {base.weights}
-- tokenizer {base.tokenizer}
-- {base.dtype}, revision {base.revision or "unknown"}
-
-The prompt is of use on these weights and this tokenizer only.
-
-## Use it
-
-Run this program in this folder, with torch, transformers, peft and jinja2. `answer` takes the fields of a row:
-{", ".join(map(_code, sorted(task.fields))) or "none"}.
-
-{_fenced("python", snippet(version, task, source.path, source.options))}
-{chr(10).join(f"- {told}" for told in differs(task))}
-
-## Template and labels
-
-{_fenced("yaml", _template(task))}
-## Made of
-
-- state: {version.state}, made {version.created_at:%Y-%m-%d}, digest {version.digest}
-- task file: {task.fingerprint}
-{chr(10).join(data)}
-{_training(run)}
-## Came from
-
-{chr(10).join(came_from) or "- nothing before it: it was trained anew"}
-"""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """How a reader gets a base model: its name, what to do, and how transformers loads it."""
+    """The way to a base model: its name, the steps, and the arguments by which transformers loads it."""
 
     name: str
     told: str
@@ -145,8 +110,9 @@ def _template(task: Task) -> str:
 def identity_on_card(folder: Path) -> Mapping[str, str]:
     """The fingerprints and the dtype of the base model, from the card of an export; empty where it holds none."""
     found = _front_matter(folder).get("multiprompt")
-    parts = ("weights", "tokenizer", "config", "dtype")
-    return {part: str(found[part]) for part in parts} if isinstance(found, dict) and {*parts} <= found.keys() else {}
+    if not isinstance(found, dict) or not {*_PARTS} <= found.keys():
+        return {}
+    return {part: str(found[part]) for part in _PARTS}
 
 
 def _front_matter(folder: Path) -> Mapping[str, Any]:
@@ -157,12 +123,6 @@ def _front_matter(folder: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
         return {}
     return front if isinstance(front, dict) else {}
-
-
-def _training(run: Run | None) -> str:
-    if run is None:
-        return "- training: none here, it was imported\n"
-    return f"- training: {len(run.losses)} steps, {run.seconds:.0f} s, the best at step {run.best_step}\n"
 
 
 def _code(text: str) -> str:
@@ -180,3 +140,12 @@ def _fenced(language: str, text: str) -> str:
 def _quoted(text: str) -> str:
     """A text as a block of code, in which nothing is Markdown or HTML."""
     return "\n".join(f"    {line}" for line in text.strip().splitlines()) or "    (none)"
+
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("multiprompt.reports"),
+    autoescape=False,  # noqa: S701  (Markdown, whose names `_code` quotes)
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters["code"] = _code

@@ -76,7 +76,7 @@ _SCORED = (
 )
 # The names that the harness knows for the number of tokens that are generated at most, the first found wins.
 _TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-# How the next token is chosen, with bounds and types.
+# The settings that choose the next token, with bounds and types.
 CHOOSING: tuple[tuple[str, float, float, Any], ...] = (
     ("temperature", 0.0, 100.0, (int, float)),
     ("top_k", 0, 1_000_000, (int,)),
@@ -261,7 +261,7 @@ class Task(Shown):
         return replace(changed, read_snapshot=self.read_snapshot)
 
     def _facts(self) -> Mapping[str, Any]:
-        """What a console and a notebook show of it."""
+        """The facts that a console and a notebook show."""
         made = f"{self.config.prompt.method} of {self.config.prompt.num_virtual_tokens} tokens"
         kind = {"task": self.name, "kind": self.output_type, "metric": self.metrics[0].name, "prompt": made}
         data = ", ".join(self.data.data_files or ()) or self.data.path
