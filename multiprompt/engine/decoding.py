@@ -8,7 +8,8 @@ from typing import Any
 from multiprompt.engine.base import BaseModel
 from multiprompt.engine.generation import Sampling
 from multiprompt.errors import BaseModelError
-from multiprompt.tasks.task import CHOOSING, Task
+from multiprompt.tasks.generation import CHOOSING
+from multiprompt.tasks.task import Task
 
 _FILE = "generation_config.json"
 # The settings that are applied here, with the value that transformers takes for none.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multiprompt.errors import NotFoundError, TaskFileError
-from multiprompt.tasks.task import is_group
+from multiprompt.tasks.keys import is_group
 from multiprompt.tasks.task_file import read_file, read_loosely
 
 MAX_GROUP_FILES = 50_000

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multiprompt.config import TaskConfig, changed_settings
-from multiprompt.errors import ConfigError, DataError, MetricError, TaskFileError, TemplateError, nearest
+from multiprompt.errors import ConfigError, DataError, MetricError, TaskFileError, TemplateError
 from multiprompt.records.shown import Shown
 from multiprompt.tasks.data import Split
+from multiprompt.tasks.data_source import SNAPSHOT, DataSource, read_data_source, refuse_secrets
 from multiprompt.tasks.filters import Pipeline, check_order, read_pipelines
+from multiprompt.tasks.generation import Generation, read_generation, stop_strings
+from multiprompt.tasks.keys import check_keys, text_of
 from multiprompt.tasks.memory import draft_dataset, draft_frame, draft_rows, snapshots_of
 from multiprompt.tasks.metric import DEFAULT_METRICS, MetricConfig, check_as_harness
 from multiprompt.tasks.rows import as_read
 from multiprompt.tasks.task_file import parse, read_file, write
 from multiprompt.tasks.template import Template, template
-from multiprompt.tasks.urls import has_secret, without_secrets
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,40 +30,9 @@ if TYPE_CHECKING:
 
     from multiprompt.tasks.draft import Draft
 
-# The dataset_path of a task whose rows a catalog keeps; its data_files are the fingerprints of these.
-SNAPSHOT = "snapshot"
 MAX_NAME_CHARACTERS = 200
 MAX_CHOICES = 1000
 
-_REQUIRED = ("task", "dataset_path", "output_type", "doc_to_text", "doc_to_target")
-_OPTIONAL = (
-    "metric_list",
-    "dataset_name",
-    "dataset_kwargs",
-    "training_split",
-    "validation_split",
-    "test_split",
-    "description",
-    "doc_to_choice",
-    "target_delimiter",
-    "generation_kwargs",
-    "filter_list",
-    "tag",
-    "metadata",
-    "multiprompt",
-)
-# Keys of the harness that change no score when a task is run without few-shot examples.
-_WITHOUT_EFFECT = (
-    "task_alias",
-    "group",
-    "num_fewshot",
-    "fewshot_delimiter",
-    "fewshot_split",
-    "fewshot_config",
-    "repeats",
-    "should_decontaminate",
-    "doc_to_decontamination_query",
-)
 # The keys that a score depends on, beside data, prompt and base model.
 _SCORED = (
     "output_type",
@@ -74,51 +45,6 @@ _SCORED = (
     "filter_list",
     "metric_list",
 )
-# The names that the harness knows for the number of tokens that are generated at most, the first found wins.
-_TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-# The settings that choose the next token, with bounds and types.
-CHOOSING: tuple[tuple[str, float, float, Any], ...] = (
-    ("temperature", 0.0, 100.0, (int, float)),
-    ("top_k", 0, 1_000_000, (int,)),
-    ("top_p", 1e-6, 1.0, (int, float)),
-    ("repetition_penalty", 1e-3, 1000.0, (int, float)),
-)
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """The source of the rows; a folder and `data_files` are relative to the task file's folder."""
-
-    path: str
-    name: str | None
-    data_files: Mapping[str, list[str]] | None
-    training: str | None
-    validation: str | None
-    test: str | None
-
-    @property
-    def snapshots(self) -> Mapping[str, str]:
-        """The fingerprint of each split, by its name, where a catalog keeps the rows; empty for other data."""
-        files = self.data_files or {}
-        if self.path != SNAPSHOT or not all(len(f) == 1 and f[0].startswith("sha256:") for f in files.values()):
-            return {}
-        return {split: fingerprint for split, (fingerprint,) in files.items()}
-
-
-@dataclass(frozen=True)
-class Generation:
-    """The settings of generation, until a stop string, the end token or `max_new_tokens`: greedily at `temperature` 0,
-    else sampled from the `top_k` likeliest tokens (0: all) that make up `top_p` of the probability.
-
-    The base model's own setting holds for each that is None.
-    """
-
-    until: tuple[str, ...] = ("\n\n",)
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float | None = None
-    repetition_penalty: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -225,7 +151,7 @@ class Task(Shown):
         """A new task file, which may hold nothing that the harness scores otherwise."""
         task = cls._from(mapping, source, folder, where)
         try:
-            _refuse_secrets(task.data)
+            refuse_secrets(task.data)
             _check_as_harness(mapping, task)
         except TaskFileError as error:
             raise TaskFileError(f"{where}: {error}") from None
@@ -238,7 +164,7 @@ class Task(Shown):
 
     @classmethod
     def _from(cls, mapping: Mapping[str, Any], source: str, folder: Path, where: str) -> Task:
-        _check_keys(mapping, where)
+        check_keys(mapping, where)
         try:
             return _read(mapping, source, folder)
         except (ConfigError, MetricError, TaskFileError, TemplateError) as error:
@@ -292,7 +218,7 @@ class Task(Shown):
     def fingerprint(self) -> str:
         """A digest of what moves a score: templates, choices, generation, filters, metrics, truncation."""
         scored = {key: self.mapping[key] for key in _SCORED if key in self.mapping}
-        if self.generation.until != _until(self.mapping.get("generation_kwargs") or {}, Generation.until[0]):
+        if self.generation.until != stop_strings(self.mapping.get("generation_kwargs") or {}, Generation.until[0]):
             scored["fewshot_delimiter"] = self.mapping["fewshot_delimiter"]
         scored["keep_description"] = self.config.keep_description
         scored["max_input_tokens"] = self.config.max_input_tokens
@@ -310,41 +236,6 @@ def _with_text_keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {f"{type(key).__name__} {key}": _with_text_keys(inner) for key, inner in value.items()}
     return [_with_text_keys(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _check_keys(mapping: Mapping[str, Any], where: str) -> None:
-    if is_group(mapping):
-        raise TaskFileError(
-            f"{where} is a group of tasks; add its tasks with `multiprompt add --group {where}`, which looks for them."
-        )
-    if "include" in mapping:
-        raise TaskFileError(f"{where} uses include, which only a file can do; write the included keys out.")
-    for key in _REQUIRED:
-        if mapping.get(key) is None:
-            raise TaskFileError(f"{where} lacks the key {key!r}.")
-    known = {*_REQUIRED, *_OPTIONAL, *_WITHOUT_EFFECT}
-    for key in mapping:
-        if key not in known:
-            raise TaskFileError(f"{where} has the key {key!r}, which is not supported; {nearest(str(key), known)}")
-    if mapping.get("num_fewshot"):
-        raise TaskFileError(
-            f"{where} asks for {mapping['num_fewshot']} few-shot examples; a soft prompt replaces them."
-        )
-
-
-def _refuse_secrets(source: DataSource) -> None:
-    """Raises TaskFileError for a URL with a password or token, as a catalog keeps and shows the task file."""
-    files = [path for paths in (source.data_files or {}).values() for path in paths]
-    for url in filter(has_secret, [source.path, *files]):
-        raise TaskFileError(
-            f"{without_secrets(url)} holds a password or token, which a catalog would keep; give it to fsspec by its "
-            "configuration or environment, or fetch the file."
-        )
-
-
-def is_group(mapping: Mapping[str, Any]) -> bool:
-    """Whether a file groups other tasks instead of being one."""
-    return "group" in mapping and not isinstance(mapping.get("task"), str)
 
 
 def _check_as_harness(mapping: Mapping[str, Any], task: Task) -> None:
@@ -377,14 +268,14 @@ def _read(mapping: Mapping[str, Any], source: str, folder: Path) -> Task:
         name=_name(mapping["task"]),
         source=source,
         folder=folder,
-        data=_data_source(mapping),
+        data=read_data_source(mapping),
         output_type=output_type,
         description=_template(mapping.get("description") or "", "description"),
-        doc_to_text=template(_text(mapping["doc_to_text"], "doc_to_text"), "doc_to_text", is_column=True),
+        doc_to_text=template(text_of(mapping["doc_to_text"], "doc_to_text"), "doc_to_text", is_column=True),
         doc_to_target=_target(mapping["doc_to_target"]),
         doc_to_choice=choices,
-        target_delimiter=_text(mapping.get("target_delimiter", " "), "target_delimiter"),
-        generation=_generation(mapping.get("generation_kwargs") or {}, delimiter),
+        target_delimiter=text_of(mapping.get("target_delimiter", " "), "target_delimiter"),
+        generation=read_generation(mapping.get("generation_kwargs") or {}, delimiter),
         pipelines=pipelines,
         metrics=_metrics(mapping.get("metric_list"), output_type, pipelines),
         tags=_tags(mapping.get("tag")),
@@ -402,7 +293,7 @@ def _settings(mapping: Mapping[str, Any]) -> Any:
 
 
 def _name(value: Any) -> str:
-    name = _text(value, "task")
+    name = text_of(value, "task")
     if not 0 < len(name) <= MAX_NAME_CHARACTERS:
         raise TaskFileError(f"the task's name has {len(name)} characters; it must have 1 to {MAX_NAME_CHARACTERS}.")
     if name != name.strip() or not name.isprintable() or "@" in name:
@@ -410,20 +301,14 @@ def _name(value: Any) -> str:
     return name
 
 
-def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str):
-        raise TaskFileError(f"{key} is {value!r}, but it must be text.")
-    return value
-
-
 def _template(value: Any, key: str) -> Template:
-    return Template(_text(value, key), key)
+    return Template(text_of(value, key), key)
 
 
 def _target(value: Any) -> Template | int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    return template(_text(value, "doc_to_target"), "doc_to_target")
+    return template(text_of(value, "doc_to_target"), "doc_to_target")
 
 
 def _choices(value: Any) -> tuple[str, ...] | Template | None:
@@ -441,85 +326,6 @@ def _choices(value: Any) -> tuple[str, ...] | Template | None:
     return tuple(listed)
 
 
-def _data_source(mapping: Mapping[str, Any]) -> DataSource:
-    options = mapping.get("dataset_kwargs") or {}
-    if not isinstance(options, dict):
-        raise TaskFileError(f"dataset_kwargs is {options!r}, but it must be a mapping.")
-    for key in options:
-        if key == "trust_remote_code" and options[key] is not False:
-            raise TaskFileError("dataset_kwargs asks for trust_remote_code, which would run code from data; remove it.")
-        if key not in ("data_files", "trust_remote_code"):
-            raise TaskFileError(f"dataset_kwargs has {key!r}; only 'data_files' is supported.")
-    splits = {key: mapping.get(key) for key in ("training_split", "validation_split", "test_split")}
-    for key, value in splits.items():
-        if value is not None and not _text(value, key):
-            raise TaskFileError(f"{key} is empty; name a split, or leave the key out.")
-    if splits["test_split"] is None and splits["validation_split"] is None:
-        raise TaskFileError("it names neither test_split nor validation_split, so there are no rows to evaluate on.")
-    name = mapping.get("dataset_name")
-    return DataSource(
-        path=_text(mapping["dataset_path"], "dataset_path"),
-        name=None if name is None else _text(name, "dataset_name"),
-        data_files=_data_files(options.get("data_files"), splits["training_split"]),
-        training=splits["training_split"],
-        validation=splits["validation_split"],
-        test=splits["test_split"],
-    )
-
-
-def _data_files(value: Any, training_split: str | None) -> Mapping[str, list[str]] | None:
-    if value is None:
-        return None
-    by_split = value if isinstance(value, dict) else {training_split or "train": value}
-    files: dict[str, list[str]] = {}
-    for split, paths in by_split.items():
-        listed = paths if isinstance(paths, list) else [paths]
-        files[_text(split, "data_files")] = [_text(path, f"data_files.{split}") for path in listed]
-    return files
-
-
-def _generation(options: Mapping[str, Any], delimiter: Any) -> Generation:
-    if not isinstance(options, dict):
-        raise TaskFileError(f"generation_kwargs is {options!r}, but it must be a mapping.")
-    known = {"until", *_TOKEN_LIMITS, "do_sample", "num_beams", *(key for key, *_ in CHOOSING)}
-    for key in options:
-        if key not in known:
-            raise TaskFileError(f"generation_kwargs has {key!r}, which is not supported; {nearest(str(key), known)}")
-    if options.get("num_beams", 1) != 1:
-        raise TaskFileError(f"generation_kwargs.num_beams is {options['num_beams']!r}; only 1 is supported.")
-    stops = _until(options, Generation.until[0] if delimiter is None else delimiter)
-    if not all(isinstance(stop, str) and stop for stop in stops):
-        raise TaskFileError(f"generation_kwargs.until is {list(stops)!r}; it must be a list of non-empty texts.")
-    given = ((key, options[key]) for key in _TOKEN_LIMITS if options.get(key) is not None)
-    key, limit = next(given, ("max_gen_toks", Generation.max_new_tokens))
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 100_000:
-        raise TaskFileError(f"generation_kwargs.{key} is {limit!r}; it must lie between 1 and 100000.")
-    return Generation(stops, limit, **_sampling(options))
-
-
-def _until(options: Mapping[str, Any], delimiter: Any) -> tuple[Any, ...]:
-    """The stop strings; without any, the text that would stand between few-shot examples, as in the harness."""
-    until = options.get("until", delimiter)
-    return tuple(until) if isinstance(until, (list, tuple)) else (until,)
-
-
-def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
-    """As in the harness: `do_sample: false`, or a temperature of 0 or none, is greedy; `do_sample` alone is at 1."""
-    sample = options.get("do_sample")
-    if not (sample is None or isinstance(sample, bool)):
-        raise TaskFileError(f"generation_kwargs.do_sample is {sample!r}; it must be true or false.")
-    settings = {key: options[key] for key, *_ in CHOOSING if options.get(key) is not None}
-    if not (options.get("temperature") if sample is None else sample):
-        settings = {key: value for key, value in settings.items() if key == "repetition_penalty"}
-    elif "temperature" not in settings:
-        settings["temperature"] = 1.0
-    for key, low, high, types in CHOOSING:
-        value: Any = settings.get(key, low)
-        if not isinstance(value, types) or isinstance(value, bool) or not low <= value <= high:
-            raise TaskFileError(f"generation_kwargs.{key} is {value!r}; it must lie between {low:g} and {high:g}.")
-    return settings
-
-
 def _metrics(value: Any, output_type: str, pipelines: tuple[Pipeline, ...]) -> tuple[MetricConfig, ...]:
     if value is None:
         value = list(DEFAULT_METRICS[output_type])
@@ -531,4 +337,4 @@ def _metrics(value: Any, output_type: str, pipelines: tuple[Pipeline, ...]) -> t
 
 def _tags(value: Any) -> tuple[str, ...]:
     listed = [] if value is None else value if isinstance(value, list) else [value]
-    return tuple(_text(tag, "tag") for tag in listed)
+    return tuple(text_of(tag, "tag") for tag in listed)
