@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 from multiprompt.catalog.database import batched
@@ -21,32 +18,28 @@ from multiprompt.engine.prefix import Prefix
 from multiprompt.errors import (
     DataError,
     MetricError,
-    MultipromptError,
     NotFoundError,
     SupersededError,
     UnavailableError,
 )
+from multiprompt.gate.current_data import current_fingerprint
+from multiprompt.gate.results import answers_as_before, identical, is_open, read_result
 from multiprompt.gate.sampling import Comparison, Sampling
+from multiprompt.gate.served import drift, read_task, served_task, tolerated_drop
 from multiprompt.gate.verdict import compare, cut, failure, judge
 from multiprompt.records import (
     Baseline,
-    Change,
     CheckReport,
     CheckResult,
     Evaluation,
-    Evidence,
-    Flip,
-    Interval,
     VersionRecord,
 )
 from multiprompt.serving.prompts import load_prompt
 from multiprompt.tasks.canaries import canaries
-from multiprompt.tasks.data import READER_VERSION, Split
+from multiprompt.tasks.data import Split
 from multiprompt.tasks.example import Query, answer_text, examples, row_text
-from multiprompt.tasks.file_change import changed_keys
 from multiprompt.tasks.metric import score
-from multiprompt.tasks.source import source_digest
-from multiprompt.tasks.split import load_test_split, scored_split
+from multiprompt.tasks.split import load_test_split
 from multiprompt.tasks.task import Task
 
 # A version and its baseline.
@@ -140,7 +133,7 @@ class _Check:
         self._total = len(held)
         cases = self._each(held, self.case)
         standing = {} if full else self._standing(cases)
-        quiet = [case for case in cases if case.label in standing and _answers_as_before(standing[case.label])]
+        quiet = [case for case in cases if case.label in standing and answers_as_before(standing[case.label])]
         self._look_at_canaries(quiet if sample is None else sample.sample(quiet, min(SAMPLE, len(quiet))))
         unsettled = [case for case in cases if case.label not in standing or case.label in self._moved]
         for case in cases:
@@ -149,7 +142,7 @@ class _Check:
         tests = len(unsettled) + sum(result.verdict != "identical" for result in self._results.values())
         self._compare([case for case in unsettled if case.label not in self._results], tests, full)
         judged = {result.version: result for result in self._judged(held)}
-        self._compare([case for case in cases if _is_open(judged[case.label])], tests, True)
+        self._compare([case for case in cases if is_open(judged[case.label])], tests, True)
         return CheckReport(
             tuple(self._judged(held)),
             time.perf_counter() - started,
@@ -167,7 +160,7 @@ class _Check:
 
     def _stands(self, case: Comparison) -> CheckResult | None:
         if case.is_reusable:
-            return None if self._was_found_worse(case) else _identical(case)
+            return None if self._was_found_worse(case) else identical(case)
         return self._known(case) or self._scored(case)
 
     def _was_found_worse(self, case: Comparison) -> bool:
@@ -181,10 +174,13 @@ class _Check:
     def case(self, held: Held) -> Comparison:
         """The task, data and key that a version is measured with; no row is read."""
         version, baseline = held
-        task, now = self.catalog.snapshots.attach(served_task(version, baseline)), _task(*baseline.now, version.task)
-        data = self._data(task, version, baseline) if self._as_now else baseline.data
+        task, now = (
+            self.catalog.snapshots.attach(served_task(version, baseline)),
+            read_task(*baseline.now, version.task),
+        )
+        data = self._data_now(task, version, baseline) if self._as_now else baseline.data
         if self._as_now and (task.fingerprint, task.data) != (now.fingerprint, now.data):
-            self.drifted.append(_drift(version, task, now))
+            self.drifted.append(drift(version, task, now))
         key = evaluation_key(self.base, task, data, Subject(None, version.digest, version.num_virtual_tokens))
         tolerated = now.config.regression
         return Comparison(version, baseline, task, data, key, tolerated, tolerated.policy or self._policy)
@@ -307,7 +303,7 @@ class _Check:
             except Exception as error:  # as above; whatever keeps a score from being taken fails its check
                 version, baseline = _held(item)
                 reason = " ".join(str(error).split()) or type(error).__name__
-                tolerated = _tolerated(version, baseline)
+                tolerated = tolerated_drop(version, baseline)
                 self._results[version.label] = failure(
                     version.label, baseline.metric, baseline.score, tolerated, reason
                 )
@@ -318,7 +314,7 @@ class _Check:
         stored = self.catalog.baselines.comparison(case.baseline.evaluation, case.key)
         if stored is None:
             return None
-        result = _read_result(stored)
+        result = read_result(stored)
         tolerated = case.tolerated
         same = (result.max_drop, result.alpha) == (tolerated.max_drop, tolerated.alpha)
         return replace(result, policy=case.policy, reused=True) if same else None
@@ -359,24 +355,12 @@ class _Check:
         self._cost["reused"] += case.baseline.rows if result.evidence is None else result.evidence.total
         self._tell()
 
-    def _data(self, task: Task, version: VersionRecord, baseline: Baseline) -> str:
-        """The fingerprint of a task's rows as they are now; they are read only where their files are new."""
+    def _data_now(self, task: Task, version: VersionRecord, baseline: Baseline) -> str:
         try:
-            digest = source_digest(task, scored_split(task))
+            return current_fingerprint(self.catalog, task, trial=self._trial)
         except (NotFoundError, UnavailableError) as error:
             self.away.append(f"{version.label} is checked on the rows of its baseline, as its data is away: {error}")
             return baseline.data
-        if digest is None:
-            return load_test_split(task).fingerprint
-        known = self.catalog.snapshots.source_fingerprint(_source_key(task, digest))
-        if known is not None:
-            return known
-        rows = load_test_split(task)
-        # The data may have changed since the digest was taken. Rows of files bring the digest of what was read.
-        source = rows.source or _unmoved(task, digest)
-        if source is not None and not self._trial:
-            self.catalog.snapshots.save_source(_source_key(task, source), rows.fingerprint)
-        return rows.fingerprint
 
     def _baseline(self, case: Comparison) -> Evaluation:
         """The baseline with its rows, scored by the task's metric of now where that is another one."""
@@ -404,88 +388,3 @@ class _Check:
 def _held(item: Held | Comparison | Sampling) -> Held:
     case = item.case if isinstance(item, Sampling) else item
     return (case.version, case.baseline) if isinstance(case, Comparison) else case
-
-
-def _tolerated(version: VersionRecord, baseline: Baseline) -> float:
-    """The drop that a version's newest task file tolerates; none where that file cannot be read."""
-    try:
-        return _task(*baseline.now, version.task).config.regression.max_drop
-    except MultipromptError:
-        return 0.0
-
-
-def _unmoved(task: Task, digest: str) -> str | None:
-    """The digest that was taken of a task's data before its rows were read, if it is that of now."""
-    try:
-        return digest if source_digest(task, scored_split(task)) == digest else None
-    except UnavailableError:
-        return None
-
-
-def _source_key(task: Task, digest: str) -> str:
-    """The key of a stored fingerprint. It holds the version of the reader, because another one may read other rows."""
-    return hashlib.sha256(f"reader {READER_VERSION} {digest} {task.data}".encode()).hexdigest()
-
-
-def _is_open(result: CheckResult) -> bool:
-    """Whether too few rows were run: what looked certain alone is not so among the others."""
-    evidence = result.evidence
-    return result.verdict == "inconclusive" and evidence is not None and evidence.rows < evidence.total
-
-
-def _answers_as_before(result: CheckResult) -> bool:
-    """Whether every row that was run is answered as at the baseline, on the same rows; then canaries must be, too."""
-    evidence = result.evidence
-    same = result.verdict == "identical" or (evidence is not None and evidence.moved == 0)
-    return same and not {"data", "task file"} & {change.name for change in result.changes}
-
-
-def served_task(version: VersionRecord, baseline: Baseline) -> Task:
-    """The task that a version answers with: that of its own task file, on its data as it is now.
-
-    The newest task file says where the data lies, unless it names other data.
-    """
-    now = _task(*baseline.now, version.task)
-    if baseline.task_file == now.source:
-        return now
-    own = _task(baseline.task_file, baseline.folder, version.task)
-    return replace(own, folder=now.folder) if own.data == now.data else own
-
-
-def _drift(version: VersionRecord, served: Task, now: Task) -> str:
-    return (
-        f"{version.label} is served with the task file that it was made with; the newest one differs in "
-        f"{', '.join(changed_keys(served.mapping, now.mapping))}: run `ws.learn({version.task!r})` to serve it"
-    )
-
-
-@lru_cache(maxsize=10_000)
-def _task(source: str, folder: str, where: str) -> Task:
-    return Task.from_source(source, Path(folder), where=where)
-
-
-def _identical(case: Comparison) -> CheckResult:
-    baseline = case.baseline
-    return CheckResult(
-        case.label,
-        baseline.metric,
-        baseline.score,
-        baseline.score,
-        0.0,
-        case.tolerated.max_drop,
-        "identical",
-        "",
-        alpha=case.tolerated.alpha,
-        policy=case.policy,
-        reused=True,
-    )
-
-
-def _read_result(stored: Mapping[str, Any]) -> CheckResult:
-    """A comparison as it was kept."""
-    evidence = dict(stored["evidence"])
-    interval = evidence["interval"]
-    evidence["interval"] = None if interval is None else Interval(**interval)
-    evidence["flips"] = tuple(Flip(**flip) for flip in evidence["flips"])
-    changes = tuple(Change(**change) for change in stored["changes"])
-    return CheckResult(**{**stored, "evidence": Evidence(**evidence), "changes": changes})

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from multiprompt.context import Context
 from multiprompt.errors import StateError
-from multiprompt.gate.check import Checking, served_task
+from multiprompt.gate.check import Checking
 from multiprompt.gate.rollback import plan_rollbacks
 from multiprompt.gate.scores import Scores
+from multiprompt.gate.served import served_task
 from multiprompt.gate.task_files import file_notes
 from multiprompt.records import CheckReport, Evaluation, Rollback
 from multiprompt.tasks.split import load_test_split

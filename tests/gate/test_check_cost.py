@@ -23,7 +23,7 @@ from multiprompt.catalog.versions import Versions
 from multiprompt.engine import evaluation
 from multiprompt.engine.answering import Answer, Question
 from multiprompt.errors import BaseMismatchError, ConfigError, DataError, StateError
-from multiprompt.gate import check, sampling
+from multiprompt.gate import check, current_data, sampling
 from multiprompt.gate.check import UNEXPLAINED
 from multiprompt.jobs.steps import run_job
 from multiprompt.records import Change, CheckReport, CheckResult, Evidence, Flip, Outcome
@@ -481,12 +481,12 @@ def test_rows_of_the_hub_are_not_kept_under_a_revision_that_has_moved(
 ) -> None:
     revisions = itertools.count()
     kept: list[Any] = []
-    monkeypatch.setattr(check, "source_digest", lambda *_: f"hub:{next(revisions)}")
-    monkeypatch.setattr(check, "load_test_split", lambda task: replace(load_test_split(task), source=None))
+    monkeypatch.setattr(current_data, "source_digest", lambda *_: f"hub:{next(revisions)}")
+    monkeypatch.setattr(current_data, "load_test_split", lambda task: replace(load_test_split(task), source=None))
     monkeypatch.setattr(Snapshots, "save_source", lambda *arguments: kept.append(arguments))
     workspace = opened()
     assert workspace.check().passed and kept == []
-    monkeypatch.setattr(check, "source_digest", lambda *_: "hub:1")
+    monkeypatch.setattr(current_data, "source_digest", lambda *_: "hub:1")
     assert workspace.check().passed and len(kept) == 2
 
 
