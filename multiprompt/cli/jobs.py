@@ -1,73 +1,39 @@
-"""Commands for jobs: submit, follow, cancel, schedule, plan, and the worker that does them."""
+"""Commands for jobs: submit, follow, cancel, retry, and the worker that does them."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import click
 
-from multiprompt.cli.completion import complete_jobs, complete_schedules, complete_tasks
-from multiprompt.cli.options import FiniteRange, catalog_option, hub_metrics_option, json_option
-from multiprompt.cli.output import echo, print_json, print_result, print_table
+from multiprompt.cli.completion import complete_jobs, complete_tasks
+from multiprompt.cli.options import (
+    Duration,
+    FiniteRange,
+    catalog_option,
+    hub_metrics_option,
+    json_option,
+    priority_option,
+)
+from multiprompt.cli.output import echo, print_job, print_json
 from multiprompt.cli.words import in_shell_words
-from multiprompt.config import DEFAULT_PRIORITY, LEASE_SECONDS
-from multiprompt.errors import counted
+from multiprompt.config import LEASE_SECONDS
 from multiprompt.opening import open_workspace
-from multiprompt.records import Job, PlannedJob
-from multiprompt.workspace import Workspace
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _KINDS = ("learn", "retrain", "evaluate", "check")
-_NEXT_TICKS = 5
-
-
-if TYPE_CHECKING:
-    _Durations = click.ParamType[timedelta]
-else:  # before click 8.4 it takes no parameter
-    _Durations = click.ParamType
-
-
-class Duration(_Durations):
-    """A number and a unit: 90s, 15m, 6h, 30d, 2w."""
-
-    name = "duration"
-
-    def convert(self, value: object, parameter: click.Parameter | None, context: click.Context | None) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        parts = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", str(value))
-        if parts is None:
-            self.fail(
-                f"{value!r} is no duration: give a number and one of s, m, h, d, w, such as 6h", parameter, context
-            )
-        return timedelta(**{_UNITS[parts[2]]: float(parts[1])})
-
-
 _kind_option = click.option(
     "--kind",
     type=click.Choice(_KINDS),
     help="By default retrain for a task with a published version, learn for one without, check without a task.",
 )
-_schedule_kind_option = click.option(
-    "--kind", type=click.Choice(_KINDS), help="By default retrain for a task, check without one."
-)
-_priority_option = click.option(
-    "--priority", type=click.IntRange(1, 2**31 - 1), default=DEFAULT_PRIORITY, show_default=True, help="1 runs first."
-)
-
-
-def _opened(catalog: str) -> Workspace:
-    return open_workspace(catalog, create=False)
 
 
 @click.command()
 @click.argument("task", required=False, shell_complete=complete_tasks)
 @_kind_option
-@_priority_option
+@priority_option
 @click.option("--wait", is_flag=True, help="Wait until it has ended; then exit 1 unless it is done.")
 @click.option(
     "--timeout", type=Duration(), metavar="TIME", help="With --wait, such as 6h: exit 2 when it lasts longer."
@@ -86,10 +52,10 @@ def submit(
     """Queue a job for `multiprompt worker`: to learn or retrain TASK, or to check all tasks."""
     if timeout is not None and not wait:
         raise click.UsageError("--timeout is for --wait")
-    job = _opened(catalog).submit(task, kind, priority=priority)
+    job = open_workspace(catalog, create=False).submit(task, kind, priority=priority)
     if wait:
         job = job.wait(None if timeout is None else timeout.total_seconds())
-    _show(job, as_json)
+    print_job(job, as_json)
     if wait and job.state != "done":
         raise click.exceptions.Exit(1)
 
@@ -105,7 +71,7 @@ def job() -> None:
 @json_option
 def show_job(identity: str, catalog: str, as_json: bool) -> None:
     """Show a job: its state, how far it is, and what came of it."""
-    found = _opened(catalog).jobs.get(identity)
+    found = open_workspace(catalog, create=False).jobs.get(identity)
     if as_json:
         print_json(found)
         return
@@ -132,7 +98,7 @@ def show_job(identity: str, catalog: str, as_json: bool) -> None:
 @json_option
 def job_logs(identity: str, catalog: str, as_json: bool) -> None:
     """Print what the workers noted of a job."""
-    lines = _opened(catalog).jobs.logs(identity)
+    lines = open_workspace(catalog, create=False).jobs.logs(identity)
     if as_json:
         print_json(lines)
         return
@@ -146,7 +112,7 @@ def job_logs(identity: str, catalog: str, as_json: bool) -> None:
 @json_option
 def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
     """Stop a job; only its log stays."""
-    _show(_opened(catalog).jobs.cancel(identity), as_json)
+    print_job(open_workspace(catalog, create=False).jobs.cancel(identity), as_json)
 
 
 @job.command("retry")
@@ -155,151 +121,7 @@ def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
 @json_option
 def retry_job(identity: str, catalog: str, as_json: bool) -> None:
     """Queue a job anew that failed, was parked or cancelled."""
-    _show(_opened(catalog).jobs.retry(identity), as_json)
-
-
-@click.group()
-def schedule() -> None:
-    """Submit jobs again and again: by cron, every so often, or on a change."""
-
-
-@schedule.command("add")
-@click.argument("task", required=False, shell_complete=complete_tasks)
-@_schedule_kind_option
-@click.option("--cron", metavar="EXPR", help="Five fields, for example '0 3 * * 0'; six with seconds first.")
-@click.option("--every", type=Duration(), metavar="TIME", help="Such as 6h or 30d; with --on age, the age.")
-@click.option(
-    "--on",
-    type=click.Choice(["data", "score", "base", "age"]),
-    help="Its data changed, a check found a drop, the base model changed, or the published version is too old.",
-)
-@click.option("--timezone", metavar="ZONE", default="UTC", show_default=True, help="An IANA time zone for --cron.")
-@click.option("--name", metavar="NAME", help="Its name; by default one of kind, task and --on, and one of each.")
-@_priority_option
-@catalog_option
-@json_option
-def add_schedule(
-    task: str | None,
-    kind: str | None,
-    cron: str | None,
-    every: timedelta | None,
-    on: str | None,
-    timezone: str,
-    name: str | None,
-    priority: int,
-    catalog: str,
-    as_json: bool,
-) -> None:
-    """Retrain TASK, or check all tasks, by a schedule.
-
-    A schedule of the same name is replaced. So that a task has two by time, give one a --name.
-    """
-    added = _opened(catalog).schedule(
-        task, kind, cron=cron, every=every, on=on, timezone=timezone, priority=priority, called=name
-    )
-    print_result(added, f"{added.name}: {added.when}", as_json)
-
-
-@schedule.command("list")
-@catalog_option
-@json_option
-def list_schedules(catalog: str, as_json: bool) -> None:
-    """List the schedules with the next times of each."""
-    from datetime import UTC, datetime
-    from itertools import islice
-
-    from multiprompt.jobs.ticks import coming
-
-    records = _opened(catalog).schedules()
-    if as_json:
-        print_json(records)
-        return
-    now = datetime.now(UTC)
-    print_table(
-        ("schedule", "when", "state", "last job", "next (UTC)"),
-        [
-            (
-                record.name,
-                record.when,
-                "active" if record.active else "paused",
-                record.last_job,
-                "-"
-                if record.watch or not record.active
-                else ", ".join(f"{tick:%m-%d %H:%M}" for tick in islice(coming(record, now), _NEXT_TICKS)) or "-",
-            )
-            for record in records
-        ],
-        ("last job", "next (UTC)"),
-    )
-
-
-@schedule.command("pause")
-@click.argument("name", shell_complete=complete_schedules)
-@catalog_option
-@json_option
-def pause_schedule(name: str, catalog: str, as_json: bool) -> None:
-    """Pause a schedule until it is resumed."""
-    found = _opened(catalog).schedules.pause(name)
-    print_result(found, f"{found.name} is paused", as_json)
-
-
-@schedule.command("resume")
-@click.argument("name", shell_complete=complete_schedules)
-@catalog_option
-@json_option
-def resume_schedule(name: str, catalog: str, as_json: bool) -> None:
-    """Resume a paused schedule; missed ticks are not made up."""
-    found = _opened(catalog).schedules.resume(name)
-    print_result(found, f"{found.name} is active", as_json)
-
-
-@schedule.command("trigger")
-@click.argument("name", shell_complete=complete_schedules)
-@catalog_option
-@json_option
-def trigger_schedule(name: str, catalog: str, as_json: bool) -> None:
-    """Submit a schedule's job now."""
-    _show(_opened(catalog).schedules.trigger(name), as_json)
-
-
-@schedule.command("remove")
-@click.argument("name", shell_complete=complete_schedules)
-@catalog_option
-@json_option
-def remove_schedule(name: str, catalog: str, as_json: bool) -> None:
-    """Delete a schedule; jobs that it submitted stay."""
-    _opened(catalog).schedules.remove(name)
-    print_result({"removed": name}, f"{name} is removed", as_json)
-
-
-@click.command()
-@click.option("--days", type=FiniteRange(0, 366), default=7, show_default=True, help="How far to look.")
-@catalog_option
-@json_option
-def plan(days: float, catalog: str, as_json: bool) -> None:
-    """Print the jobs that the schedules will submit, and the last cost of such jobs."""
-    from multiprompt.jobs.plan import TICKS_A_SCHEDULE
-
-    workspace = _opened(catalog)
-    planned = workspace.plan(days)
-    of_each: dict[str, list[PlannedJob]] = {}
-    for job in planned:
-        of_each.setdefault(job.schedule, []).append(job)
-    for name, jobs in of_each.items():
-        if len(jobs) == TICKS_A_SCHEDULE:
-            echo(f"{name}: its first {counted(len(jobs), 'job')}, to {jobs[-1].at:%Y-%m-%d %H:%M}", err=True)
-    if as_json:
-        print_json(planned)
-        return
-    print_table(
-        ("at (UTC)", "schedule", "kind", "task", "seconds"), [row for jobs in of_each.values() for row in _some(jobs)]
-    )
-    known = [job.seconds for job in planned if job.seconds is not None]
-    unknown = len(planned) - len(known)
-    echo(f"{counted(len(planned), 'job')}, {sum(known):.0f} s" + (f" and {unknown} of unknown cost" if unknown else ""))
-    watching = sum(schedule.active and schedule.watch is not None for schedule in workspace.schedules())
-    if watching:
-        echo(f"{counted(watching, 'schedule')} on a change, which nobody knows before")
+    print_job(open_workspace(catalog, create=False).jobs.retry(identity), as_json)
 
 
 @click.command()
@@ -339,7 +161,7 @@ def worker(
     from multiprompt.jobs.processes import WorkerOptions
     from multiprompt.jobs.worker import JsonLines, stop_on_signals, work
 
-    workspace = _opened(catalog)
+    workspace = open_workspace(catalog, create=False)
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("%(asctime)s %(message)s"))
     log = logging.getLogger("multiprompt.worker")
@@ -359,19 +181,4 @@ def worker(
     )
 
 
-def _some(planned: Sequence[PlannedJob]) -> Iterator[tuple[object, ...]]:
-    """Rows of the first jobs of one schedule, and one row of the rest."""
-    for job in planned[:_NEXT_TICKS]:
-        yield f"{job.at:%Y-%m-%d %H:%M}", job.schedule, job.kind, job.task, job.seconds
-    rest = planned[_NEXT_TICKS:]
-    if rest:
-        yield f"and {len(rest)} more", f"until {rest[-1].at:%Y-%m-%d %H:%M}", None, None, None
-
-
-def _show(job: Job, as_json: bool) -> None:
-    print_result(
-        job, f"{job.id} {job.kind} {job.task or 'of all'}: {in_shell_words(job.outcome) or job.state}", as_json
-    )
-
-
-COMMANDS = (submit, job, schedule, plan, worker)
+COMMANDS = (submit, job, worker)

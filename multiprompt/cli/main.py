@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from multiprompt.cli import checking, jobs, keeping, learning, listings, looking, publishing, serving
+from multiprompt.cli import checking, jobs, keeping, learning, listings, looking, publishing, schedules, serving
 from multiprompt.cli.docs import docs
 from multiprompt.cli.new import new
 from multiprompt.cli.output import (
@@ -68,6 +68,7 @@ for command in (
     *listings.COMMANDS,
     *keeping.COMMANDS,
     *jobs.COMMANDS,
+    *schedules.COMMANDS,
     render,
     docs,
     new,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from multiprompt.cli.output import echo
 from multiprompt.cli.progress import shown_progress
-from multiprompt.config import DEFAULT_CATALOG
+from multiprompt.config import DEFAULT_CATALOG, DEFAULT_PRIORITY
 from multiprompt.opening import init_workspace, open_workspace
 from multiprompt.workspace import Workspace
 
@@ -77,3 +79,32 @@ def working(
             yield init_workspace(catalog, base_model, **options)
         else:
             yield open_workspace(catalog, base_model, create=False, **options)
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+if TYPE_CHECKING:
+    _Durations = click.ParamType[timedelta]
+else:  # before click 8.4 it takes no parameter
+    _Durations = click.ParamType
+
+
+class Duration(_Durations):
+    """A number and a unit: 90s, 15m, 6h, 30d, 2w."""
+
+    name = "duration"
+
+    def convert(self, value: object, parameter: click.Parameter | None, context: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        parts = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", str(value))
+        if parts is None:
+            self.fail(
+                f"{value!r} is no duration: give a number and one of s, m, h, d, w, such as 6h", parameter, context
+            )
+        return timedelta(**{_UNITS[parts[2]]: float(parts[1])})
+
+
+priority_option = click.option(
+    "--priority", type=click.IntRange(1, 2**31 - 1), default=DEFAULT_PRIORITY, show_default=True, help="1 runs first."
+)

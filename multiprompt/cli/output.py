@@ -20,6 +20,7 @@ from multiprompt.records import (
     CheckReport,
     CheckResult,
     EvaluationReport,
+    Job,
     LearnReport,
     Matrix,
     Progress,
@@ -291,3 +292,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value)
+
+
+def print_job(job: Job, as_json: bool) -> None:
+    print_result(
+        job, f"{job.id} {job.kind} {job.task or 'of all'}: {in_shell_words(job.outcome) or job.state}", as_json
+    )
