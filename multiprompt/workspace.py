@@ -238,6 +238,10 @@ class Workspace(Shown):
         """The base model, loaded on first use. Raises BaseMismatchError where it is another than the catalog's."""
         return self.context.base_model()
 
+    def plain_forward(self) -> str | None:
+        """Why the base model runs by the plain forward; empty for the packed one, None before it was loaded."""
+        return self.catalog.base_models.forward()
+
     # Regression
 
     def check(self, *, full: bool = False, dry_run: bool = False) -> CheckReport:
@@ -307,9 +311,10 @@ class Workspace(Shown):
         """
         return self.catalog.tasks.find(query, after=after, limit=limit, as_of=as_of)
 
-    def task(self, name: str) -> Task:
-        """A task as its file said when it was added. Raises NotFoundError."""
-        return self.context.task(name)
+    def task(self, label: str) -> Task:
+        """A task as its newest file says, or as that of a version (`sst2@2`) does. Raises NotFoundError."""
+        name, number = parse_label(label)
+        return self.context.task(name) if number is None else self.catalog.versions.task(self.version(label))
 
     def task_record(self, name: str) -> TaskRecord:
         """The record of one task. Raises NotFoundError."""
@@ -328,6 +333,10 @@ class Workspace(Shown):
         self, query: str = "", *, after: str | None = None, limit: int | None = None
     ) -> Listing[EvaluationRecord]:
         return self.catalog.evaluations.find(query, after=after, limit=limit)
+
+    def baseline(self, label: str) -> Evaluation:
+        """The evaluation that a version is compared with. Raises NotFoundError."""
+        return self.catalog.baselines.evaluation_of(self.version(label))
 
     def evaluation(self, evaluation_id: int) -> EvaluationReport:
         """An evaluation of a listing, with each row as texts, wrong ones first, and scores of each class."""
@@ -394,6 +403,10 @@ class Workspace(Shown):
     def verify(self) -> Listing[Problem]:
         """Every digest, reference and invariant that does not hold."""
         return Listing(self.catalog.verify(self.context.progress))
+
+    def copy_to(self, url: str) -> str:
+        """Copy the catalog into a new one, a path or a SQLAlchemy URL. Gives its place."""
+        return self.catalog.copy_to(url, self.context.progress).location
 
     def backup(self, file: str | Path) -> Path:
         """Copy the catalog into a new SQLite file, while others work in it."""

@@ -697,3 +697,16 @@ def test_a_relative_url_names_the_file_that_it_named_when_it_was_opened(
     assert workspace.catalog.path == tmp_path / "catalog.db"
     assert workspace.tasks() == []
     assert workspace.catalog.settings.epoch() == mp.open(tmp_path / "catalog.db").catalog.settings.epoch()
+
+
+def test_a_task_a_baseline_and_a_copy_are_given_by_label(
+    workspace: mp.Workspace, make_task: MakeTask, tmp_path: Path
+) -> None:
+    learn(workspace, make_task("colour"))
+    first = workspace.task("colour")
+    workspace.add_task(make_task("colour", description="Another colour?\n"))
+    assert workspace.task("colour@1").fingerprint == first.fingerprint != workspace.task("colour").fingerprint
+    assert workspace.baseline("colour@1").score == workspace.version("colour").score
+    assert workspace.plain_forward() == ""
+    copied = mp.open(workspace.copy_to(str(tmp_path / "copy.db")), create=False)
+    assert copied.version("colour").digest == workspace.version("colour").digest

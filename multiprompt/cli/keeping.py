@@ -123,11 +123,11 @@ def sql(statement: str, limit: int, seconds: float, catalog: str, as_csv: bool, 
 
 def _copy(source: str, target: str, as_json: bool) -> None:
     with progress_bars() as progress:
-        original = open_workspace(source, create=False)
+        original = open_workspace(source, create=False, progress=progress)
         left = original.jobs.live()
-        copied = original.catalog.copy_to(target, progress)
-    told = f"{copied.location} holds the same as {original.location}"
-    print_result({"source": original.location, "copy": copied.location}, told, as_json)
+        copied = original.copy_to(target)
+    told = f"{copied} holds the same as {original.location}"
+    print_result({"source": original.location, "copy": copied}, told, as_json)
     _tell_left(left)
 
 

@@ -55,17 +55,13 @@ def show(label: str, catalog: str, as_json: bool) -> None:
     name, number = parse_label(label)
     task = workspace.task_record(name)
     version = workspace.version(label) if number is not None or task.published is not None else None
-    baseline = (
-        workspace.catalog.baselines.evaluation_of(version)
-        if version is not None and version.score is not None
-        else None
-    )
+    baseline = None if version is None or version.score is None else workspace.baseline(version.label)
     notes = workspace.notes(name)
     if as_json:
         evaluation = (
             None if baseline is None else {"metrics": baseline.metrics, "rows": baseline.rows, "key": baseline.key}
         )
-        engine = {"fallback": workspace.catalog.base_models.forward()}
+        engine = {"fallback": workspace.plain_forward()}
         print_json({"task": task, "version": version, "baseline": evaluation, "engine": engine, "notes": notes})
         return
     echo(f"task         {task.name}\ninstruction  {task.description}\nmetric       {task.metric}")
@@ -78,7 +74,7 @@ def show(label: str, catalog: str, as_json: bool) -> None:
     echo(
         f"version      {version.label} ({version.state})\nmethod       {version.method}, "
         f"{version.num_virtual_tokens} virtual tokens\nbase model   {version.base_model}\n"
-        f"digest       {version.digest}\n{_engine_line(workspace.catalog.base_models.forward())}"
+        f"digest       {version.digest}\n{_engine_line(workspace.plain_forward())}"
     )
     if baseline is not None:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in baseline.metrics.items())

@@ -113,7 +113,7 @@ def _refuse_other_tasks(workspace: Workspace, label: str, rows: list[_InputRow])
     named = {row.fields["task"]: row.line for row in reversed(rows) if isinstance(row.fields.get("task"), str)}
     known = {record.name for record in workspace.tasks()} if named.keys() - {own, label} else set()
     others = [name for name in named if name not in (own, label) and name.partition("@")[0] in known]
-    if others and "task" not in workspace.catalog.versions.task(workspace.version(label)).fields:
+    if others and "task" not in workspace.task(workspace.version(label).label).fields:
         first = min(others, key=named.__getitem__)
         raise DataError(
             f"line {named[first]} of --input names the task {first}, but TASK is {label}; leave TASK out, and "
