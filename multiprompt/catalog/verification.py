@@ -193,8 +193,8 @@ def _snapshots(connection: Connection, advance: Advance) -> Iterator[Problem]:
 
 def _evaluations(connection: Connection, advance: Advance) -> Iterator[Problem]:
     there = select(s.evaluation_results.c.evaluation_id)
-    for identity in connection.scalars(select(s.evaluations.c.id).where(s.evaluations.c.id.not_in(there))):
-        yield Problem(f"evaluation {identity}", "its results are missing")
+    for evaluation_id in connection.scalars(select(s.evaluations.c.id).where(s.evaluations.c.id.not_in(there))):
+        yield Problem(f"evaluation {evaluation_id}", "its results are missing")
     rows, total = connection.execute(evaluation_query()), count(connection, s.evaluations)
     for row in _watched(rows, total, "evaluations", advance):
         where = f"evaluation {row.id} of {row.name}"
@@ -217,11 +217,11 @@ def _scores(connection: Connection, advance: Advance) -> Iterator[Problem]:
     )
     total = count(connection, s.evaluation_scores)
     rows = _watched(connection.execute(found), total, "scores", advance)
-    for identity, group in itertools.groupby(rows, key=operator.attrgetter("id")):
+    for evaluation_id, group in itertools.groupby(rows, key=operator.attrgetter("id")):
         (first, *others) = group
         measured = {row.metric: row.score for row in (first, *others)}
         if measured != first.metrics or measured.get(first.main) != first.main_score:
-            yield Problem(f"evaluation {identity}", "the scores that it is found by are not its own")
+            yield Problem(f"evaluation {evaluation_id}", "the scores that it is found by are not its own")
 
 
 # Each version with the first record of its base model.

@@ -66,12 +66,12 @@ def job() -> None:
 
 
 @job.command("show")
-@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
+@click.argument("job_id", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
-def show_job(identity: str, catalog: str, as_json: bool) -> None:
+def show_job(job_id: str, catalog: str, as_json: bool) -> None:
     """Show a job: its state, how far it is, and what came of it."""
-    found = open_workspace(catalog, create=False).jobs.get(identity)
+    found = open_workspace(catalog, create=False).jobs.get(job_id)
     if as_json:
         print_json(found)
         return
@@ -93,12 +93,12 @@ def show_job(identity: str, catalog: str, as_json: bool) -> None:
 
 
 @job.command("logs")
-@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
+@click.argument("job_id", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
-def job_logs(identity: str, catalog: str, as_json: bool) -> None:
+def job_logs(job_id: str, catalog: str, as_json: bool) -> None:
     """Print what the workers noted of a job."""
-    lines = open_workspace(catalog, create=False).jobs.logs(identity)
+    lines = open_workspace(catalog, create=False).jobs.logs(job_id)
     if as_json:
         print_json(lines)
         return
@@ -107,21 +107,21 @@ def job_logs(identity: str, catalog: str, as_json: bool) -> None:
 
 
 @job.command("cancel")
-@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
+@click.argument("job_id", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
-def cancel_job(identity: str, catalog: str, as_json: bool) -> None:
+def cancel_job(job_id: str, catalog: str, as_json: bool) -> None:
     """Stop a job; only its log stays."""
-    print_job(open_workspace(catalog, create=False).jobs.cancel(identity), as_json)
+    print_job(open_workspace(catalog, create=False).jobs.cancel(job_id), as_json)
 
 
 @job.command("retry")
-@click.argument("identity", metavar="JOB", shell_complete=complete_jobs)
+@click.argument("job_id", metavar="JOB", shell_complete=complete_jobs)
 @catalog_option
 @json_option
-def retry_job(identity: str, catalog: str, as_json: bool) -> None:
+def retry_job(job_id: str, catalog: str, as_json: bool) -> None:
     """Queue a job anew that failed, was parked or cancelled."""
-    print_job(open_workspace(catalog, create=False).jobs.retry(identity), as_json)
+    print_job(open_workspace(catalog, create=False).jobs.retry(job_id), as_json)
 
 
 @click.command()

@@ -57,12 +57,12 @@ class JobQueue:
 
     # Jobs
 
-    def submit(self, kind: str, task: str | None, priority: int, identity: str | None = None) -> Job:
+    def submit(self, kind: str, task: str | None, priority: int, job_id: str | None = None) -> Job:
         """Queue a job. While one that does the same waits or runs, that one is given back."""
         check_kind(kind, task)
         if not 1 <= priority < 2**31:
             raise ConfigError(f"priority is {priority}; it must be from 1, which is first, to 2147483647.")
-        asked = identity or f"{self._clock():%Y%m%d-%H%M%S%f}-{secrets.token_hex(3)}"
+        asked = job_id or f"{self._clock():%Y%m%d-%H%M%S%f}-{secrets.token_hex(3)}"
         handle: Any = self._client.enqueue(
             {
                 "workflow_name": WORKFLOW,
@@ -93,20 +93,20 @@ class JobQueue:
             connection.execute(self._table.hurry(found.id, priority))
         return self.get(found.id)
 
-    def get(self, identity: str) -> Job:
+    def get(self, job_id: str) -> Job:
         """A job by its id, or by a beginning that no other id has. Raises NotFoundError."""
         key = self._table.key
-        holdable = "\0" not in identity and identity == identity.encode(errors="replace").decode()
-        found = self._page(Query("jobs", key == identity)) if holdable else Listing[Job]()
-        if not found and holdable and identity:
-            begins = func.substr(key, 1, len(identity)) == identity
+        holdable = "\0" not in job_id and job_id == job_id.encode(errors="replace").decode()
+        found = self._page(Query("jobs", key == job_id)) if holdable else Listing[Job]()
+        if not found and holdable and job_id:
+            begins = func.substr(key, 1, len(job_id)) == job_id
             found = self._page(Query("jobs", begins, limit=_NAMED))
         if not found:
             newest = [job.id for job in self("order by id desc", limit=_NEWEST)]
-            raise NotFoundError(f"no job {identity!r}; {nearest(identity, newest)}")
+            raise NotFoundError(f"no job {job_id!r}; {nearest(job_id, newest)}")
         if len(found) > 1:
             some = ", ".join(job.id for job in found) + (", …" if found.after else "")
-            raise NotFoundError(f"{identity!r} begins the ids of several jobs ({some}): give more of one.")
+            raise NotFoundError(f"{job_id!r} begins the ids of several jobs ({some}): give more of one.")
         return found[0]
 
     def __call__(self, query: str = "", *, after: str | None = None, limit: int | None = None) -> Listing[Job]:
@@ -126,21 +126,19 @@ class JobQueue:
         wait = self.wait
         return Listing((job.waiting(wait) for job in found), page.after)
 
-    def wait(self, identity: str, timeout: float | None = None) -> Job:
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """A job once it has ended; that no worker is there to do it is logged once. Raises JobTimeoutError."""
         if timeout is not None and math.isnan(timeout):
             raise ConfigError("the timeout is no number: give seconds, or None to wait without end.")
         deadline = None if timeout is None else time.monotonic() + timeout
         told = False
-        while not (found := self.get(identity)).ended:
-            identity = found.id
+        while not (found := self.get(job_id)).ended:
+            job_id = found.id
             if not told and not self._worker_lives():
-                _log.warning(
-                    "job %s is %s, but no worker is running: start `multiprompt worker`", identity, found.state
-                )
+                _log.warning("job %s is %s, but no worker is running: start `multiprompt worker`", job_id, found.state)
                 told = True
             if deadline is not None and time.monotonic() > deadline:
-                raise JobTimeoutError(f"job {identity} is {found.state} after {timeout:g} s; is a worker running?")
+                raise JobTimeoutError(f"job {job_id} is {found.state} after {timeout:g} s; is a worker running?")
             time.sleep(_WAIT_SECONDS)
         return found
 
@@ -148,28 +146,28 @@ class JobQueue:
         oldest = self._clock() - timedelta(seconds=LEASE_SECONDS)
         return any(worker.beat_at >= oldest for worker in self._ledger.workers())
 
-    def cancel(self, identity: str) -> Job:
+    def cancel(self, job_id: str) -> Job:
         """Stop a job: from now on nothing is written for it. Raises StateError when it has ended."""
-        found = self.get(identity)
-        identity = found.id
+        found = self.get(job_id)
+        job_id = found.id
         ended = Outcome(found.state == "done", found.outcome) if found.ended else None
-        ended = ended or self._ledger.revoke(identity, "cancelled", self._clock(), forget=True)
+        ended = ended or self._ledger.revoke(job_id, "cancelled", self._clock(), forget=True)
         if ended is not None:
-            raise StateError(f"job {identity} has ended: {ended.text or found.state}.")
-        self._client.cancel_workflow(identity)
-        return self.get(identity)
+            raise StateError(f"job {job_id} has ended: {ended.text or found.state}.")
+        self._client.cancel_workflow(job_id)
+        return self.get(job_id)
 
     def live(self) -> dict[str, str]:
         """The jobs that wait or run, with the task of each."""
         return {job.id: job.task for job in self("state in ('queued', 'running')")}
 
-    def logs(self, identity: str) -> Listing[JobLog]:
+    def logs(self, job_id: str) -> Listing[JobLog]:
         """The workers' log lines of a job, oldest first."""
-        return Listing(self._ledger.logs(self.get(identity).id))
+        return Listing(self._ledger.logs(self.get(job_id).id))
 
-    def retry(self, identity: str) -> Job:
+    def retry(self, job_id: str) -> Job:
         """Queue a failed, parked or cancelled job again; its training continues from the last checkpoint."""
-        found = self.get(identity)
+        found = self.get(job_id)
         if not found.ended or found.state == "done":
             raise StateError(
                 f"job {found.id} is {found.state}; only one that failed, was parked or cancelled is retried."
@@ -186,13 +184,13 @@ class JobQueue:
     def table(self) -> JobTable:
         return self._table
 
-    def find(self, identity: str) -> Job | None:
+    def find(self, job_id: str) -> Job | None:
         """A job by its whole id, None where this catalog has no such job."""
-        return next(iter(self._page(Query("jobs", self._table.key == identity))), None)
+        return next(iter(self._page(Query("jobs", self._table.key == job_id))), None)
 
-    def has_begun(self, identity: str) -> bool:
+    def has_begun(self, job_id: str) -> bool:
         """Whether a worker has taken a job."""
-        return bool(self._ledger.progress([identity]))
+        return bool(self._ledger.progress([job_id]))
 
     def is_mine(self, claim: Claim) -> bool:
         """Whether a job was neither cancelled nor taken over since it was claimed."""
@@ -203,10 +201,10 @@ class JobQueue:
         """Say how far a job is. Raises SupersededError."""
         self._ledger.advance(claim, what, done, total, self._clock())
 
-    def got_on(self, identity: str) -> None:
+    def got_on(self, job_id: str) -> None:
         """A job got on, so what broke off before does not count towards parking it."""
         with writing(self.engine) as connection:
-            connection.execute(self._table.got_on(identity))
+            connection.execute(self._table.got_on(job_id))
 
     @property
     def _exists(self) -> bool:

@@ -163,7 +163,7 @@ class Runner:
         with reading(self._jobs) as connection:
             busy = {row.executor_id for row in connection.execute(self._table.live("running"))}
         others = {*beats, *busy} - {self._worker.id}
-        for dead in self._watch.silent({identity: beats.get(identity) for identity in others}):
+        for dead in self._watch.silent({worker_id: beats.get(worker_id) for worker_id in others}):
             dbos_private.recover([dead])
             self._ledger.leave(dead)
             self._had_work = time.monotonic()
@@ -239,45 +239,45 @@ class Runner:
 
     def _run(self, kind: str, task: str | None) -> str:
         """Do a job; try again after an error that may pass. Raises JobError where the job fails."""
-        identity, owner = dbos_private.current_job()
-        self._forgive(identity)
+        job_id, owner = dbos_private.current_job()
+        self._forgive(job_id)
         for again in range(TRIES):
             try:
-                outcome = self._attempt(identity, owner, kind, task)
+                outcome = self._attempt(job_id, owner, kind, task)
                 break
             except UnavailableError as error:
-                _log.warning("%s: %s", identity, error)
+                _log.warning("%s: %s", job_id, error)
                 if again == TRIES - 1:
-                    self._give_up(identity, error)
+                    self._give_up(job_id, error)
                     raise
                 if self._stop.wait(FIRST_WAIT_SECONDS * 2**again):
-                    self._hand_back(identity)
+                    self._hand_back(job_id)
                     raise
         if not outcome.good:
             raise JobError(outcome.text)
         return outcome.text
 
-    def _give_up(self, identity: str, error: UnavailableError) -> None:
+    def _give_up(self, job_id: str, error: UnavailableError) -> None:
         try:
-            self._ledger.revoke(identity, f"UnavailableError: {error}", self._clock())
+            self._ledger.revoke(job_id, f"UnavailableError: {error}", self._clock())
         except UnavailableError as again:
-            _log.warning("%s: %s", identity, again)
+            _log.warning("%s: %s", job_id, again)
 
-    def _forgive(self, identity: str) -> None:
+    def _forgive(self, job_id: str) -> None:
         """An attempt whose worker died before the job began says nothing of the job."""
-        before = self._ledger.progress([identity]).get(identity)
+        before = self._ledger.progress([job_id]).get(job_id)
         if before is not None and before.step in ("", LOADING):
             with writing(self._jobs) as connection:
-                connection.execute(self._table.forgive(identity))
+                connection.execute(self._table.forgive(job_id))
 
-    def _attempt(self, identity: str, owner: str, kind: str, task: str | None) -> Outcome:
+    def _attempt(self, job_id: str, owner: str, kind: str, task: str | None) -> Outcome:
         """Claim a job, do what is left of it, and give its outcome. Raises SupersededError when it is another's."""
-        claim, attempt = self._ledger.claim(identity, owner, self._worker.name, self._clock())
+        claim, attempt = self._ledger.claim(job_id, owner, self._worker.name, self._clock())
         if not self._has(claim):
-            raise SupersededError(f"job {identity} is another worker's, or was cancelled.")
-        outcome = self._ledger.outcome(identity)
+            raise SupersededError(f"job {job_id} is another worker's, or was cancelled.")
+        outcome = self._ledger.outcome(job_id)
         if outcome is None:
-            _log.info("%s: %s %s, attempt %d", identity, kind, task or "of all", attempt)
+            _log.info("%s: %s %s, attempt %d", job_id, kind, task or "of all", attempt)
             try:
                 check_kind(kind, task)
                 self._do(claim, kind, task)
@@ -287,9 +287,9 @@ class Runner:
                 text = " ".join(str(error).split())
                 text = text if isinstance(error, JobError) else f"{type(error).__name__}: {text}"
                 self._ledger.finish(claim, Outcome(False, text), self._clock())
-            outcome = self._ledger.outcome(identity)
+            outcome = self._ledger.outcome(job_id)
             assert outcome is not None, "a job that was done has an outcome"
-            _log.log(logging.INFO if outcome.good else logging.ERROR, "%s: %s", identity, outcome.text)
+            _log.log(logging.INFO if outcome.good else logging.ERROR, "%s: %s", job_id, outcome.text)
         return outcome
 
     def _has(self, claim: Claim) -> bool:
@@ -307,7 +307,7 @@ class _Watch:
     def silent(self, beats: dict[str, int | None]) -> list[str]:
         now = time.monotonic()
         self._seen = {
-            identity: self._seen[identity] if self._seen.get(identity, (-1, 0))[0] == count else (count, now)
-            for identity, count in beats.items()
+            worker_id: self._seen[worker_id] if self._seen.get(worker_id, (-1, 0))[0] == count else (count, now)
+            for worker_id, count in beats.items()
         }
-        return [identity for identity, (_, since) in self._seen.items() if now - since >= self._lease]
+        return [worker_id for worker_id, (_, since) in self._seen.items() if now - since >= self._lease]
