@@ -140,6 +140,11 @@ def test_readme_is_short() -> None:
     assert len(page("README").splitlines()) <= 180
 
 
+def test_the_glossary_has_at_most_25_words() -> None:
+    words = re.findall(r"^\| (?!word )([^|]+) \|", read_page("glossary"), re.MULTILINE)
+    assert 20 <= len(words) == len(set(words)) <= 25
+
+
 def test_a_page_is_found_by_the_last_part_of_its_name() -> None:
     assert read_page("schedule") == read_page("howto/schedule")
     with pytest.raises(mp.errors.NotFoundError, match="did you mean 'glossary'"):
