@@ -19,6 +19,11 @@ from multiprompt.tasks.example import Example
 from multiprompt.tasks.metric import per_example_scores
 from multiprompt.tasks.task import Task
 
+# Sequential sampling. A check runs the rows of a prompt in an order that is fixed by their content. It decides after
+# 64 rows, after 128, and so on. It stops when the verdict is certain: a part of the rows then excludes a drop beyond
+# `max_drop`, or proves one. Each look has its share of `alpha`, and each task of the check has its share of the false
+# alarms, so that many looks and many tasks do not raise the error rate.
+
 # Rows before the first decision; each later one has twice as many.
 FIRST_LOOK = 64
 

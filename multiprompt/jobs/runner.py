@@ -86,6 +86,13 @@ def run_jobs(
             watching.dispose()
 
 
+# Takeover of jobs. Each worker raises a counter in the catalog, its beat, five times a lease. Each worker also reads
+# the counters of the others. A counter that stands still for a lease, by the reader's own clock, is that of a dead
+# worker; clocks of two machines are never compared. The reader runs the dead worker's jobs again and deletes its
+# entry. A worker that was only slow finds its entry gone, and ends. Its claim on a job is older than the new one, so
+# that the catalog refuses what it still writes.
+
+
 class Runner:
     """A worker at work. `jobs` and `ledger` are over connections that stay open."""
 
@@ -298,7 +305,7 @@ class Runner:
 
 
 class _Watch:
-    """Tells who is silent, by this process's own clock: beats that do not change for a lease."""
+    """Finds the workers whose beats stand still for a lease, by this process's own clock."""
 
     def __init__(self, lease: float) -> None:
         self._lease = lease
