@@ -81,10 +81,11 @@ def draft_dataset(dataset: Dataset, text: str, label: str | None, target: str | 
     return draft_rows(rows, text, label, target, *rest)
 
 
-def _dataset_rows(dataset: Dataset) -> Iterable[Mapping[str, Any]]:
+def _dataset_rows(dataset: Any) -> Iterable[Mapping[str, Any]]:
     """The rows as a file of them would be read, whatever format was set; a transform that was set is applied."""
     if (getattr(dataset, "format", None) or {}).get("type") == "custom":
-        return dataset
+        transformed: Iterable[Mapping[str, Any]] = dataset
+        return transformed
     return (row for table in dataset.with_format("arrow").iter(_TABLE_ROWS) for row in rows_of(table))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.errors import DataError, MultipromptError, NotFoundError
+from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError
 from multiprompt.jobs.processes import WorkerOptions
 from multiprompt.jobs.triggers import observe
 from multiprompt.jobs.worker import work
@@ -159,10 +159,12 @@ def test_rows_that_a_catalog_lacks_are_named(workspace: mp.Workspace, tmp_path: 
         ([{"message": object(), "queue": "a"}], {"label": "queue"}, DataError, "row 0 holds a object"),
         ([{"message": "a\0", "queue": "a"}], {"label": "queue"}, DataError, "row 0 holds a NUL character"),
         (records(3), {"label": "queue"}, DataError, "3 rows are too few"),
+        (records(), {"label": "queue", "seed": None}, ConfigError, "seed is 'None'; it must be a whole number"),
+        (records(), {"label": "queue", "instruction": 3}, ConfigError, "instruction is a int, but it must be a text"),
     ],
 )
 def test_rows_that_make_no_task_are_refused(
-    rows: Any, options: dict[str, str], error: type[MultipromptError], says: str
+    rows: Any, options: dict[str, Any], error: type[MultipromptError], says: str
 ) -> None:
     with pytest.raises(error, match=says):
         Task.from_rows(rows, text="message", **options)
