@@ -68,6 +68,7 @@ def test_the_gate_still_rejects_and_the_floor_still_holds(workspace: mp.Workspac
         ({"steps": 4}, "there is no setting 'steps'; known: training.steps"),
         ({"training": {"steps": 4}}, "there is no setting 'training'"),
         ({"training.steps": "many"}, "multiprompt.training.steps is 'many', but it must be int"),
+        ({"training.learning_rate": float("nan")}, "colour: training.learning_rate is nan, which is no value"),
         ({"training.steps": 0}, "training.steps is 0, but it must lie between 1 and"),
         ({"method": object()}, "colour: holds a object"),
         ("training.steps=4", "settings is a str"),

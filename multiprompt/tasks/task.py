@@ -252,7 +252,7 @@ class Task(Shown):
         within = (mapping.get("metadata") or {}).get("multiprompt") is not None
         place = mapping["metadata"] if within else mapping
         try:
-            plain = {name: as_read(value) for name, value in settings.items()}
+            plain = {name: _setting(name, value) for name, value in settings.items()}
             place["multiprompt"] = changed_settings(place.get("multiprompt") or {}, plain)
         except (ConfigError, DataError) as error:
             raise ConfigError(f"{self.name}: {error}") from None
@@ -330,6 +330,14 @@ def _check_keys(mapping: Mapping[str, Any], where: str) -> None:
         raise TaskFileError(
             f"{where} asks for {mapping['num_fewshot']} few-shot examples; a soft prompt replaces them."
         )
+
+
+def _setting(name: str, value: Any) -> Any:
+    """A setting's value in plain types. Raises ConfigError for one that is no number, which a file would lack."""
+    plain = as_read(value)
+    if plain is None and value is not None:
+        raise ConfigError(f"{name} is {str(value)[:100]}, which is no value; give a number, a text or None.")
+    return plain
 
 
 def _refuse_secrets(source: DataSource) -> None:
