@@ -192,7 +192,7 @@ class Workspace(Shown):
         from multiprompt.serving.columns import asked_of, column, is_column
         from multiprompt.serving.labels import require_versions
 
-        asked = as_rows(rows) if task is None else asked_of(task, rows)
+        asked = as_rows(rows) if task is None else asked_of(self.catalog, task, rows)
         if strict and self.context.loaded is None:
             require_versions(self.catalog, asked)
         advance = self.context.counter("predicting", len(asked))

@@ -41,6 +41,20 @@ def test_a_first_candidate_with_other_settings_is_not_published(workspace: mp.Wo
     assert [event.kind for event in workspace.events("task = 'colour'")].count("held") == 1
 
 
+def test_a_trial_of_the_same_bytes_keeps_no_learning_from_publishing(
+    workspace: mp.Workspace, make_task: MakeTask
+) -> None:
+    workspace.add_task(make_task("colour", multiprompt=LENIENT))
+    same = {"training.steps": 4}
+    assert workspace.learn("colour", settings=same).version == "colour@1"
+    assert workspace.learn("colour", settings=same).is_new is False
+    report = workspace.learn("colour")
+    assert (report.version, report.state) == ("colour@2", "published")
+    assert workspace.version("colour@1").digest == workspace.version("colour@2").digest
+    assert workspace.learn("colour").is_new is False
+    assert workspace.verify() == []
+
+
 def test_the_gate_still_rejects_and_the_floor_still_holds(workspace: mp.Workspace, make_task: MakeTask) -> None:
     workspace.add_task(make_task("colour", multiprompt={"training": {"steps": 2}, "regression": {"floor": "hard"}}))
     report = workspace.learn("colour", settings={"training.steps": 1})
@@ -54,6 +68,7 @@ def test_the_gate_still_rejects_and_the_floor_still_holds(workspace: mp.Workspac
         ({"steps": 4}, "there is no setting 'steps'; known: training.steps"),
         ({"training": {"steps": 4}}, "there is no setting 'training'"),
         ({"training.steps": "many"}, "multiprompt.training.steps is 'many', but it must be int"),
+        ({"training.learning_rate": float("nan")}, "colour: training.learning_rate is nan, which is no value"),
         ({"training.steps": 0}, "training.steps is 0, but it must lie between 1 and"),
         ({"method": object()}, "colour: holds a object"),
         ("training.steps=4", "settings is a str"),

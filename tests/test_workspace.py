@@ -626,9 +626,9 @@ def test_a_catalog_on_postgresql_learns_and_serves(tiny_model: Path, make_task: 
 
 def test_values_that_nothing_has_are_refused_in_one_line(tmp_path: Path) -> None:
     workspace = mp.open(tmp_path / "catalog.db")
-    for number in (0, -1, 2**31, 10**30, -(10**30)):
+    for number in (0, -1, 2**31, 10**30, -(10**30), "x"):
         with pytest.raises(NotFoundError, match=f"no evaluation {number};"):
-            workspace.evaluation(number)
+            workspace.evaluation(number)  # type: ignore[arg-type]
     for days in (float("nan"), -1):
         with pytest.raises(ConfigError, match=f"days is {days}; it must be 0 or more"):
             workspace.collect_garbage(days=days)

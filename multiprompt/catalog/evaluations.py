@@ -41,10 +41,11 @@ class Evaluations(Noun):
     def get(self, evaluation_id: int) -> Evaluation:
         """An evaluation with what each row got. Raises NotFoundError."""
         query = evaluation_query().where(s.evaluations.c.id == evaluation_id)
+        is_known = isinstance(evaluation_id, int) and abs(evaluation_id) < MAX_INTEGER
         with self._store.read() as connection:
-            row = connection.execute(query).one_or_none() if abs(evaluation_id) < MAX_INTEGER else None
+            row = connection.execute(query).one_or_none() if is_known else None
             if row is None:
-                raise NotFoundError(f"no evaluation {evaluation_id}; `ws.evaluations()` lists them.")
+                raise NotFoundError(f"no evaluation {str(evaluation_id)[:100]}; `ws.evaluations()` lists them.")
             return read_evaluation(row)
 
     def with_key(self, key: Mapping[str, str], task: str | None = None) -> Evaluation | None:

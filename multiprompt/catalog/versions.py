@@ -17,6 +17,7 @@ from multiprompt.catalog.labels import parse_label
 from multiprompt.catalog.query.joins import baseline, is_held_against, is_serving
 from multiprompt.catalog.query.language import parse
 from multiprompt.catalog.query.listings import VERSIONS
+from multiprompt.catalog.query.values import MAX_INTEGER
 from multiprompt.catalog.settings import epoch
 from multiprompt.catalog.snapshots import Snapshots
 from multiprompt.catalog.store import Noun
@@ -120,7 +121,8 @@ def version(connection: Connection, task: str, number: int | None) -> VersionRec
     versions = s.prompt_versions.c
     wanted = is_serving() if number is None else versions.number == number
     of_task = versions.task_id == task_id(connection, task)
-    row = connection.execute(_query().where(of_task, wanted)).one_or_none()
+    is_known = number is None or (isinstance(number, int) and abs(number) < MAX_INTEGER)
+    row = connection.execute(_query().where(of_task, wanted)).one_or_none() if is_known else None
     if row is not None:
         return _record(row)
     found = versions_of(connection, task)
@@ -129,7 +131,7 @@ def version(connection: Connection, task: str, number: int | None) -> VersionRec
         held = [v.label for v in found if v.state == "candidate"]
         cure = f"ws.publish({held[-1]!r}, force=True, reason='…')" if held else f"ws.learn({task!r})"
         raise NotFoundError(f"task {task!r} has no published version (versions: {listed}); run `{cure}`.")
-    raise NotFoundError(f"task {task!r} has no version {number}; its versions: {listed}.")
+    raise NotFoundError(f"task {task!r} has no version {str(number)[:100]}; its versions: {listed}.")
 
 
 def version_by_id(connection: Connection, version_id: int) -> VersionRecord:

@@ -19,6 +19,7 @@ _DRAWN = ("top_k", "top_p")
 _REFUSED: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,), "num_beam_groups": (1,), "num_return_sequences": (1,), "diversity_penalty": (0,),
     "penalty_alpha": (0,), "dola_layers": (), "guidance_scale": (1,), "no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1,), "encoder_no_repeat_ngram_size": (0,),
     "bad_words_ids": ([],), "force_words_ids": ([],), "constraints": ([],), "sequence_bias": ([], {}),
     "suppress_tokens": ([],), "begin_suppress_tokens": ([],), "forced_bos_token_id": (), "forced_eos_token_id": (),
     "exponential_decay_length_penalty": (), "min_length": (0,), "min_new_tokens": (0,), "max_time": (),

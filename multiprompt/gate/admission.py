@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from multiprompt.tasks.data import Split
     from multiprompt.tasks.task import Task
 
+# The reason of a trial begins so.
+TRIAL = "trial with "
+
 
 @dataclass(frozen=True)
 class Admission:
@@ -50,13 +53,13 @@ def admit(scores: Scores, checking: Checking, candidate: Candidate, trial: str =
     while True:
         epoch, found = checking.check_others(candidate.task.name, known)
         check = _sum(check, _with_standing(scores.catalog, found))
-        same = find_existing(scores.catalog, candidate.task, candidate.adapter, candidate.data)
+        same = find_existing(scores.catalog, candidate.task, candidate.adapter, candidate.data, is_trial=bool(trial))
         if same is not None:
             reason = end_known(scores.catalog, same, imported=candidate.run is None)
             return Admission(same, check, reason, others, is_new=False)
         decision, reason = _decide(scores, candidate, check, others)
         if trial:
-            decision, reason = "keep" if decision == "publish" else decision, f"trial with {trial}: {reason}"
+            decision, reason = "keep" if decision == "publish" else decision, f"{TRIAL}{trial}: {reason}"
         try:
             version = scores.catalog.candidates.admit(candidate, check, decision=decision, reason=reason, epoch=epoch)
         except ConflictError:
@@ -64,22 +67,30 @@ def admit(scores: Scores, checking: Checking, candidate: Candidate, trial: str =
         return Admission(version, check, reason, others)
 
 
-def find_existing(catalog: Catalog, task: Task, adapter: Adapter, test: Split) -> VersionRecord | None:
+def find_existing(
+    catalog: Catalog, task: Task, adapter: Adapter, test: Split, *, is_trial: bool = False
+) -> VersionRecord | None:
     """The version of a task that has these bytes and is served by this task file, the published one first.
 
     A rejected version does not count: what kept it out may have passed. Nor does one that did not learn where other
-    test rows or another floor may show that it did.
+    test rows or another floor may show that it did, nor the candidate of a trial where a learning is to publish.
     """
     found = [
         version
         for version in catalog.versions.of(task.name)
         if version.digest == digest(adapter)
         and version.state != "rejected"
+        and (is_trial or not _is_kept_trial(version))
         and (catalog.versions.adapter(version).encoder is None) == (adapter.encoder is None)
         and catalog.versions.task(version).fingerprint == task.fingerprint
         and not (catalog.versions.is_below_floor(version) and _is_judged_otherwise(catalog, version, task, test))
     ]
     return max(found, key=lambda version: (version.state == "published", version.number), default=None)
+
+
+def _is_kept_trial(version: VersionRecord) -> bool:
+    """Whether a version is a candidate because its settings were tried only."""
+    return version.state == "candidate" and version.reason.startswith(TRIAL)
 
 
 def _is_judged_otherwise(catalog: Catalog, version: VersionRecord, task: Task, test: Split) -> bool:

@@ -150,7 +150,8 @@ def train(context: Context, snapshots: Sequence[Snapshot], hooks: Hooks) -> list
 
 def conclude(context: Context, snapshot: Snapshot, trained: Trained) -> LearnReport:
     """Evaluate, gate and publish; a prompt with the bytes of an existing version makes no new one."""
-    known = find_existing(context.catalog, snapshot.task, trained.adapter, snapshot.test)
+    is_trial = bool(snapshot.trial)
+    known = find_existing(context.catalog, snapshot.task, trained.adapter, snapshot.test, is_trial=is_trial)
     if known is not None:
         return report_existing(context, snapshot, trained, known)
     return publish(context, snapshot, trained, evaluate(context, snapshot, trained))

@@ -7,7 +7,7 @@ from multiprompt.tasks.task import Task
 from multiprompt.tasks.template import Column, Template
 
 _HEAD = """\
-import torch
+{imports}import torch
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from peft import PeftModel
@@ -24,6 +24,9 @@ model = PeftModel.from_pretrained(model, ADAPTER).eval()
 INSTRUCTION = {instruction!r}
 TEXT = {text!r}
 templates = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+{filters}
+first = tokenizer.bos_token_id
+FIRST = [tokenizer.eos_token_id if first is None else first]  # in place of a text without tokens
 
 
 def context(row):
@@ -48,10 +51,11 @@ def answer(row, choices=CHOICES):
     asked = tokenizer(text.rstrip())["input_ids"]
     wholes = [tokenizer(text + DELIMITER + choice)["input_ids"] for choice in choices]
     same = [sum(whole[: n + 1] == asked[: n + 1] for n in range(len(asked))) for whole in wholes]
-    scores = {{}}
+    start, scores = min(same), {{}}
+    head = FIRST if start == 0 else []
     for choice, whole in zip(choices, wholes):
-        chances = logits(whole).log_softmax(-1)
-        likelihood = sum(float(chances[n - 1, whole[n]]) for n in range(min(same), len(whole)))
+        chances = logits(head + whole).log_softmax(-1)
+        likelihood = sum(float(chances[len(head) + n - 1, whole[n]]) for n in range(start, len(whole)))
         scores[choice] = likelihood{length}
     return max(scores, key=scores.get)
 """
@@ -60,15 +64,23 @@ _GENERATION = """\
 
 
 UNTIL = [*{until!r}, tokenizer.eos_token]
-ends = model.get_base_model().generation_config.eos_token_id
+settings = model.get_base_model().generation_config
+ends = settings.eos_token_id
 END = {{tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}}
+PENALTY = {penalty}
+
+
+def penalised(scores, ids):
+    seen = torch.zeros(len(scores), dtype=torch.bool)
+    seen[ids] = True
+    return torch.where(seen, torch.where(scores < 0, scores * PENALTY, scores / PENALTY), scores)
 
 
 def answer(row):
-    ids = list(tokenizer(context(row))["input_ids"])
+    ids = list(tokenizer(context(row))["input_ids"]) or FIRST
     start, text = len(ids), ""
     while len(ids) < start + {most}:
-        token = int(logits(ids)[-1].argmax())
+        token = int(penalised(logits(ids)[-1], ids).argmax())
         if token in END:
             break
         ids.append(token)
@@ -80,18 +92,27 @@ def answer(row):
     return text{filters}
 """
 
+_REGEX_REPLACE = """
+templates.filters["regex_replace"] = lambda text, old, new, count=0: re.sub(old, new, text, count=count)
+
+"""
 _LENGTHS = {"acc_norm": " / len(choice)", "acc_bytes": " / len(choice.encode())"}
 _FILTERS = {"remove_whitespace": ".strip()", "lowercase": ".lower()", "uppercase": ".upper()"}
 
 
 def snippet(version: VersionRecord, task: Task, base: str, options: dict[str, str]) -> str:
     """A program with a function `answer(row)`. It loads the base model from `base` with `options`."""
+    instruction = task.description.source if task.config.keep_description else ""
+    text = _as_jinja(task.doc_to_text)
+    replaces = "regex_replace" in instruction + text
     head = _HEAD.format(
         base=base,
         options=options,
         dtype=version.base_model.dtype,
-        instruction=task.description.source if task.config.keep_description else "",
-        text=_as_jinja(task.doc_to_text),
+        instruction=instruction,
+        text=text,
+        imports="import re\n\n" if replaces else "",
+        filters=_REGEX_REPLACE if replaces else "",
         inputs=", task_ids=torch.tensor([0])" if version.method == "multitask-prompt-tuning" else "",
     )
     return head + (_choice(task) if task.is_multiple_choice else _generation(task))
@@ -106,8 +127,6 @@ def differs(task: Task) -> list[str]:
         told.append(
             f"answers are greedy here, but the task file samples at temperature {task.generation.temperature:g}"
         )
-    if not task.is_multiple_choice and task.generation.repetition_penalty not in (None, 1):
-        told.append("the repetition_penalty of the task file is not applied")
     if not task.is_multiple_choice and any(step.function == "regex" for step in task.pipelines[0].filters):
         told.append("the regex filter of the task file is not applied")
     return told
@@ -121,7 +140,10 @@ def _choice(task: Task) -> str:
 
 def _generation(task: Task) -> str:
     steps = "".join(_FILTERS.get(step.function, "") for step in task.pipelines[0].filters)
-    return _GENERATION.format(until=list(task.generation.until), most=task.generation.max_new_tokens, filters=steps)
+    own = task.generation.repetition_penalty
+    penalty = "settings.repetition_penalty or 1" if own is None else own
+    until, most = list(task.generation.until), task.generation.max_new_tokens
+    return _GENERATION.format(until=until, most=most, filters=steps, penalty=penalty)
 
 
 def _as_jinja(template: Template) -> str:

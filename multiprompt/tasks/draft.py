@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from multiprompt.errors import DataError, NotFoundError, counted, nearest
+from multiprompt.errors import ConfigError, DataError, NotFoundError, counted, nearest
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 MAX_TEST_ROWS, MAX_VALIDATION_ROWS = 1000, 200
@@ -62,6 +62,10 @@ def draft_task(
     NotFoundError for an unknown column.
     """
     answer = answer_column(label, target)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ConfigError(f"seed is {str(seed)[:100]!r}; it must be a whole number.")
+    if not isinstance(instruction, str | None):
+        raise ConfigError(f"instruction is a {type(instruction).__name__}, but it must be a text.")
     pairs, notes = _pairs(rows, text, answer)
     labels = _labels(pairs, answer) if label else ()
     splits = _split(pairs, labels, seed)

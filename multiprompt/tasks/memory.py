@@ -9,10 +9,13 @@ from multiprompt.errors import DataError, NotFoundError, nearest
 from multiprompt.tasks.data import Split
 from multiprompt.tasks.draft import Draft, answer_column, default_name, draft_task
 from multiprompt.tasks.rows import RowList, as_read
+from multiprompt.tasks.tables import rows_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from pandas import DataFrame
+
+_TABLE_ROWS = 1000
 
 
 def snapshots_of(draft: Draft) -> dict[str, Split]:
@@ -50,13 +53,13 @@ def draft_frame(frame: DataFrame, text: str, label: str | None, target: str | No
     answer = answer_column(label, target)
     if not hasattr(frame, "columns") or not hasattr(frame, "convert_dtypes"):
         raise DataError(f"the frame is a {type(frame).__name__}, but it must be a pandas DataFrame.")
-    columns = list(frame.columns)
-    _require_columns(columns, (text, answer))
+    names = list(map(str, frame.columns))
+    _require_columns(names, (text, answer))
     for column in (text, answer):
-        if columns.count(column) > 1:
+        if names.count(column) > 1:
             raise DataError(f"the column {column!r} stands twice; rename one.")
-    pairs = zip(cells(frame[text]), cells(frame[answer]), strict=True)
-    rows = ({text: one, answer: other} for one, other in pairs)
+    columns = [cells(frame.iloc[:, names.index(column)]) for column in (text, answer)]
+    rows = (dict(zip((text, answer), row, strict=True)) for row in zip(*columns, strict=True))
     return draft_rows(rows, text, label, target, *rest)
 
 
@@ -72,10 +75,18 @@ def draft_dataset(dataset: Dataset, text: str, label: str | None, target: str | 
         _require_columns(features, (text, answer))
         dataset = dataset.select_columns(list(dict.fromkeys((text, answer))))
     names = getattr(features.get(answer), "names", None)
-    rows: Iterable[Mapping[str, Any]] = dataset
+    rows = _dataset_rows(dataset)
     if names:
-        rows = ({**row, answer: named(row[answer], names, answer)} for row in dataset)
+        rows = ({**row, answer: named(row[answer], names, answer)} for row in rows)
     return draft_rows(rows, text, label, target, *rest)
+
+
+def _dataset_rows(dataset: Any) -> Iterable[Mapping[str, Any]]:
+    """The rows as a file of them would be read, whatever format was set; a transform that was set is applied."""
+    if (getattr(dataset, "format", None) or {}).get("type") == "custom":
+        transformed: Iterable[Mapping[str, Any]] = dataset
+        return transformed
+    return (row for table in dataset.with_format("arrow").iter(_TABLE_ROWS) for row in rows_of(table))
 
 
 def named(value: Any, names: Sequence[str], column: str) -> Any:
@@ -88,8 +99,14 @@ def named(value: Any, names: Sequence[str], column: str) -> Any:
 
 
 def cells(column: Any) -> Any:
-    """The cells of a column; pandas makes whole numbers floats where a cell is missing."""
-    return column.convert_dtypes() if column.dtype.kind == "f" and column.isna().any() else column
+    """The cells of a column as a file of it would be read.
+
+    pandas makes whole numbers floats where a cell is missing, and widens short floats, whose digits are then others.
+    """
+    if column.dtype.kind != "f":
+        return column
+    whole = column.convert_dtypes() if column.isna().any() else column
+    return column.to_numpy() if whole.dtype.kind == "f" else whole
 
 
 def _read(row: Mapping[str, Any], columns: Sequence[str], number: int) -> dict[str, Any]:

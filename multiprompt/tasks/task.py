@@ -178,7 +178,7 @@ class Task(Shown):
         within = (mapping.get("metadata") or {}).get("multiprompt") is not None
         place = mapping["metadata"] if within else mapping
         try:
-            plain = {name: as_read(value) for name, value in settings.items()}
+            plain = {name: _setting(name, value) for name, value in settings.items()}
             place["multiprompt"] = changed_settings(place.get("multiprompt") or {}, plain)
         except (ConfigError, DataError) as error:
             raise ConfigError(f"{self.name}: {error}") from None
@@ -236,6 +236,14 @@ def _with_text_keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {f"{type(key).__name__} {key}": _with_text_keys(inner) for key, inner in value.items()}
     return [_with_text_keys(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _setting(name: str, value: Any) -> Any:
+    """A setting's value in plain types. Raises ConfigError for one that is no number, which a file would lack."""
+    plain = as_read(value)
+    if plain is None and value is not None:
+        raise ConfigError(f"{name} is {str(value)[:100]}, which is no value; give a number, a text or None.")
+    return plain
 
 
 def _check_as_harness(mapping: Mapping[str, Any], task: Task) -> None:

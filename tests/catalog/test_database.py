@@ -49,7 +49,7 @@ def test_opening_an_existing_catalog_with_create_keeps_it(tmp_path: Path) -> Non
 def test_a_missing_catalog_is_not_made_by_looking(tmp_path: Path) -> None:
     message = refusal(tmp_path / "catalog.db")
     assert message.startswith(f"there is no catalog at {tmp_path.resolve() / 'catalog.db'}: ")
-    assert "`multiprompt init`" in message
+    assert "`mp.open()`" in message
     assert "MULTIPROMPT_CATALOG" in message
     assert list(tmp_path.iterdir()) == []
 
@@ -97,7 +97,7 @@ def test_a_catalog_without_a_revision_is_refused(tmp_path: Path) -> None:
 def test_an_empty_file_holds_no_catalog_until_one_is_made_in_it(tmp_path: Path) -> None:
     path = tmp_path / "empty.db"
     path.touch()
-    assert refusal(path, SchemaError) == f"{path.resolve()} holds no catalog: create one with `multiprompt init`."
+    assert refusal(path, SchemaError) == f"{path.resolve()} holds no catalog: create one with `mp.open()`."
     assert Catalog.open(str(path), create=True).tasks.find() == []
 
 

@@ -213,7 +213,7 @@ def test_another_program_s_database_is_refused_and_kept(create: bool, table: str
 
 def test_an_empty_database_holds_no_catalog_until_one_is_made_in_it() -> None:
     url = new_database()
-    assert "holds no catalog: create one with `multiprompt init`" in refusal(url, SchemaError)
+    assert "holds no catalog: create one with `mp.open()`" in refusal(url, SchemaError)
     assert Catalog.open(url, create=True).tasks.find() == []
 
 

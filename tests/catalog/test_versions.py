@@ -35,6 +35,9 @@ def test_numbers_count_a_task_s_versions_from_one(catalog: Catalog) -> None:
         NotFoundError, match=r"task 'a' has no version 4; its versions: 1 \(retired\), 2 \(rejected\), 3"
     ):
         catalog.versions.get("a", 4)
+    for huge in (2**31, 10**30, -(10**30)):
+        with pytest.raises(NotFoundError, match=f"has no version {huge};"):
+            catalog.pointers.roll_back("a", huge, "")
 
 
 def test_a_task_without_a_published_version_says_what_to_run(catalog: Catalog) -> None:

@@ -122,6 +122,8 @@ def test_a_setting_of_the_folder_that_is_no_number_within_bounds_is_refused(
     [
         ("min_new_tokens", 4, {}),
         ("no_repeat_ngram_size", 2, {}),
+        ("encoder_repetition_penalty", 1.5, {}),
+        ("encoder_no_repeat_ngram_size", 2, {}),
         ("suppress_tokens", [30, 31], {}),
         ("num_beams", 2, {}),
         ("min_p", 0.1, {"do_sample": True}),

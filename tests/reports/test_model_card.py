@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,10 +43,13 @@ def exported(workspace: mp.Workspace, path: Path, folder: Path) -> str:
         ("choice", {"metric_list": [{"metric": "acc_norm"}], "doc_to_choice": ["red", "green", "green as grass"]}, {}),
         ("choice", {"doc_to_text": "text", "target_delimiter": "\n```"}, {"keep_description": False}),
         ("choice", {"description": "{{text}}: '''\\ \n"}, {"method": "prefix-tuning"}),
+        ("choice", {"doc_to_text": "{{text|regex_replace('[aeiou]', '')}}:"}, {}),
         ("choice", {}, {"method": "p-tuning"}),
         ("choice", {}, {"method": "multitask-prompt-tuning"}),
         ("generate", {}, {}),
         ("generate", {"generation_kwargs": {"until": ["o", "e"], "max_gen_toks": 9}}, {"method": "prefix-tuning"}),
+        ("generate", {"generation_kwargs": {"until": [], "max_gen_toks": 9, "repetition_penalty": 1.5}}, {}),
+        ("generate", {"description": "", "doc_to_text": "{{text}}"}, {"init": "sample-vocab"}),
     ],
 )
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, when PEFT asks the model
@@ -64,6 +68,23 @@ def test_the_program_of_a_card_answers_as_the_workspace_does(
     names: dict[str, Any] = {}
     exec(program(card), names)
     expected = [prediction.output for prediction in workspace.predict([("colour", text) for text in ROWS])]
+    assert [names["answer"]({"text": text}) for text in ROWS] == expected
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, when PEFT asks the model
+def test_the_program_of_a_card_penalises_repetition_as_the_base_model_asks(
+    make_task: MakeTask, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    settings = json.loads((folder / "generation_config.json").read_text()) | {"repetition_penalty": 1.8}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    with mp.open(tmp_path / "other.db", str(folder), dtype="float32") as ws:
+        keys = {"generation_kwargs": {"until": [], "max_gen_toks": 12}}
+        card = exported(ws, make_task("colour", kind="generate", **keys), tmp_path / "out")
+        expected = [prediction.output for prediction in ws.predict([("colour", text) for text in ROWS])]
+    monkeypatch.chdir(tmp_path / "out")
+    names: dict[str, Any] = {}
+    exec(program(card), names)
     assert [names["answer"]({"text": text}) for text in ROWS] == expected
 
 

@@ -63,3 +63,29 @@ def test_what_is_no_list_of_rows_is_refused(colour: mp.Workspace, rows: Any) -> 
 def test_a_data_frame_without_a_task_is_refused(colour: mp.Workspace) -> None:
     with pytest.raises(DataError, match="come without its name where task= names it"):
         colour.predict(pandas.DataFrame({"text": ["sky"]}))  # type: ignore[call-overload]
+
+
+def test_several_columns_of_a_field_that_is_read_are_refused(colour: mp.Workspace) -> None:
+    twice = pandas.DataFrame([["sky 1", "sea 2"]], columns=["text", "text"])
+    with pytest.raises(DataError, match="the field 'text' is that of the columns 'text', 'text': give one"):
+        colour.predict(twice, task="colour")
+    with pytest.raises(DataError, match="the field 'text' is that of the columns 'text', '#text': give one"):
+        colour.predict(twice.set_axis(["text", "#text"], axis=1), task="colour")
+    unread = twice.assign(other=1, **{"other %": 2})[["other", "other %"]].assign(text=["sky 1"])
+    assert colour.predict(unread, task="colour").tolist() == [colour.predict(["sky 1"], task="colour")[0].output]
+
+
+def test_a_short_float_is_read_with_the_same_digits_beside_a_missing_cell_and_without(colour: mp.Workspace) -> None:
+    from multiprompt.serving.columns import asked_of
+
+    for kind in ("float32", "Float32", "float[pyarrow]"):
+        for values in ([0.1, 0.2], [0.1, None]):
+            frame = pandas.DataFrame({"text": pandas.Series(values, dtype=kind)})
+            (_, row), _ = asked_of(colour.catalog, "colour", frame)
+            assert isinstance(row, dict)
+            assert colour.render("colour", row).text == colour.render("colour", "0.1").text
+
+
+def test_a_frame_without_columns_lacks_the_field(colour: mp.Workspace) -> None:
+    with pytest.raises(DataError, match="row 0 of the call: colour: the row lacks the field 'text'"):
+        colour.predict(pandas.DataFrame(index=[1, 2]), task="colour")

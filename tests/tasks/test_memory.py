@@ -10,7 +10,7 @@ import pytest
 
 import multiprompt as mp
 from multiprompt.catalog.catalog import Catalog
-from multiprompt.errors import DataError, MultipromptError, NotFoundError
+from multiprompt.errors import ConfigError, DataError, MultipromptError, NotFoundError
 from multiprompt.jobs.processes import WorkerOptions
 from multiprompt.jobs.triggers import observe
 from multiprompt.jobs.worker import work
@@ -159,10 +159,12 @@ def test_rows_that_a_catalog_lacks_are_named(workspace: mp.Workspace, tmp_path: 
         ([{"message": object(), "queue": "a"}], {"label": "queue"}, DataError, "row 0 holds a object"),
         ([{"message": "a\0", "queue": "a"}], {"label": "queue"}, DataError, "row 0 holds a NUL character"),
         (records(3), {"label": "queue"}, DataError, "3 rows are too few"),
+        (records(), {"label": "queue", "seed": None}, ConfigError, "seed is 'None'; it must be a whole number"),
+        (records(), {"label": "queue", "instruction": 3}, ConfigError, "instruction is a int, but it must be a text"),
     ],
 )
 def test_rows_that_make_no_task_are_refused(
-    rows: Any, options: dict[str, str], error: type[MultipromptError], says: str
+    rows: Any, options: dict[str, Any], error: type[MultipromptError], says: str
 ) -> None:
     with pytest.raises(error, match=says):
         Task.from_rows(rows, text="message", **options)
@@ -177,3 +179,40 @@ def test_a_whole_dataset_dict_and_no_data_frame_are_refused() -> None:
     with pytest.raises(DataError, match="the frame is a list"):
         Task.from_dataframe(records(), text="message", label="queue")  # type: ignore[arg-type]
     assert len(QUEUES) == 3
+
+
+def test_short_floats_are_labels_of_the_digits_that_a_parquet_file_gives() -> None:
+    import datasets
+    import pandas
+
+    values = pandas.Series([(n % 3) / 10 for n in range(60)], dtype="float32")
+    frame = pandas.DataFrame({"text": [f"film {n}" for n in range(60)], "stars": values})
+    dataset = datasets.Dataset.from_pandas(frame)
+    for made in (
+        Task.from_dataframe(frame, text="text", label="stars"),
+        Task.from_dataframe(frame.astype({"stars": "float[pyarrow]"}), text="text", label="stars"),
+        Task.from_dataset(dataset, text="text", label="stars"),
+        Task.from_dataset(dataset.with_format("numpy"), text="text", label="stars"),
+    ):
+        assert made.doc_to_choice == ("0.0", "0.1", "0.2")
+
+
+def test_the_format_of_a_dataset_changes_no_row_and_its_transform_does() -> None:
+    import datasets
+
+    dataset = datasets.Dataset.from_list(records()).class_encode_column("queue")
+    task = Task.from_dataset(dataset, text="message", label="queue")
+    assert Task.from_dataset(dataset.with_format("torch"), text="message", label="queue").source == task.source
+    loud = datasets.Dataset.from_list(records()).with_transform(
+        lambda batch: {name: [cell.upper() for cell in column] for name, column in batch.items()}
+    )
+    assert Task.from_dataset(loud, text="message", label="queue").doc_to_choice == tuple(
+        sorted(queue.upper() for queue in QUEUES)
+    )
+
+
+def test_columns_whose_names_are_no_texts_are_named_by_their_text() -> None:
+    import pandas
+
+    frame = pandas.DataFrame([list(row.values()) for row in records()])
+    assert Task.from_dataframe(frame, text="0", label="1").doc_to_choice is not None
