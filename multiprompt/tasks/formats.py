@@ -154,6 +154,10 @@ def _csv(stream: BoundedStream, _: list[str], delimiter: str = ",") -> Iterator[
         for cells in reader:
             if cells and len(cells) != len(header):
                 raise DataError(f"line {begin} has {len(cells)} cells, but the first line names {len(header)} columns.")
+            if len(cells) == 1 and cells[0] and not cells[0].strip(" \t"):  # which the harness leaves out
+                raise DataError(
+                    f"line {begin} holds nothing but spaces; delete the line, or write the rows as JSON lines."
+                )
             if cells:
                 yield begin, {header[place]: cells[place] for place in order}
             begin = lines.begin()

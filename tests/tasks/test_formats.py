@@ -146,6 +146,7 @@ def test_json_that_is_no_rows_is_told_by_file_and_line(tmp_path: Path, content: 
     ("content", "message"),
     [
         (b"text,label\na\n", "line 2 has 1 cells, but the first line names 2 columns"),
+        (b"text\na\n \t\nb\n", "line 3 holds nothing but spaces"),
         (b'text,label\n"a\nb",red\na,b,c\n', "line 4 has 3 cells"),
         (b"text,text\na,b\n", "the column 'text' stands twice"),
         (b'text,label\n"a,red\n', "line 2 begins no row of cells: unexpected end of data"),
