@@ -686,3 +686,22 @@ def test_a_catalog_that_is_moved_keeps_its_checkpoint(tmp_path: Path, tiny_model
     progress.steps.clear()
     mp.open(tmp_path / "moved.db", progress=progress).learn("colour")
     assert progress.steps == [4, 5, 6]
+
+
+def test_a_rollback_during_a_training_is_not_undone_by_it(
+    workspace: mp.Workspace, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_task("colour")
+    workspace.add_task(path)
+    workspace.learn("colour")
+    change(workspace, path, method={"num_virtual_tokens": 5})
+    assert workspace.learn("colour").version == "colour@2"
+    change(workspace, path, method={"num_virtual_tokens": 6})
+    with monkeypatch.context() as patched:
+        publish_before("colour", patched, lambda: workspace.rollback("colour", reason="users complain"))
+        report = workspace.learn("colour")
+    assert (report.version, report.state) == ("colour@3", "held")
+    assert report.reason == "colour@2 was rolled back to colour@1 while this one was trained"
+    assert workspace.version("colour").label == "colour@1"
+    change(workspace, path, method={"num_virtual_tokens": 7})
+    assert workspace.learn("colour").published

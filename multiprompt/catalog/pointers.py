@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, Select, and_, bindparam, func, select
 
 from multiprompt.catalog import schema as s
 from multiprompt.catalog.base_models import base_model_id
-from multiprompt.catalog.events import append_event
+from multiprompt.catalog.events import POINTER_MOVES, append_event
 from multiprompt.catalog.query.joins import published, records_of
 from multiprompt.catalog.settings import advance_epoch
 from multiprompt.catalog.store import Noun, Stamp
@@ -60,6 +60,18 @@ class Pointers(Noun):
         """
         with self._store.write() as (connection, stamp):
             return move(connection, task, number, "rolled-back", reason, force, stamp, replaces)
+
+    def rolled_back(self, version: VersionRecord) -> int | None:
+        """The number of the version that took this one's place, if the last move of the task was that rollback."""
+        events = s.events.c
+        with self._store.read() as connection:
+            moves = select(events.kind, events.from_version, events.to_version).where(
+                events.task_id == task_id(connection, version.task), events.kind.in_(POINTER_MOVES)
+            )
+            last = connection.execute(moves.order_by(events.id.desc()).limit(1)).one_or_none()
+            if last is None or (last.kind, last.from_version) != ("rolled-back", version.number):
+                return None
+            return int(last.to_version)
 
 
 def move(

@@ -40,6 +40,7 @@ class Admission:
     reason: str
     yardsticks: Mapping[str, Yardstick]
     is_new: bool = True
+    is_guarded: bool = False
 
 
 def admit(scores: Scores, checking: Checking, candidate: Candidate, trial: str = "") -> Admission:
@@ -60,11 +61,25 @@ def admit(scores: Scores, checking: Checking, candidate: Candidate, trial: str =
         decision, reason = _decide(scores, candidate, check, others)
         if trial:
             decision, reason = "keep" if decision == "publish" else decision, f"{TRIAL}{trial}: {reason}"
+        undone = _was_rolled_back(scores.catalog, candidate)
+        if decision == "publish" and undone:
+            decision, reason = "keep", undone
         try:
             version = scores.catalog.candidates.admit(candidate, check, decision=decision, reason=reason, epoch=epoch)
         except ConflictError:
             continue
-        return Admission(version, check, reason, others)
+        is_guarded = decision == "publish" and version.state == "candidate"
+        return Admission(version, check, reason, others, is_guarded=is_guarded)
+
+
+def _was_rolled_back(catalog: Catalog, candidate: Candidate) -> str:
+    """Why a candidate may not undo a rollback that was made while it was trained; empty where there was none."""
+    for parent in candidate.parents:
+        if parent.relation == "retrained-from" and parent.version is not None:
+            number = catalog.pointers.rolled_back(parent.version)
+            if number is not None:
+                return f"{parent.label} was rolled back to {candidate.task.name}@{number} while this one was trained"
+    return ""
 
 
 def find_existing(

@@ -173,11 +173,10 @@ def publish(context: Context, snapshot: Snapshot, trained: Trained, measured: Me
     admission = admit(scores, Checking(context), candidate, snapshot.trial)
     state = _state(context, admission.version)
     log.info("%s %s: %s", admission.version.label, state, admission.reason)
-    is_guarded = admission.is_new and state == "held" and not snapshot.trial
     most = admission.yardsticks.get("majority answer")
     return replace(
         _report(snapshot, trained, measured, admission.version, state),
-        reason=f"the task is guarded; {admission.reason}" if is_guarded else admission.reason,
+        reason=f"the task is guarded; {admission.reason}" if admission.is_guarded else admission.reason,
         check=admission.check,
         untouched=is_untouched(context.catalog, snapshot.before),
         majority=None if most is None else most.score,
